@@ -1,0 +1,85 @@
+"""Builds the kernels: every kernel text once per instruction set and element type.
+
+The tables below are the whole of it.  ``FASTCONV_DEBUG=1`` turns Cython's bounds and initialisation checks on.
+"""
+
+import os
+import platform
+import shutil
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+KERNELS = Path("src/fastconv/_kernels")
+DEBUG = os.environ.get("FASTCONV_DEBUG") == "1"
+
+# Kernel texts compiled for every instruction set and element type, and those compiled once, for the baseline.
+VARIED = ("conv", "im2col")
+ONCE = ("probe", "engine")
+
+# They stand behind Python's own flags and win: only -O3 unrolls the tiles into registers.  No -ffast-math: it would set
+# flush-to-zero for the whole process, and NaN and infinity have to keep their meaning.
+COMMON = [
+    "-O3", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-g0",
+]  # fmt: skip
+LEVELS = {
+    "baseline": [],
+    "avx2": ["-march=x86-64-v3"],
+    "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+}
+ELEMENTS = {"float32": [], "float64": [("FASTCONV_DOUBLE", "1")]}
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "initializedcheck": DEBUG,
+    "wraparound": False,
+    "cdivision": True,
+    "freethreading_compatible": True,
+}
+
+
+def extensions():
+    levels = LEVELS if platform.machine().lower() in ("x86_64", "amd64") else {"baseline": []}
+    once = [Extension(f"fastconv._kernels.{name}", [str(KERNELS / f"{name}.pyx")]) for name in ONCE]
+    translated = cythonize(
+        once + [Extension(f"fastconv._kernels.{name}", [str(KERNELS / f"{name}.pyx")]) for name in VARIED],
+        compiler_directives=DIRECTIVES,
+    )
+    varied = [
+        Extension(f"fastconv._kernels.{level}_{element}.{name}", [variant_source(name, level, element)],
+                  define_macros=macros, extra_compile_args=flags)
+        for level, flags in levels.items()
+        for element, macros in ELEMENTS.items()
+        for name in VARIED
+    ]  # fmt: skip
+    for extension in translated[: len(ONCE)] + varied:
+        extension.include_dirs.append(str(KERNELS))
+        extension.depends += [str(KERNELS / header) for header in ("simd.h", "team.h", "packing.pxd")]
+    return translated[: len(ONCE)] + varied
+
+
+def variant_source(name, level, element):
+    """A copy of the C text in a folder of its own: object files are named after their source."""
+    folder = Path("build/kernels") / f"{level}_{element}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(shutil.copyfile(KERNELS / f"{name}.c", folder / f"{name}.c"))
+
+
+class BuildExtensions(build_ext):
+    def build_extensions(self):
+        gnu_like = self.compiler.compiler_type != "msvc"
+        for extension in self.extensions:
+            extension.extra_compile_args = COMMON + extension.extra_compile_args if gnu_like else ["/O2"]
+        self.parallel = self.parallel or os.cpu_count()
+        super().build_extensions()
+
+    def copy_extensions_to_source(self):
+        for extension in self.extensions:
+            Path(self.get_ext_fullpath(extension.name)).parent.mkdir(exist_ok=True)
+        super().copy_extensions_to_source()
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExtensions})

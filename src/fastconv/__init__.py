@@ -1,0 +1,28 @@
+"""fastconv: convolutional networks on CPUs, from NumPy arrays.
+
+``fastconv.nn`` and ``fastconv.nn.functional`` follow torch's names and semantics, ``fastconv.reference`` specifies every
+operation in plain NumPy, and the kernels behind them are chosen once per shape.  Everything heavy is imported on use.
+"""
+
+from importlib import import_module
+
+from fastconv.errors import ArgumentError, ArgumentTypeError
+
+__version__ = "0.1.0"
+
+_LAZY_MODULES = {"geometry", "models", "nn", "reference"}
+_LAZY_NAMES: dict[str, str] = {}
+
+__all__ = ["ArgumentError", "ArgumentTypeError", "__version__", *sorted(_LAZY_MODULES), *sorted(_LAZY_NAMES)]
+
+
+def __getattr__(name: str):
+    if name in _LAZY_MODULES:
+        return import_module(f"fastconv.{name}")
+    if name in _LAZY_NAMES:
+        return getattr(import_module(_LAZY_NAMES[name]), name)
+    raise AttributeError(f"module 'fastconv' has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__

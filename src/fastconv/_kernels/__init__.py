@@ -1,0 +1,35 @@
+"""The compiled kernels; here only the instruction set is chosen, once, before anything compiled wide is loaded.
+
+``FASTCONV_ISA=baseline|avx2|avx512`` forces a level.  ``family("conv", "float32")`` is the kernel module of a family
+for an element type at the chosen level.
+"""
+
+import os
+from functools import cache
+from importlib import import_module
+
+from fastconv._kernels import engine, probe
+from fastconv.errors import ArgumentError
+
+__all__ = ["ISA", "ISA_REASON", "engine", "family", "levels"]
+
+levels = probe.levels()
+
+
+def _choose() -> tuple[str, str]:
+    forced = os.environ.get("FASTCONV_ISA", "")
+    if not forced:
+        return levels[0], "the best that this processor has"
+    if forced in levels:
+        return forced, "forced by FASTCONV_ISA"
+    if forced in ("baseline", "avx2", "avx512"):
+        raise ArgumentError(f"FASTCONV_ISA: this processor lacks {forced!r}; it has {', '.join(levels)}")
+    raise ArgumentError(f"FASTCONV_ISA: expected one of baseline, avx2, avx512, got {forced!r}")
+
+
+ISA, ISA_REASON = _choose()
+
+
+@cache
+def family(name: str, element: str):
+    return import_module(f"fastconv._kernels.{ISA}_{element}.{name}")

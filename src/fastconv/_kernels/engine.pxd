@@ -1,0 +1,10 @@
+"""The one signature that every kernel has."""
+
+# sizes    a struct of int64 fields, the kernel family's own
+# arrays   outputs, then inputs, then constants: element pointers
+# first, last   the range of tasks to do; tasks are independent of one another, so how they are shared changes no bit
+# scratch  this thread's own buffer, 64-byte aligned; its first 64 bytes are zero when a job starts and persist between
+#          the ranges that one thread is given, so a kernel may remember there what it has prepared
+ctypedef void (*kernel_function)(
+    const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
+) noexcept nogil

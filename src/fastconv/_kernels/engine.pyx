@@ -1,0 +1,307 @@
+"""Runs kernels: a team of threads, and steps bound to their sizes.
+
+Decisions
+---------
+a. A team of our own instead of OpenMP: libgomp's child hangs after a fork, every library brings its own pool, and its
+   threads either spin when idle or wake slowly.  Here idle threads sleep, a forked child starts anew, and one number
+   rules.
+b. Threads take ranges of tasks from a shared counter, so a core that is slowed by a neighbour delays nobody.  Tasks never
+   share an output element: the bits do not depend on who does what.
+c. One job at a time uses the team.  A second Python thread that comes meanwhile computes alone: it neither waits nor
+   oversubscribes the cores.
+d. A worker joins a job only while it is open, and the caller closes it when no task is left: a call never waits for a
+   thread that has not woken up yet.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.stdint cimport uint64_t, uintptr_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+
+cdef extern from "team.h" nogil:
+    ctypedef struct fc_mutex:
+        pass
+    ctypedef struct fc_condition:
+        pass
+    const bint FC_THREADS
+    bint fc_trylock(fc_mutex*)
+    void fc_lock(fc_mutex*)
+    void fc_unlock(fc_mutex*)
+    void fc_wait(fc_condition*, fc_mutex*)
+    void fc_wake_all(fc_condition*)
+    bint fc_start_thread(void (*)(void*) noexcept nogil, void*)
+    void fc_on_fork_in_child(void (*)() noexcept nogil)
+    void fc_pause()
+    void fc_yield()
+    Py_ssize_t fc_load(Py_ssize_t*)
+    void fc_store(Py_ssize_t*, Py_ssize_t)
+    Py_ssize_t fc_add(Py_ssize_t*, Py_ssize_t)  # returns the value before
+    void fc_reset(fc_mutex*, fc_condition*)
+
+cdef enum:
+    MAX_THREADS = 256
+    MAX_ARRAYS = 12
+    ALIGNMENT = 64
+    IDLE_SPINS = 2000    # about 20 µs of looking for the next job before a worker sleeps
+    RANGES_PER_THREAD = 4
+
+cdef struct Job:
+    kernel_function function
+    const void* sizes
+    void** arrays
+    Py_ssize_t tasks
+    Py_ssize_t grain
+    Py_ssize_t threads
+    char* scratch
+    Py_ssize_t scratch_stride
+
+cdef struct Team:
+    fc_mutex owner         # held by the caller whose job it is
+    fc_mutex sleep
+    fc_condition wake
+    Py_ssize_t workers     # started so far
+    Py_ssize_t sleeping
+    Py_ssize_t jobs        # counts jobs; a change is what workers look for
+    Py_ssize_t open
+    Py_ssize_t active      # workers inside the job, or looking whether it is open
+    Py_ssize_t next        # first task nobody has taken
+    Job job
+    char* scratch          # of `capacity` bytes, for the job in hand
+    Py_ssize_t capacity
+
+cdef Team team
+cdef Py_ssize_t team_threads = 1
+
+
+cdef void take_tasks(Job* job, Py_ssize_t thread) noexcept nogil:
+    cdef Py_ssize_t first, last
+    cdef char* scratch = job.scratch + thread * job.scratch_stride
+    memset(scratch, 0, ALIGNMENT)
+    while True:
+        first = fc_add(&team.next, job.grain)
+        if first >= job.tasks:
+            return
+        last = min(first + job.grain, job.tasks)
+        job.function(job.sizes, job.arrays, first, last, scratch)
+
+
+cdef void work(void* index) noexcept nogil:
+    cdef Py_ssize_t thread = <Py_ssize_t> index
+    cdef Py_ssize_t seen = 0
+    cdef Py_ssize_t spins
+    while True:
+        spins = 0
+        while fc_load(&team.jobs) == seen:
+            spins += 1
+            if spins < IDLE_SPINS:
+                fc_pause()
+                continue
+            fc_lock(&team.sleep)
+            team.sleeping += 1
+            while fc_load(&team.jobs) == seen:
+                fc_wait(&team.wake, &team.sleep)
+            team.sleeping -= 1
+            fc_unlock(&team.sleep)
+        seen = fc_load(&team.jobs)
+        fc_add(&team.active, 1)
+        if fc_load(&team.open) and thread < team.job.threads:
+            take_tasks(&team.job, thread)
+        fc_add(&team.active, -1)
+
+
+cdef void forget_threads() noexcept nogil:
+    """In a forked child only the calling thread exists, and locks may be held by threads that do not."""
+    fc_reset(&team.owner, NULL)
+    fc_reset(&team.sleep, &team.wake)
+    team.workers = team.sleeping = team.active = team.open = 0
+
+
+cdef bint reserve_scratch(Py_ssize_t size) noexcept nogil:
+    if size > team.capacity:
+        free(team.scratch)
+        team.scratch = <char*> malloc(size + ALIGNMENT)
+        team.capacity = size if team.scratch != NULL else 0
+    return team.scratch != NULL
+
+
+cdef char* aligned(char* memory) noexcept nogil:
+    return <char*> ((<uintptr_t> memory + ALIGNMENT - 1) & ~<uintptr_t> (ALIGNMENT - 1))
+
+
+cdef void run_in_team(Job* job) noexcept nogil:
+    """The caller owns the team."""
+    while team.workers < job.threads - 1:
+        if not fc_start_thread(work, <void*> (team.workers + 1)):
+            break
+        team.workers += 1
+    team.job = job[0]
+    fc_store(&team.next, 0)
+    fc_store(&team.open, 1)
+    fc_add(&team.jobs, 1)
+    fc_lock(&team.sleep)
+    if team.sleeping:
+        fc_wake_all(&team.wake)
+    fc_unlock(&team.sleep)
+    take_tasks(&team.job, 0)
+    fc_store(&team.open, 0)
+    cdef Py_ssize_t spins = 0
+    while fc_load(&team.active):
+        spins += 1
+        if spins < IDLE_SPINS:
+            fc_pause()
+        else:
+            fc_yield()
+
+
+cdef bint run_alone(Job* job, char* scratch) noexcept nogil:
+    memset(scratch, 0, ALIGNMENT)
+    job.function(job.sizes, job.arrays, 0, job.tasks, scratch)
+    return True
+
+
+cdef bint run_job(Job* job) noexcept nogil:
+    """False where memory for the scratch is missing; nothing has been computed then."""
+    cdef char* memory
+    job.threads = max(1, min(job.threads, job.tasks))
+    job.scratch_stride = (job.scratch_stride + 2 * ALIGNMENT - 1) & ~<Py_ssize_t> (ALIGNMENT - 1)
+    if fc_trylock(&team.owner):
+        if not reserve_scratch(job.scratch_stride * job.threads):
+            fc_unlock(&team.owner)
+            return False
+        job.scratch = aligned(team.scratch)
+        job.grain = max(1, job.tasks // (job.threads * RANGES_PER_THREAD))
+        if job.threads > 1:
+            run_in_team(job)
+        else:
+            run_alone(job, job.scratch)
+        fc_unlock(&team.owner)
+        return True
+    memory = <char*> malloc(job.scratch_stride + ALIGNMENT)
+    if memory == NULL:
+        return False
+    run_alone(job, aligned(memory))
+    free(memory)
+    return True
+
+
+cdef class Step:
+    """A kernel bound to its sizes and constants, ready to run on arrays: no decision is left.
+
+    Parameters
+    ----------
+    kernel : (capsule, function)
+        Entry of a kernel module's ``KERNELS``: the compiled function, and what turns a dict into its sizes.
+    sizes : dict
+        Every field of the kernel's sizes.
+    outputs, inputs : int
+        How many arrays a call brings; outputs come first and are written.
+    constants : sequence of contiguous arrays
+        Packed weights and tables, held as long as the step lives.
+    tasks : int
+        Independent pieces of work.
+    scratch : int
+        Bytes that each thread needs.
+    threads : int
+        The most that are worth waking.
+    """
+
+    cdef kernel_function function
+    cdef object capsule
+    cdef bytes sizes
+    cdef tuple constants
+    cdef void* pointers[MAX_ARRAYS]
+    cdef Py_ssize_t outputs, arrays
+    cdef readonly Py_ssize_t tasks, scratch, threads
+
+    def __cinit__(self, kernel, dict sizes, *, outputs=1, inputs=1, constants=(), tasks, scratch=0, threads=MAX_THREADS):
+        cdef Py_buffer view
+        self.capsule, as_struct = kernel
+        self.function = <kernel_function> PyCapsule_GetPointer(self.capsule, b"fastconv kernel")
+        self.sizes = as_struct(sizes)
+        self.constants = tuple(constants)
+        self.outputs, self.arrays = outputs, outputs + inputs
+        self.tasks, self.scratch, self.threads = tasks, scratch, min(threads, MAX_THREADS)
+        if self.arrays + len(self.constants) > MAX_ARRAYS:
+            raise ValueError(f"a step takes at most {MAX_ARRAYS} arrays")
+        for i, constant in enumerate(self.constants, self.arrays):
+            PyObject_GetBuffer(constant, &view, PyBUF_STRIDES)
+            self.pointers[i] = view.buf
+            PyBuffer_Release(&view)
+
+    def __call__(self, *arrays):
+        """Run on `arrays` (outputs, then inputs), whose shapes and strides are those the sizes were made for."""
+        cdef Job job
+        cdef void* pointers[MAX_ARRAYS]
+        cdef Py_buffer views[MAX_ARRAYS]
+        cdef Py_ssize_t taken = 0
+        cdef bint done
+        if len(arrays) != self.arrays:
+            raise TypeError(f"expected {self.arrays} arrays, got {len(arrays)}")
+        memcpy(pointers, self.pointers, sizeof(pointers))
+        try:
+            for array in arrays:
+                PyObject_GetBuffer(
+                    array, &views[taken], PyBUF_STRIDES | (PyBUF_WRITABLE if taken < self.outputs else 0)
+                )
+                pointers[taken] = views[taken].buf
+                taken += 1
+            job.function = self.function
+            job.sizes = <const void*> PyBytes_AS_STRING(self.sizes)
+            job.arrays = pointers
+            job.tasks = self.tasks
+            job.threads = min(team_threads, self.threads)
+            job.scratch_stride = self.scratch
+            with nogil:
+                done = run_job(&job)
+        finally:
+            while taken:
+                taken -= 1
+                PyBuffer_Release(&views[taken])
+        if not done:
+            raise MemoryError(f"no memory for {self.scratch} bytes of scratch per thread")
+
+
+def set_threads(Py_ssize_t threads):
+    """Let jobs use `threads` threads, the calling one included."""
+    global team_threads
+    team_threads = max(1, min(threads, MAX_THREADS)) if FC_THREADS else 1
+
+
+def get_threads():
+    return team_threads
+
+
+def fingerprint(array):
+    """A 64-bit hash of the bytes of a C-contiguous array, at memory speed: any single change changes it."""
+    cdef Py_buffer view
+    cdef uint64_t lanes[8]
+    cdef uint64_t word, result
+    cdef const char* data
+    cdef Py_ssize_t i, blocks, left
+    cdef int lane
+    PyObject_GetBuffer(array, &view, PyBUF_STRIDES)
+    data = <const char*> view.buf
+    with nogil:
+        for lane in range(8):
+            lanes[lane] = <uint64_t> 0x9E3779B97F4A7C15 * (lane + 1)
+        blocks = view.len // 64
+        for i in range(blocks):
+            for lane in range(8):
+                memcpy(&word, data + 64 * i + 8 * lane, 8)
+                lanes[lane] = (lanes[lane] ^ word) * <uint64_t> 0xD6E8FEB86659FD93
+                lanes[lane] ^= lanes[lane] >> 32
+        result = <uint64_t> view.len
+        left = view.len - 64 * blocks
+        for i in range(left):
+            result = (result ^ <uint64_t> <unsigned char> data[64 * blocks + i]) * <uint64_t> 0xD6E8FEB86659FD93
+        for lane in range(8):
+            result = (result ^ lanes[lane]) * <uint64_t> 0xD6E8FEB86659FD93
+            result ^= result >> 29
+    PyBuffer_Release(&view)
+    return result
+
+
+fc_on_fork_in_child(forget_threads)

@@ -1,0 +1,185 @@
+/* One vector register of the element type, for every instruction set of the build table.
+ *
+ * The same kernel text is compiled once per instruction set and element type.  Here is all that differs between
+ * them: `real` (float, or double with -DFASTCONV_DOUBLE), `vec` (LANES reals), and the shape of the register tile.
+ *
+ *                registers   TILE_PIXELS × TILE_VECTORS accumulators, TILE_VECTORS weights, one broadcast pixel
+ *   AVX-512      32 zmm      14 × 2
+ *   AVX2 + FMA   16 ymm       6 × 2
+ *   NEON         32 q         6 × 4
+ *   SSE2         16 xmm       3 × 4
+ *   plain C      -            4 × 1   (a "vector" of one element, for compilers without vector extensions)
+ *
+ * Adding an instruction set: one branch here, one row in setup.py.
+ */
+#ifndef FASTCONV_SIMD_H
+#define FASTCONV_SIMD_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if (defined(__GNUC__) || defined(__clang__)) && !defined(FASTCONV_PLAIN_C)
+#define FC_VECTORS 1
+#endif
+
+#if defined(FC_VECTORS) && defined(__AVX512F__)
+#include <immintrin.h>
+#define VECTOR_BYTES 64
+#define TILE_PIXELS 14
+#define TILE_VECTORS 2
+#define FC_X86(type, name) _mm512_##name##_##type
+#elif defined(FC_VECTORS) && defined(__AVX2__) && defined(__FMA__)
+#include <immintrin.h>
+#define VECTOR_BYTES 32
+#define TILE_PIXELS 6
+#define TILE_VECTORS 2
+#define FC_X86(type, name) _mm256_##name##_##type
+#elif defined(FC_VECTORS) && defined(__SSE2__)
+#include <emmintrin.h>
+#define VECTOR_BYTES 16
+#define TILE_PIXELS 3
+#define TILE_VECTORS 4
+#define FC_X86(type, name) _mm_##name##_##type
+#elif defined(FC_VECTORS)
+#define VECTOR_BYTES 16
+#define TILE_PIXELS 6
+#define TILE_VECTORS 4
+#endif
+
+#ifdef FASTCONV_DOUBLE
+typedef double real;
+typedef int64_t real_bits;
+#define REAL_BYTES 8
+#define FC_OP(name) FC_X86(pd, name)
+#define FC_COMPARE _mm512_cmp_pd_mask
+#else
+typedef float real;
+typedef int32_t real_bits;
+#define REAL_BYTES 4
+#define FC_OP(name) FC_X86(ps, name)
+#define FC_COMPARE _mm512_cmp_ps_mask
+#endif
+
+#ifndef VECTOR_BYTES
+#define VECTOR_BYTES REAL_BYTES
+#define TILE_PIXELS 4
+#define TILE_VECTORS 1
+#endif
+
+#define LANES (VECTOR_BYTES / REAL_BYTES)
+#define BLOCK (64 / REAL_BYTES) /* channels of one block: a cache line per pixel */
+
+#if defined(__GNUC__) || defined(__clang__)
+#define FC_INLINE static inline __attribute__((always_inline))
+/* Kernels pass tile sizes as constant arguments; the loops over them become registers only where the call is really
+ * inlined, so Cython's `inline` has to be an order. */
+#undef CYTHON_INLINE
+#define CYTHON_INLINE inline __attribute__((always_inline))
+#define prefetch(address) __builtin_prefetch(address)
+#else
+#define FC_INLINE static inline
+#define prefetch(address) ((void)(address))
+#endif
+
+#ifdef FC_VECTORS
+
+typedef real vec __attribute__((vector_size(VECTOR_BYTES), may_alias));
+typedef real fc_unaligned __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+typedef real_bits vec_bits __attribute__((vector_size(VECTOR_BYTES), may_alias));
+
+FC_INLINE vec vload(const real *p) { return *(const fc_unaligned *)p; }
+FC_INLINE void vstore(real *p, vec v) { *(fc_unaligned *)p = v; }
+FC_INLINE vec vset1(real x) { return x - (vec){0}; } /* x - 0 is x for every x, -0.0 and NaN included */
+FC_INLINE vec vselect(vec_bits mask, vec a, vec b) { return (vec)(((vec_bits)a & mask) | ((vec_bits)b & ~mask)); }
+
+#else
+
+typedef real vec;
+
+FC_INLINE vec vload(const real *p) { return *p; }
+FC_INLINE void vstore(real *p, vec v) { *p = v; }
+FC_INLINE vec vset1(real x) { return x; }
+
+#endif
+
+FC_INLINE vec vadd(vec a, vec b) { return a + b; }
+FC_INLINE vec vmul(vec a, vec b) { return a * b; }
+FC_INLINE vec vmuladd(vec acc, vec a, vec b) { return acc + a * b; }
+
+/* The larger and the smaller operand; the second where either is NaN or both are zero. */
+#ifdef FC_X86
+FC_INLINE vec vmax(vec a, vec b) { return (vec)FC_OP(max)(a, b); }
+FC_INLINE vec vmin(vec a, vec b) { return (vec)FC_OP(min)(a, b); }
+#elif defined(FC_VECTORS)
+FC_INLINE vec vmax(vec a, vec b) { return vselect((vec_bits)(a > b), a, b); }
+FC_INLINE vec vmin(vec a, vec b) { return vselect((vec_bits)(a < b), a, b); }
+#else
+FC_INLINE vec vmax(vec a, vec b) { return a > b ? a : b; }
+FC_INLINE vec vmin(vec a, vec b) { return a < b ? a : b; }
+#endif
+
+/* torch's running maximum: a NaN replaces whatever stands, of equal values the first stays. */
+#if defined(FC_VECTORS) && defined(__AVX512F__)
+FC_INLINE vec vmax_running(vec best, vec v) {
+    return (vec)FC_OP(mask_mov)(vmax(v, best), FC_COMPARE(v, v, _CMP_UNORD_Q), v);
+}
+#elif defined(FC_VECTORS)
+FC_INLINE vec vmax_running(vec best, vec v) { return vselect((vec_bits)(v == v), vmax(v, best), v); }
+#else
+FC_INLINE vec vmax_running(vec best, vec v) { return v == v ? vmax(v, best) : v; }
+#endif
+
+/* The first n lanes, 0 < n <= LANES; memory behind them is not touched, lanes behind them load as zero. */
+#if defined(FC_VECTORS) && defined(__AVX512F__)
+FC_INLINE vec vload_first(const real *p, int n) { return (vec)FC_OP(maskz_loadu)((1u << n) - 1, p); }
+FC_INLINE void vstore_first(real *p, vec v, int n) { FC_OP(mask_storeu)(p, (1u << n) - 1, v); }
+#else
+FC_INLINE vec vload_first(const real *p, int n) {
+    real lanes[LANES] = {0};
+    for (int i = 0; i < n; i++) lanes[i] = p[i];
+    return vload(lanes);
+}
+FC_INLINE void vstore_first(real *p, vec v, int n) {
+    real lanes[LANES];
+    vstore(lanes, v);
+    for (int i = 0; i < n; i++) p[i] = lanes[i];
+}
+#endif
+
+/* Transposes a square of LANES vectors in place: log2(LANES) rounds, each interleaving row i with row i + LANES/2. */
+#if defined(FC_VECTORS) && (defined(__clang__) || __GNUC__ >= 12)
+#if VECTOR_BYTES / REAL_BYTES == 2
+#define FC_LOW 0, 2
+#define FC_HIGH 1, 3
+#elif VECTOR_BYTES / REAL_BYTES == 4
+#define FC_LOW 0, 4, 1, 5
+#define FC_HIGH 2, 6, 3, 7
+#elif VECTOR_BYTES / REAL_BYTES == 8
+#define FC_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define FC_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define FC_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define FC_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#endif
+FC_INLINE void vtranspose(vec *row) {
+    for (int round = 1; round < LANES; round *= 2) {
+        vec next[LANES];
+        for (int i = 0; i < LANES / 2; i++) {
+            next[2 * i] = __builtin_shufflevector(row[i], row[i + LANES / 2], FC_LOW);
+            next[2 * i + 1] = __builtin_shufflevector(row[i], row[i + LANES / 2], FC_HIGH);
+        }
+        for (int i = 0; i < LANES; i++) row[i] = next[i];
+    }
+}
+#else
+FC_INLINE void vtranspose(vec *row) {
+    real in[LANES][LANES], out[LANES][LANES];
+    for (int i = 0; i < LANES; i++) vstore(in[i], row[i]);
+    for (int i = 0; i < LANES; i++)
+        for (int j = 0; j < LANES; j++) out[i][j] = in[j][i];
+    for (int i = 0; i < LANES; i++) row[i] = vload(out[i]);
+}
+#endif
+
+#endif

@@ -1,0 +1,95 @@
+/* What the team needs of the operating system: threads, locks, atomics.  Without POSIX threads there is one thread. */
+#ifndef FASTCONV_TEAM_H
+#define FASTCONV_TEAM_H
+
+#include <Python.h>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#define FC_THREADS 1
+typedef pthread_mutex_t fc_mutex;
+typedef pthread_cond_t fc_condition;
+
+static inline int fc_trylock(fc_mutex *mutex) { return pthread_mutex_trylock(mutex) == 0; }
+static inline void fc_lock(fc_mutex *mutex) { pthread_mutex_lock(mutex); }
+static inline void fc_unlock(fc_mutex *mutex) { pthread_mutex_unlock(mutex); }
+static inline void fc_wait(fc_condition *condition, fc_mutex *mutex) { pthread_cond_wait(condition, mutex); }
+static inline void fc_wake_all(fc_condition *condition) { pthread_cond_broadcast(condition); }
+static inline void fc_yield(void) { sched_yield(); }
+static inline void fc_on_fork_in_child(void (*reset)(void)) { pthread_atfork(NULL, NULL, reset); }
+
+static inline void fc_reset(fc_mutex *mutex, fc_condition *condition) {
+    pthread_mutex_init(mutex, NULL);
+    if (condition) pthread_cond_init(condition, NULL);
+}
+
+typedef struct { void (*body)(void *); void *argument; } fc_start;
+
+static void *fc_thread_main(void *memory) {
+    fc_start start = *(fc_start *)memory;
+    free(memory);
+    start.body(start.argument);
+    return NULL;
+}
+
+/* A detached thread that takes no signals: those belong to the interpreter. */
+static int fc_start_thread(void (*body)(void *), void *argument) {
+    pthread_t thread;
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    int started;
+    fc_start *start = malloc(sizeof *start);
+    if (!start) return 0;
+    start->body = body;
+    start->argument = argument;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    started = pthread_create(&thread, &attributes, fc_thread_main, start) == 0;
+    pthread_attr_destroy(&attributes);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!started) free(start);
+    return started;
+}
+
+#define fc_load(address) __atomic_load_n(address, __ATOMIC_SEQ_CST)
+#define fc_store(address, value) __atomic_store_n(address, value, __ATOMIC_SEQ_CST)
+#define fc_add(address, value) __atomic_fetch_add(address, value, __ATOMIC_SEQ_CST)
+
+#else
+
+#include <intrin.h>
+
+#define FC_THREADS 0
+typedef volatile long fc_mutex;
+typedef char fc_condition;
+
+static int fc_trylock(fc_mutex *mutex) { return _InterlockedExchange(mutex, 1) == 0; }
+static void fc_lock(fc_mutex *mutex) { while (!fc_trylock(mutex)) {} }
+static void fc_unlock(fc_mutex *mutex) { _InterlockedExchange(mutex, 0); }
+static void fc_reset(fc_mutex *mutex, fc_condition *condition) { (void)condition; *mutex = 0; }
+static int fc_start_thread(void (*body)(void *), void *argument) { (void)body; (void)argument; return 0; }
+#define fc_wait(condition, mutex) ((void)0)
+#define fc_wake_all(condition) ((void)0)
+#define fc_yield() ((void)0)
+#define fc_on_fork_in_child(reset) ((void)(reset))
+#define fc_load(address) (*(volatile Py_ssize_t *)(address))
+#define fc_store(address, value) (*(volatile Py_ssize_t *)(address) = (value))
+static Py_ssize_t fc_add(Py_ssize_t *address, Py_ssize_t value) { Py_ssize_t before = *address; *address += value; return before; }
+
+#endif
+
+#if defined(__x86_64__) || defined(__i386__)
+#define fc_pause() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define fc_pause() __asm__ volatile("yield")
+#else
+#define fc_pause() ((void)0)
+#endif
+
+#endif

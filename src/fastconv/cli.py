@@ -1,0 +1,52 @@
+"""The command line: ``python -m fastconv COMMAND`` and, installed, ``fastconv COMMAND``.
+
+A command is a module of ``fastconv.tools`` with ``add_arguments(parser)`` and ``run(arguments) -> exit status``, and a row
+in the table below.  Only the module of the command that is asked for is imported.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import fastconv
+
+__all__ = ["main"]
+
+# name: what it does, in the words of the overview
+_COMMANDS = {
+    "classify": "read handwritten digits from image files with LeNet-5",
+    "info": "show the version, compiler, instruction set and threads, and why they were chosen",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return the exit status: 0, 1 if the command failed, 2 for a wrong command line."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may have characters that the terminal lacks
+    arguments = _parser(argv).parse_args(argv)
+    try:
+        status = arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `fastconv classify | head`: let the interpreter's last flush go nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser, complete for the commands whose name is in ``argv``; the others have a name and a line of help."""
+    parser = argparse.ArgumentParser(prog="fastconv", description="A convolution engine for CPUs.")
+    parser.add_argument("--version", action="version", version=f"fastconv {fastconv.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in _COMMANDS.items():
+        command = commands.add_parser(name, help=summary)
+        if name in argv:
+            module = import_module(f"fastconv.tools.{name}")
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    return parser

@@ -1,0 +1,32 @@
+"""The exceptions fastconv raises.
+
+They derive from the exceptions of both worlds the callers come from: torch raises ``RuntimeError`` where NumPy
+raises ``ValueError`` or ``TypeError``, and code written for either catches these.
+"""
+
+__all__ = ["ArgumentError", "ArgumentTypeError", "ModelError"]
+
+
+class ArgumentError(ValueError, RuntimeError):
+    """An argument has the right type and an impossible value: a shape, a size, a name or a combination."""
+
+
+class ArgumentTypeError(TypeError, RuntimeError):
+    """An argument has the wrong type or element type."""
+
+
+class ModelError(ArgumentError):
+    """A model file that cannot be read or run: `what` is wrong, `where` in the model, as graph.node[3].attribute[1].t."""
+
+    def __init__(self, what: str, where: str = ""):
+        super().__init__(f"{where}: {what}" if where else what)
+        self.what = what
+        self.where = where
+
+    def __reduce__(self):
+        return ModelError, (self.what, self.where)
+
+    def inside(self, outer: str) -> "ModelError":
+        """The same error seen from one level further out."""
+        separator = "." if self.where and not self.where.startswith("[") else ""
+        return ModelError(self.what, outer + separator + self.where)

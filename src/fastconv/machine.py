@@ -1,0 +1,81 @@
+"""What this process may use: cores (affinity and container quota) and caches.  Standard library only."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["Threads", "available_threads", "cache_bytes"]
+
+
+class Threads(NamedTuple):
+    """A number of threads and the sentence that says where it comes from."""
+
+    count: int
+    reason: str
+
+
+def available_threads(environ=os.environ, root: Path = Path("/")) -> Threads:
+    """As many threads as the environment asks for, else as many cores as affinity and cgroup quota leave.
+
+    ``os.cpu_count()`` and even the affinity mask promise a container more cores than its CPU quota lets it use;
+    threads beyond the quota are throttled.
+    """
+    for variable in ("FASTCONV_NUM_THREADS", "OMP_NUM_THREADS"):
+        value = environ.get(variable, "").split(",")[0].strip()
+        if value.isdecimal() and int(value) > 0:
+            return Threads(int(value), f"{variable}={value}")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cgroup_cores(root)
+    if quota is not None and quota < cores:
+        return Threads(max(1, round(quota)), f"the cgroup quota of {quota:g} cores")
+    return Threads(cores, "the cores of this process's affinity mask")
+
+
+@cache
+def cache_bytes(level: int) -> int:
+    """Size in bytes of the data cache of `level` (1, 2 or 3) of one core, or a small common size where unknown."""
+    name = "SC_LEVEL1_DCACHE_SIZE" if level == 1 else f"SC_LEVEL{level}_CACHE_SIZE"
+    known = getattr(os, "sysconf_names", {})
+    size = os.sysconf(name) if name in known else 0
+    return size if size > 0 else {1: 32 << 10, 2: 512 << 10, 3: 4 << 20}[level]
+
+
+def _cgroup_cores(root: Path) -> float | None:
+    """The smallest CPU quota, in cores, of this process's cgroup and the groups around it; None without one."""
+    quotas = [
+        quota
+        for controllers, path in _memberships(root / "proc/self/cgroup")
+        for folder in _folders(root, controllers, path)
+        if (quota := _quota(folder)) is not None
+    ]
+    return min(quotas, default=None)
+
+
+def _memberships(file: Path) -> list[tuple[str, str]]:
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return []
+    rows = [line.split(":", 2) for line in lines]
+    return [(row[1], row[2]) for row in rows if len(row) == 3 and (row[1] == "" or "cpu" in row[1].split(","))]
+
+
+def _folders(root: Path, controllers: str, path: str) -> list[Path]:
+    mounts = ("sys/fs/cgroup",) if controllers == "" else (f"sys/fs/cgroup/{controllers}", "sys/fs/cgroup/cpu")
+    parts = [part for part in path.split("/") if part]
+    return [root / mount / "/".join(parts[:depth]) for mount in mounts for depth in range(len(parts) + 1)]
+
+
+def _quota(folder: Path) -> float | None:
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text()
+            period = (folder / "cpu.cfs_period_us").read_text()
+        return int(quota) / int(period) if int(quota) > 0 and int(period) > 0 else None
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,47 @@
+"""Where a module's arrays come from: torch's ``device=`` and ``dtype=`` arguments, and arrays of the caller."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastconv.arrays import as_array
+from fastconv.errors import ArgumentError, ArgumentTypeError
+
+__all__ = ["check_device", "empty", "float_dtype", "state_array"]
+
+
+def check_device(device) -> None:
+    """Accept None, ``"cpu"`` and torch's CPU device; raise :class:`ArgumentError` for any other."""
+    if device is not None and str(device) not in ("cpu", "cpu:0"):
+        raise ArgumentError(f"device: expected 'cpu', got {device!r}: fastconv computes on the CPU only")
+
+
+def float_dtype(dtype) -> np.dtype:
+    """`dtype` (a NumPy dtype or its name; None means float32) as a floating-point or complex NumPy dtype."""
+    if dtype is None:
+        return np.dtype(np.float32)
+    try:
+        resolved = np.dtype(dtype)
+    except TypeError:
+        raise ArgumentTypeError(f"dtype: expected a NumPy dtype or its name, got {dtype!r}") from None
+    if resolved.kind not in "fc":
+        raise ArgumentTypeError(f"dtype: parameters are floating point or complex, got {resolved}")
+    return resolved
+
+
+def empty(shape, device=None, dtype=None) -> np.ndarray:
+    """An uninitialised parameter of `shape`."""
+    check_device(device)
+    return np.empty(shape, float_dtype(dtype))
+
+
+def state_array(value, name: str) -> np.ndarray:
+    """A parameter or buffer that comes from outside, as a plain array; torch's are taken without their gradient."""
+    if hasattr(value, "detach"):
+        value = value.detach()
+    try:
+        return as_array(value, name)
+    except ArgumentTypeError:
+        raise
+    except (TypeError, RuntimeError, BufferError) as error:
+        raise ArgumentTypeError(f"{name}: {type(value).__name__} cannot be read as a NumPy array: {error}") from error

@@ -1,0 +1,272 @@
+"""Pooling in one, two and three dimensions.
+
+Inputs are (N, C, *size) or (C, *size); channels are kept.  `kernel_size`, `stride`, `padding` and `dilation` are one
+integer or one per axis, and `stride` is `kernel_size` where it is not given.
+"""
+
+from __future__ import annotations
+
+from fastconv.errors import ArgumentError, ArgumentTypeError
+from fastconv.geometry import is_sequence, per_axis
+from fastconv.nn import functional as F
+from fastconv.nn.module import Module
+
+__all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
+]
+
+
+class _PoolNd(Module):
+    rank: int
+    function: str
+
+    def _set_window(self, kernel_size, stride, padding=0, dilation=1) -> None:
+        """Check the window and keep it as it was given, which the repr shows."""
+        stride = kernel_size if stride is None or (is_sequence(stride) and not len(stride)) else stride
+        kernels = per_axis(kernel_size, self.rank, "kernel_size")
+        per_axis(stride, self.rank, "stride")
+        pads = per_axis(padding, self.rank, "padding", 0)
+        dilations = per_axis(dilation, self.rank, "dilation")
+        for kernel, pad, step in zip(kernels, pads, dilations, strict=True):
+            if 2 * pad > step * (kernel - 1) + 1:
+                raise ArgumentError(
+                    f"padding: expected at most half the window of {step * (kernel - 1) + 1}, got {pad}: a window "
+                    "could lie in the padding alone"
+                )
+        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+
+
+class _MaxPoolNd(_PoolNd):
+    """The largest value of every window; the padding never wins.
+
+    With `return_indices` also its int64 position in the flattened input plane.  With `ceil_mode` a last window that
+    starts inside the input counts although it does not fit.  Raises :class:`ArgumentError` for padding beyond half of
+    the window.
+    """
+
+    def __init__(self, kernel_size, stride=None, padding=0, dilation=1, return_indices=False, ceil_mode=False):
+        super().__init__()
+        self._set_window(kernel_size, stride, padding, dilation)
+        self.dilation = dilation
+        self.return_indices = return_indices
+        self.ceil_mode = ceil_mode
+
+    def forward(self, input):
+        return getattr(F, self.function)(
+            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
+            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
+        )
+
+
+class MaxPool1d(_MaxPoolNd):
+    rank, function = 1, "max_pool1d"
+
+
+class MaxPool2d(_MaxPoolNd):
+    rank, function = 2, "max_pool2d"
+
+
+class MaxPool3d(_MaxPoolNd):
+    rank, function = 3, "max_pool3d"
+
+
+class _AvgPoolNd(_PoolNd):
+    """The mean of every window.
+
+    The divisor counts the zeros of the padding, unless `count_include_pad` is False; `divisor_override` replaces it.
+    With `ceil_mode` a last window that starts inside the input counts although it does not fit.
+    """
+
+    def __init__(
+        self,
+        kernel_size,
+        stride=None,
+        padding=0,
+        ceil_mode=False,
+        count_include_pad=True,
+        divisor_override=None,
+    ):
+        super().__init__()
+        self._set_window(kernel_size, stride, padding)
+        if divisor_override == 0:
+            raise ArgumentError("divisor_override: expected a number other than 0")
+        self.ceil_mode = ceil_mode
+        self.count_include_pad = count_include_pad
+        self.divisor_override = divisor_override
+
+    def forward(self, input):
+        return getattr(F, self.function)(
+            input,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.ceil_mode,
+            self.count_include_pad,
+            self.divisor_override,
+        )
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class AvgPool1d(_AvgPoolNd):
+    rank, function = 1, "avg_pool1d"
+
+    def __init__(self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
+        super().__init__(kernel_size, stride, padding, ceil_mode, count_include_pad)
+        for name in ("kernel_size", "stride", "padding"):
+            setattr(self, name, per_axis(getattr(self, name), 1, name, 0))
+
+    def forward(self, input):
+        return F.avg_pool1d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
+
+
+class AvgPool2d(_AvgPoolNd):
+    rank, function = 2, "avg_pool2d"
+
+
+class AvgPool3d(_AvgPoolNd):
+    rank, function = 3, "avg_pool3d"
+
+
+class _LPPoolNd(_PoolNd):
+    """The p-norm of every window, (Σ |x|^p)^(1/p) with p = `norm_type`."""
+
+    def __init__(self, norm_type, kernel_size, stride=None, ceil_mode=False):
+        super().__init__()
+        self._set_window(kernel_size, stride)
+        self.norm_type = norm_type
+        self.stride = stride
+        self.ceil_mode = ceil_mode
+
+    def forward(self, input):
+        return getattr(F, self.function)(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
+
+    def extra_repr(self) -> str:
+        return (
+            f"norm_type={self.norm_type}, kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"ceil_mode={self.ceil_mode}"
+        )
+
+
+class LPPool1d(_LPPoolNd):
+    rank, function = 1, "lp_pool1d"
+
+
+class LPPool2d(_LPPoolNd):
+    rank, function = 2, "lp_pool2d"
+
+
+class LPPool3d(_LPPoolNd):
+    rank, function = 3, "lp_pool3d"
+
+
+class _MaxUnpoolNd(_PoolNd):
+    """Puts every value back to the position that a max pool with `return_indices` found it at; the rest is zero."""
+
+    def __init__(self, kernel_size, stride=None, padding=0):
+        super().__init__()
+        self._set_window(kernel_size, stride, padding)
+        self.kernel_size = per_axis(self.kernel_size, self.rank, "kernel_size")
+        self.stride = per_axis(self.stride, self.rank, "stride")
+        self.padding = per_axis(self.padding, self.rank, "padding", 0)
+
+    def forward(self, input, indices, output_size=None):
+        return getattr(F, self.function)(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxUnpool1d(_MaxUnpoolNd):
+    rank, function = 1, "max_unpool1d"
+
+
+class MaxUnpool2d(_MaxUnpoolNd):
+    rank, function = 2, "max_unpool2d"
+
+
+class MaxUnpool3d(_MaxUnpoolNd):
+    rank, function = 3, "max_unpool3d"
+
+
+class _AdaptivePoolNd(Module):
+    rank: int
+    function: str
+
+    def __init__(self, output_size):
+        super().__init__()
+        sizes = list(output_size) if is_sequence(output_size) else [output_size]
+        if len(sizes) not in (1, self.rank):
+            raise ArgumentError(f"output_size: expected 1 or {self.rank} values, got {output_size!r}")
+        if self.rank == 1 and sizes[0] is None:
+            raise ArgumentTypeError("output_size: expected an integer, got None")
+        per_axis([0 if size is None else size for size in sizes], self.rank, "output_size", 0)
+        self.output_size = output_size
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"
+
+
+class _AdaptiveAvgPoolNd(_AdaptivePoolNd):
+    """Means of `output_size` windows per axis, from floor(i L / size) to ceil((i + 1) L / size); None keeps an axis."""
+
+    def forward(self, input):
+        return getattr(F, self.function)(input, self.output_size)
+
+
+class AdaptiveAvgPool1d(_AdaptiveAvgPoolNd):
+    rank, function = 1, "adaptive_avg_pool1d"
+
+
+class AdaptiveAvgPool2d(_AdaptiveAvgPoolNd):
+    rank, function = 2, "adaptive_avg_pool2d"
+
+
+class AdaptiveAvgPool3d(_AdaptiveAvgPoolNd):
+    rank, function = 3, "adaptive_avg_pool3d"
+
+
+class _AdaptiveMaxPoolNd(_AdaptivePoolNd):
+    """The largest value, and with `return_indices` its position in the flattened input plane, of the same windows."""
+
+    def __init__(self, output_size, return_indices=False):
+        super().__init__(output_size)
+        self.return_indices = return_indices
+
+    def forward(self, input):
+        return getattr(F, self.function)(input, self.output_size, self.return_indices)
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPoolNd):
+    rank, function = 1, "adaptive_max_pool1d"
+
+
+class AdaptiveMaxPool2d(_AdaptiveMaxPoolNd):
+    rank, function = 2, "adaptive_max_pool2d"
+
+
+class AdaptiveMaxPool3d(_AdaptiveMaxPoolNd):
+    rank, function = 3, "adaptive_max_pool3d"

@@ -1,0 +1,21 @@
+"""ONNX operators computed with NumPy, one function each; importing this package fills the table."""
+
+from fastconv.onnx.operators import (  # noqa: F401
+    activation,
+    constant,
+    control,
+    detection,
+    elementwise,
+    matmul,
+    normalization,
+    quantization,
+    reduction,
+    resize,
+    sampling,
+    sequence,
+    shape,
+    windowed,
+)
+from fastconv.onnx.operators.registry import OPERATORS, Operator, operator
+
+__all__ = ["OPERATORS", "Operator", "operator"]

@@ -1,0 +1,93 @@
+"""The specification of every operation, in plain NumPy.
+
+These functions define what fastconv computes; the kernels are checked against them, and every operation has them as
+its last resort.  They import NumPy alone and derive every size on their own.
+
+Arrays are batched, ``(N, C, *spatial)`` with one to three spatial axes; arguments carry torch's names, order and
+defaults.  The result has the element type of `x`.  Floats are summed in float32, or in float64 for float64 inputs,
+and rounded once at the end; where a function takes `accumulate`, that type is used for the sums instead.  Integers
+are computed in their own type and wrap.  NaN and infinity follow IEEE 754 without warnings.
+
+Arguments are expected to be legal: what a caller may get wrong is checked before, by the layers.  A combination that
+means nothing (an unknown padding word, a window that fits nowhere) raises ``ValueError``.
+"""
+
+from fastconv.reference.activation import (
+    celu,
+    elu,
+    gelu,
+    hardsigmoid,
+    hardswish,
+    hardtanh,
+    leaky_relu,
+    log_sigmoid,
+    log_softmax,
+    mish,
+    prelu,
+    relu,
+    relu6,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    softsign,
+    tanh,
+    threshold,
+)
+from fastconv.reference.convolution import conv, conv_transpose, fold, linear, unfold
+from fastconv.reference.normalization import (
+    batch_norm,
+    batch_norm_training,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    local_response_norm,
+)
+from fastconv.reference.padding import pad
+from fastconv.reference.pooling import adaptive_avg_pool, adaptive_max_pool, avg_pool, lp_pool, max_pool
+from fastconv.reference.resize import interpolate, pixel_shuffle, pixel_unshuffle
+
+__all__ = [
+    "adaptive_avg_pool",
+    "adaptive_max_pool",
+    "avg_pool",
+    "batch_norm",
+    "batch_norm_training",
+    "celu",
+    "conv",
+    "conv_transpose",
+    "elu",
+    "fold",
+    "gelu",
+    "group_norm",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "instance_norm",
+    "interpolate",
+    "layer_norm",
+    "leaky_relu",
+    "linear",
+    "local_response_norm",
+    "log_sigmoid",
+    "log_softmax",
+    "lp_pool",
+    "max_pool",
+    "mish",
+    "pad",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "prelu",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "softsign",
+    "tanh",
+    "threshold",
+    "unfold",
+]

@@ -1,0 +1,80 @@
+"""The engines that a run compares: one row each, one module per library, all with the same three functions.
+
+======================================================  ========================================================
+``available() -> str``                                  version, or an empty string if the library is missing
+``prepare_layer(problem, arrays, threads, variant)``    a callable that computes the layer once
+``prepare_network(path, feeds, threads, variant)``      a callable that runs the ONNX file once
+======================================================  ========================================================
+
+The callable returns something that ``numpy.asarray`` turns into the output, N×C×spatial; conversions that a user of
+that library would not pay for are left to ``asarray``, outside the timing.  What an engine cannot do it refuses with
+:class:`Refusal` and a sentence.  A module imports its library inside the functions, and runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import util
+
+from fastconv.errors import ArgumentError
+
+__all__ = ["ENGINES", "Engine", "Refusal", "find_engines", "is_installed"]
+
+
+class Refusal(Exception):
+    """The engine cannot do this, and says why."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How an engine is found, started and judged.
+
+    `growth` is how much its fastest algorithms amplify rounding over a direct sum (Winograd tiles of 6×6 outputs: 8,
+    measured at 512 channels).
+    """
+
+    name: str
+    module: str
+    library: str
+    distribution: str
+    variant: str = ""
+    growth: float = 1.0
+    by_default: bool = True
+
+
+_HERE = __name__
+ENGINES = {
+    engine.name: engine
+    for engine in (
+        Engine("fastconv", f"{_HERE}.own", "fastconv", "fastconv", growth=4.0),
+        Engine("torch", f"{_HERE}.pytorch", "torch", "torch", "nchw"),
+        Engine("torch-channels-last", f"{_HERE}.pytorch", "torch", "torch", "channels-last"),
+        Engine("torch-compiled", f"{_HERE}.pytorch", "torch", "torch", "compiled", by_default=False),
+        Engine("onnxruntime", f"{_HERE}.ort", "onnxruntime", "onnxruntime"),
+        Engine("openvino", f"{_HERE}.ov", "openvino", "openvino"),
+        Engine("ncnn", f"{_HERE}.ncnn_engine", "ncnn", "ncnn", growth=8.0),
+        Engine("mnn", f"{_HERE}.mnn_engine", "MNN", "MNN", growth=8.0),
+        Engine("scipy", f"{_HERE}.scipy_engine", "scipy", "scipy", by_default=False),
+    )
+}
+
+
+def is_installed(engine: Engine) -> bool:
+    return util.find_spec(engine.library) is not None
+
+
+def find_engines(names: list[str], table: dict[str, Engine] = ENGINES) -> list[Engine]:
+    """The engines called `names`; ``all`` stands for every installed one, ``default`` leaves out the slow ones.
+
+    Raises :class:`ArgumentError` that lists the engines for an unknown name.
+    """
+    found: dict[str, Engine] = {}
+    for name in names:
+        if name in ("all", "default"):
+            chosen = [e for e in table.values() if is_installed(e) and (e.by_default or name == "all")]
+        elif name in table:
+            chosen = [table[name]]
+        else:
+            raise ArgumentError(f"peers: {name!r} is none of {', '.join(table)}, all, default")
+        found |= {engine.name: engine for engine in chosen}
+    return list(found.values())
