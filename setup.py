@@ -16,7 +16,7 @@ KERNELS = Path("src/fastconv/_kernels")
 DEBUG = os.environ.get("FASTCONV_DEBUG") == "1"
 
 # Kernel texts compiled for every instruction set and element type, and those compiled once, for the baseline.
-VARIED = ("conv", "im2col")
+VARIED = ("conv", "im2col", "linear")
 ONCE = ("probe", "engine")
 
 # They stand behind Python's own flags and win: only -O3 unrolls the tiles into registers.  No -ffast-math: it would set

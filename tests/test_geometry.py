@@ -139,7 +139,11 @@ def test_per_axis_takes_one_value_or_one_per_axis(value):
         ({"kernel": (0, 3)}, ArgumentError, r"kernel_size: expected at least 1, got 0"),
         ({"kernel": 9}, ArgumentError, r"kernel_size: a kernel of 9×9 does not fit into the padded input of 7×6"),
         ({"kernel": 4, "dilation": 3}, ArgumentError, r"a kernel of 10×10 does not fit .*\(input 7×6, padding 0×0\)"),
-        ({"kernel": 9, "padding": ((1, 0), (0, 1))}, ArgumentError, r"8×7 \(input 7×6, padding \(\(1, 0\), \(0, 1\)\)\)"),
+        (
+            {"kernel": 9, "padding": ((1, 0), (0, 1))},
+            ArgumentError,
+            r"8×7 \(input 7×6, padding \(\(1, 0\), \(0, 1\)\)\)",
+        ),
         ({"kernel": 9, "padding": "valid"}, ArgumentError, r"use a smaller kernel or dilation, or more padding"),
         ({"padding": -1}, ArgumentError, r"padding: expected at least 0, got -1"),
         ({"padding": ((0, -1), (0, 0))}, ArgumentError, r"padding: expected at least 0, got -1"),
@@ -230,7 +234,9 @@ def test_the_reference_derives_the_same_sizes(ceil_mode):
     assert fitting.count(False) > 50
 
 
-@pytest.mark.parametrize("padding", [1, (2, 0, 1), ((0, 1), (2, 3), (1, 0)), "valid", "same", "SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize(
+    "padding", [1, (2, 0, 1), ((0, 1), (2, 3), (1, 0)), "valid", "same", "SAME_UPPER", "SAME_LOWER"]
+)
 @pytest.mark.parametrize("ceil_mode", [False, True])
 def test_the_reference_derives_the_same_sizes_in_three_dimensions(padding, ceil_mode):
     for size, kernel, stride, dilation in itertools.product(

@@ -71,7 +71,9 @@ class TestByHand:
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-@pytest.mark.parametrize(("mode", "numpys"), [("constant", "constant"), ("reflect", "reflect"), ("replicate", "edge"), ("circular", "wrap")])
+@pytest.mark.parametrize(
+    ("mode", "numpys"), [("constant", "constant"), ("reflect", "reflect"), ("replicate", "edge"), ("circular", "wrap")]
+)
 def test_the_modes_are_those_of_numpy(rng, rank, mode, numpys):
     x = rng.standard_normal((2, 3, *(4, 5, 6)[:rank]))
     pairs = [(1, 2), (0, 3), (2, 0)][:rank]

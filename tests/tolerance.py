@@ -58,4 +58,6 @@ def assert_same_values(actual, expected, tolerance=0.0, problem=""):
     same = (a == e) | (np.isnan(a) & np.isnan(e))
     with np.errstate(invalid="ignore"):
         excess = np.where(same, 0, np.abs(a - e) - tolerance)
-    assert (excess <= 0).all(), f"{problem}: {(~(excess <= 0)).sum()} of {a.size} differ, by up to {np.nanmax(excess)} beyond"
+    assert (excess <= 0).all(), (
+        f"{problem}: {(~(excess <= 0)).sum()} of {a.size} differ, by up to {np.nanmax(excess)} beyond"
+    )

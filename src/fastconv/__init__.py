@@ -11,7 +11,12 @@ from fastconv.errors import ArgumentError, ArgumentTypeError
 __version__ = "0.1.0"
 
 _LAZY_MODULES = {"geometry", "models", "nn", "reference"}
-_LAZY_NAMES: dict[str, str] = {}
+_LAZY_NAMES = {
+    "get_num_threads": "fastconv.config",
+    "set_num_threads": "fastconv.config",
+    "show_config": "fastconv.config",
+    "threads": "fastconv.config",
+}
 
 __all__ = ["ArgumentError", "ArgumentTypeError", "__version__", *sorted(_LAZY_MODULES), *sorted(_LAZY_NAMES)]
 

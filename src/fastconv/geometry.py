@@ -27,6 +27,7 @@ __all__ = [
     "exact_output_size",
     "fitting_paddings",
     "integer",
+    "is_sequence",
     "per_axis",
     "window_axis",
 ]
@@ -38,8 +39,8 @@ MAX_ELEMENTS = 2**48  # beyond any memory; keeps every product of sizes and stri
 def integer(value, name: str, minimum: int) -> int:
     """`value` as an int not below `minimum`; NumPy integers are welcome, floats and bools are not."""
     try:
-        if isinstance(value, bool):
-            raise TypeError
+        if isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "i") == "b":
+            raise TypeError  # NumPy 1 lets its bools pass as integers
         number = operator.index(value)
     except TypeError:
         raise ArgumentTypeError(f"{name}: expected an integer, got {value!r} ({type(value).__name__})") from None

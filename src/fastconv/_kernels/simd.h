@@ -147,6 +147,15 @@ FC_INLINE void vstore_first(real *p, vec v, int n) {
 }
 #endif
 
+/* The sum of all lanes, in halves. */
+FC_INLINE real vsum(vec v) {
+    real lanes[LANES];
+    vstore(lanes, v);
+    for (int width = LANES / 2; width; width /= 2)
+        for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
+    return lanes[0];
+}
+
 /* Transposes a square of LANES vectors in place: log2(LANES) rounds, each interleaving row i with row i + LANES/2. */
 #if defined(FC_VECTORS) && (defined(__clang__) || __GNUC__ >= 12)
 #if VECTOR_BYTES / REAL_BYTES == 2
@@ -180,6 +189,71 @@ FC_INLINE void vtranspose(vec *row) {
         for (int j = 0; j < LANES; j++) out[i][j] = in[j][i];
     for (int i = 0; i < LANES; i++) row[i] = vload(out[i]);
 }
+#endif
+
+FC_INLINE vec vdiv(vec a, vec b) { return a / b; }
+
+/* Whether any lane of either operand is NaN. */
+#if defined(FC_VECTORS) && defined(__AVX512F__)
+FC_INLINE int vany_nan(vec a, vec b) { return FC_COMPARE(a, b, _CMP_UNORD_Q); }
+#elif defined(FC_VECTORS) && defined(__AVX2__)
+FC_INLINE int vany_nan(vec a, vec b) { return FC_OP(movemask)(FC_OP(cmp)(a, b, _CMP_UNORD_Q)); }
+#elif defined(FC_X86)
+FC_INLINE int vany_nan(vec a, vec b) { return FC_OP(movemask)(FC_OP(cmpunord)(a, b)); }
+#else
+FC_INLINE int vany_nan(vec a, vec b) {
+    real lanes[2 * LANES];
+    int found = 0;
+    vstore(lanes, a);
+    vstore(lanes + LANES, b);
+    for (int i = 0; i < 2 * LANES; i++) found |= lanes[i] != lanes[i];
+    return found;
+}
+#endif
+
+/* Lane i is p[at + i] where 0 <= at + i < size, else `fill`; memory outside is not touched. */
+#if defined(FC_VECTORS) && defined(__AVX512F__)
+FC_INLINE vec vload_inside(const real *p, int64_t at, int64_t size, vec fill) {
+    int64_t first = at < 0 ? (-at < LANES ? -at : LANES) : 0;
+    int64_t last = size - at < LANES ? (size > at ? size - at : 0) : LANES;
+    return (vec)FC_OP(mask_loadu)(fill, ((1u << last) - 1) & ~((1u << first) - 1), p + at);
+}
+#else
+FC_INLINE vec vload_inside(const real *p, int64_t at, int64_t size, vec fill) {
+    real lanes[LANES];
+    vstore(lanes, fill);
+    for (int64_t i = at < 0 ? -at : 0; i < LANES && at + i < size; i++) lanes[i] = p[at + i];
+    return vload(lanes);
+}
+#endif
+
+/* Every second lane of two neighbouring vectors: the even and the odd ones. */
+#if defined(FC_VECTORS) && (defined(__clang__) || __GNUC__ >= 12)
+#if VECTOR_BYTES / REAL_BYTES == 2
+#define FC_EVEN 0, 2
+#define FC_ODD 1, 3
+#elif VECTOR_BYTES / REAL_BYTES == 4
+#define FC_EVEN 0, 2, 4, 6
+#define FC_ODD 1, 3, 5, 7
+#elif VECTOR_BYTES / REAL_BYTES == 8
+#define FC_EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define FC_ODD 1, 3, 5, 7, 9, 11, 13, 15
+#else
+#define FC_EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define FC_ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#endif
+FC_INLINE vec veven(vec a, vec b) { return __builtin_shufflevector(a, b, FC_EVEN); }
+FC_INLINE vec vodd(vec a, vec b) { return __builtin_shufflevector(a, b, FC_ODD); }
+#else
+FC_INLINE vec fc_every_second(vec a, vec b, int first) {
+    real in[2 * LANES], out[LANES];
+    vstore(in, a);
+    vstore(in + LANES, b);
+    for (int i = 0; i < LANES; i++) out[i] = in[2 * i + first];
+    return vload(out);
+}
+FC_INLINE vec veven(vec a, vec b) { return fc_every_second(a, b, 0); }
+FC_INLINE vec vodd(vec a, vec b) { return fc_every_second(a, b, 1); }
 #endif
 
 #endif

@@ -6,12 +6,15 @@ import math
 
 import numpy as np
 
+from fastconv.arrays import as_array, batched
 from fastconv.errors import ArgumentError
 from fastconv.geometry import Window, integer, per_axis
 from fastconv.nn import functional as F
 from fastconv.nn import init
 from fastconv.nn.factory import empty
 from fastconv.nn.module import Module
+from fastconv.nn.packing import Packing
+from fastconv.ops.conv import conv_plan
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 
@@ -67,6 +70,7 @@ class _ConvNd(Module):
             raise ArgumentError(f"padding_mode: expected one of {', '.join(PADDING_MODES)}, got {padding_mode!r}")
         self.padding_mode = padding_mode
         self.algorithm = algorithm
+        self._packing = Packing()
         self._parameters["weight"] = empty(self._weight_shape(), device, dtype)
         self._parameters["bias"] = empty(self.out_channels, device, dtype) if bias else None
         self.reset_parameters()
@@ -76,6 +80,7 @@ class _ConvNd(Module):
 
     def reset_parameters(self) -> None:
         """Draw the initial weight and bias again."""
+        self.__dict__["_handed_out"] = True
         weight, bias = self._parameters["weight"], self._parameters["bias"]
         init.kaiming_uniform_(weight, a=math.sqrt(5))
         if bias is not None:
@@ -86,17 +91,20 @@ class _ConvNd(Module):
         padding = self.padding
         if self.padding_mode != "zeros":
             input, padding = self._padded(input), 0
+        is_batched, x = batched(as_array(input, "input"), self.rank)
         parameters = self._parameters
-        return getattr(F, self.function)(
-            input,
+        plan = conv_plan(
+            x,
             parameters["weight"],
             parameters["bias"],
             self.stride,
             padding,
             self.dilation,
             self.groups,
-            algorithm=self.algorithm,
+            self.algorithm,
         )
+        y = plan(x, self._packing.get(self, plan))
+        return y if is_batched else y[0]
 
     def _padded(self, input):
         shape = np.shape(input)

@@ -40,8 +40,8 @@ def locate(error: Exception, module, args: tuple, kwargs: dict, call: CodeType) 
             error.add_note(f"raised in {layer}")
         return
     message = f"{layer}: {error}"
-    if len(trail) > 1:
-        message += f"; the input came as {_shapes_on_the_way(module, args, kwargs)}"
+    if len(trail) > 1 and (shapes := _shapes_on_the_way(module, args, kwargs)):
+        message += f"; the input came as {' → '.join(shapes)}"
     error.args = (message,)
 
 
@@ -67,9 +67,10 @@ def _describe(trail: list) -> str:
     return f"{'.'.join(path)} ({kind})" if path else kind
 
 
-def _shapes_on_the_way(root, args: tuple, kwargs: dict) -> str:
+def _shapes_on_the_way(root, args: tuple, kwargs: dict) -> list[str]:
     """The shapes of the input and of the output of every layer up to the failing one, by repeating the call."""
-    shapes = [", ".join(str(np.shape(value)) for value in (*args, *kwargs.values()) if hasattr(value, "shape"))]
+    inputs = [str(tuple(value.shape)) for value in (*args, *kwargs.values()) if hasattr(value, "shape")]
+    shapes = [", ".join(inputs)] if inputs else []
     thread = get_ident()
 
     def recorder(path, name):
@@ -96,4 +97,4 @@ def _shapes_on_the_way(root, args: tuple, kwargs: dict) -> str:
         default_generator.bit_generator.state = random_state
     if len(shapes) > SHOWN_SHAPES:
         shapes[1 : 1 - SHOWN_SHAPES] = ["…"]
-    return " → ".join(shapes)
+    return shapes

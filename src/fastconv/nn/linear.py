@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 
+from fastconv.arrays import as_array
 from fastconv.geometry import integer
 from fastconv.nn import functional as F
 from fastconv.nn import init
 from fastconv.nn.factory import empty
+from fastconv.nn.functional.linear import as_rows
 from fastconv.nn.module import Module
+from fastconv.nn.packing import Packing
+from fastconv.ops.linear import linear_plan
 
 __all__ = ["Bilinear", "Identity", "Linear"]
 
@@ -33,6 +37,7 @@ class Linear(Module):
         super().__init__()
         self.in_features = integer(in_features, "in_features", 0)
         self.out_features = integer(out_features, "out_features", 1)
+        self._packing = Packing()
         self._parameters["weight"] = empty((self.out_features, self.in_features), device, dtype)
         self._parameters["bias"] = empty(self.out_features, device, dtype) if bias else None
         self.reset_parameters()
@@ -42,8 +47,10 @@ class Linear(Module):
         _reset(self, self.in_features)
 
     def forward(self, input):
-        parameters = self._parameters
-        return F.linear(input, parameters["weight"], parameters["bias"])
+        x = as_array(input, "input")
+        rows = as_rows(x)
+        plan = linear_plan(rows, self._parameters["weight"], self._parameters["bias"])
+        return plan(rows, self._packing.get(self, plan)).reshape(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
         bias = self._parameters["bias"] is not None
@@ -83,6 +90,7 @@ class Bilinear(Module):
 
 
 def _reset(layer: Module, fan_in: int) -> None:
+    layer.__dict__["_handed_out"] = True
     bound = 1 / math.sqrt(max(fan_in, 1))
     for array in layer._parameters.values():
         if array is not None:

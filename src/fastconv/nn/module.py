@@ -1,9 +1,9 @@
 """The base of every layer: torch's Module protocol over plain NumPy arrays.
 
-A module owns parameters, buffers and child modules in three dictionaries.  ``_handed_out`` becomes True for good once
-an array of the module has been given to, or taken from, the outside, which may then change it at any time: a layer
-that keeps a packed copy of its weights may trust the copy unchecked only while ``_handed_out`` is False.  For that
-reason the built-in layers read ``self._parameters[name]`` and never ``self.name``.
+A module owns parameters, buffers and child modules in three dictionaries.  ``_handed_out`` becomes True whenever an
+array of the module is given to, or taken from, the outside, which may then change it at any time: a layer that keeps
+a packed copy of its weights (see :mod:`fastconv.nn.packing`) trusts it unchecked only while ``_handed_out`` is False.
+For that reason the built-in layers read ``self._parameters[name]`` and never ``self.name``.
 """
 
 from __future__ import annotations
@@ -321,10 +321,10 @@ class Module:
         Devices other than the CPU raise :class:`ArgumentError`; `non_blocking` and `memory_format` have no effect.
         """
         for argument in args:
-            if hasattr(argument, "dtype"):
-                dtype = argument.dtype
-            elif _names_dtype(argument):
+            if _names_dtype(argument):
                 dtype = argument
+            elif isinstance(argument, np.ndarray):
+                dtype = argument.dtype
             elif not isinstance(argument, bool):
                 device = argument
         check_device(device)

@@ -68,7 +68,7 @@ class _RunningNorm(_Affine):
         self.track_running_stats = track_running_stats
         for name in ("running_mean", "running_var"):
             self._buffers[name] = empty(self.num_features, device, dtype) if track_running_stats else None
-        self._buffers["num_batches_tracked"] = np.array(0) if track_running_stats else None
+        self._buffers["num_batches_tracked"] = np.zeros((), np.int64) if track_running_stats else None
         self._set_affine(self.num_features, affine, affine and bias, device, dtype)
 
     def reset_running_stats(self) -> None:

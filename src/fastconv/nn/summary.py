@@ -116,7 +116,6 @@ def summary(module: Module, input_shape, dtype=None) -> Summary:
                 return
             field = tracker.call(layer, consumed, produced)
             parameters = sum(array.size for array in layer._parameters.values() if array is not None)
-            size = consumed[0].shape[2:] if consumed else ()
             rows.append(
                 SummaryRow(
                     path,
@@ -125,7 +124,7 @@ def summary(module: Module, input_shape, dtype=None) -> Summary:
                     parameters,
                     _macs(layer, consumed, produced[0]),
                     field,
-                    _dropped(layer, size),
+                    _dropped(layer, consumed[0].shape if consumed else ()),
                 )
             )
 
@@ -193,7 +192,7 @@ def _(layer: Bilinear, inputs, output) -> int:
 
 
 @singledispatch
-def _dropped(layer, size: tuple[int, ...]) -> tuple[int, ...]:
+def _dropped(layer, shape: tuple[int, ...]) -> tuple[int, ...]:
     return ()
 
 
@@ -201,9 +200,9 @@ def _dropped(layer, size: tuple[int, ...]) -> tuple[int, ...]:
 @_dropped.register(_MaxPoolNd)
 @_dropped.register(_AvgPoolNd)
 @_dropped.register(_LPPoolNd)
-def _(layer, size) -> tuple[int, ...]:
+def _(layer, shape) -> tuple[int, ...]:
     return Window.of(
-        size,
+        shape[-layer.rank :],
         layer.kernel_size,
         layer.stride or layer.kernel_size,
         layer.padding,
@@ -213,5 +212,5 @@ def _(layer, size) -> tuple[int, ...]:
 
 
 @_dropped.register
-def _(layer: _ConvTransposeNd, size) -> tuple[int, ...]:
+def _(layer: _ConvTransposeNd, shape) -> tuple[int, ...]:
     return ()

@@ -44,13 +44,15 @@ class Evaluator:
             raise ModelError("; ".join(problems))
 
     def run(self, inputs: Mapping[str, object], visit: Callable[[str, object], None] | None = None) -> list:
-        """The outputs, in the model's order, for `inputs` by name.  `visit` is called with every value computed on the way.
+        """Fresh arrays of the outputs, in the model's order, for `inputs` by name.
 
-        Raises ArgumentError or ArgumentTypeError for inputs that do not fit the model, ModelError for a node that fails.
+        `visit` is called with the name and the value of everything that is computed on the way.
+        Raises ArgumentError or ArgumentTypeError for inputs that do not fit the model, ModelError where a node fails.
         """
         feeds = check_feeds(self.model.graph, inputs)
         with np.errstate(all="ignore"):
-            return _run(self._program, feeds, visit)
+            outputs = _run(self._program, feeds, visit)
+        return [np.array(value, order="C") if isinstance(value, np.ndarray) else value for value in outputs]
 
 
 def check_feeds(graph: Graph, inputs: Mapping[str, object]) -> dict[str, object]:

@@ -144,22 +144,24 @@ def _decimal(entries: dict[str, str], key: str, default: int) -> int:
 
 def array(tensor: Message, files: DataFiles) -> np.ndarray:
     """The contents of a TensorProto; all sizes are checked before anything is allocated."""
-    dtype = dtype_of(tensor.data_type)
-    shape = tuple(tensor.dims)
-    if any(d < 0 for d in shape) or len(shape) > MAX_RANK or prod(d for d in shape if d) > MAX_ELEMENTS:
-        raise ModelError(f"tensor {tensor.name!r}: dims {shape} are not the shape of an array that a memory could hold")
-    if "segment" in tensor:
-        raise ModelError(f"tensor {tensor.name!r} is stored in segments, which ONNX never defined")
-    present = [field for field in _DATA_FIELDS if field in tensor]
-    external = tensor.data_location == _EXTERNAL
-    if len(present) + external > 1:
-        places = present + ["external_data"] * external
-        raise ModelError(f"tensor {tensor.name!r} stores its data more than once: {', '.join(places)}")
     try:
-        flat = _flat(tensor, dtype, prod(shape), files)
+        shape = _shape(tensor)
+        return _flat(tensor, dtype_of(tensor.data_type), prod(shape), files).reshape(shape)
     except ModelError as error:
         raise ModelError(f"tensor {tensor.name!r}: {error.what}") from None
-    return flat.reshape(shape)
+
+
+def _shape(tensor: Message) -> tuple[int, ...]:
+    shape = tuple(tensor.dims)
+    if any(d < 0 for d in shape) or len(shape) > MAX_RANK or prod(d for d in shape if d) > MAX_ELEMENTS:
+        raise ModelError(f"dims {shape} are not the shape of an array that a memory could hold")
+    if "segment" in tensor:
+        raise ModelError("data in segments, which ONNX never defined")
+    places = [field for field in _DATA_FIELDS if field in tensor]
+    places += ["external_data"] * (tensor.data_location == _EXTERNAL)
+    if len(places) > 1:
+        raise ModelError(f"data is stored more than once: {', '.join(places)}")
+    return shape
 
 
 def _flat(tensor: Message, dtype: np.dtype, count: int, files: DataFiles) -> np.ndarray:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from math import prod
 
 import numpy as np
 
 from fastconv import reference
-from fastconv._kernels import family
+from fastconv._kernels import engine, family
 from fastconv._kernels.engine import Step
-from fastconv.arrays import describe, is_channels_last
+from fastconv.arrays import is_channels_last
 from fastconv.errors import ArgumentError, ArgumentTypeError
-from fastconv.geometry import Window, element_count, integer
+from fastconv.geometry import Window, element_count, integer, is_sequence
 from fastconv.ops.direct import THREAD_FLOPS, Axis, DirectLoops, Nest, merge
-from fastconv.ops.table import Algorithm, Op
+from fastconv.ops.table import Algorithm, Op, plan_cache
 
 __all__ = ["CONV", "ConvSpec", "conv_plan", "conv_spec"]
 
@@ -103,6 +102,8 @@ class Reference(Algorithm[ConvSpec]):
 
 
 class ReferencePlan:
+    layout = "as given"
+
     def __init__(self, spec: ConvSpec):
         self.spec = spec
 
@@ -142,6 +143,7 @@ class HalfPlan:
     def __init__(self, spec: ConvSpec, algorithm: Kernel):
         x_strides = tuple(2 * stride for stride in spec.x_strides)
         self.wide = algorithm.plan_kernel(replace(spec, dtype="float32", x_strides=x_strides))
+        self.layout = self.wide.layout
 
     def pack(self, w, b):
         return self.wide.pack(w.astype(np.float32), None if b is None else b.astype(np.float32))
@@ -169,6 +171,7 @@ class DirectPlan:
     def __init__(self, spec: ConvSpec):
         self.spec = spec
         self.loops = DirectLoops(conv_nest(spec))
+        self.layout = self.loops.layout
 
     def pack(self, w, b):
         return self.loops.pack(np.ascontiguousarray(w), b)
@@ -223,6 +226,7 @@ class Im2colPlan:
                 axes=merge([Axis(pixels, pixels, 1, 1, 1, 0, 1, y_step)]),
             )
         )
+        self.layout = self.product.layout
 
     def pack(self, w, b):
         return self.product.pack(np.ascontiguousarray(w), b)
@@ -276,44 +280,78 @@ def conv_plan(x, w, b, stride, padding, dilation, groups: int, algorithm: str):
 
     `x` is batched, `w` (O, C / groups, *kernel).  Raises :class:`ArgumentError` and :class:`ArgumentTypeError`.
     """
-    channels_last = is_channels_last(x) or is_channels_last(w)
-    return _plan(conv_spec(x, w, b, stride, padding, dilation, groups, channels_last), algorithm)
+    try:
+        return _plan(
+            x.shape,
+            x.strides,
+            x.dtype,
+            w.shape,
+            w.dtype,
+            None if b is None else (b.shape, b.dtype),
+            stride,
+            padding,
+            dilation,
+            groups,
+            is_channels_last(x) or is_channels_last(w),
+            algorithm,
+            engine.get_threads(),
+        )
+    except TypeError:
+        if all(map(_is_hashable, (stride, padding, dilation, groups, algorithm))):
+            raise
+        return conv_plan(x, w, b, _frozen(stride), _frozen(padding), _frozen(dilation), groups, algorithm)
 
 
-@lru_cache(maxsize=1024)
-def _plan(spec: ConvSpec, algorithm: str):
+@plan_cache
+def _plan(x_shape, x_strides, x_type, w_shape, w_type, b, stride, padding, dilation, groups, last, algorithm, threads):
+    spec = conv_spec(x_shape, x_strides, x_type, w_shape, w_type, b, stride, padding, dilation, groups, last)
     return CONV.choose(spec, algorithm).plan(spec)
 
 
-def conv_spec(x, w, b, stride, padding, dilation, groups, channels_last=False) -> ConvSpec:
-    """Check shapes and types, and state them."""
-    rank = w.ndim - 2
+def conv_spec(
+    x_shape, x_strides, x_type, w_shape, w_type, b, stride, padding, dilation, groups, channels_last=False
+) -> ConvSpec:
+    """Check shapes and types, and state them; `b` is None or (shape, type)."""
+    rank = len(w_shape) - 2
     groups = integer(groups, "groups", 1)
-    if x.ndim != w.ndim:
+    if len(x_shape) != len(w_shape):
         raise ArgumentError(
-            f"input: expected {rank + 1} axes (C, *spatial) or {rank + 2} (N, C, *spatial), got shape {tuple(x.shape)}"
+            f"input: expected {rank + 1} axes (C, *spatial) or {rank + 2} (N, C, *spatial), got shape {x_shape}"
         )
-    if not x.dtype == w.dtype or (b is not None and b.dtype != x.dtype):
-        types = f"input {x.dtype}, weight {w.dtype}" + (f", bias {b.dtype}" if b is not None else "")
+    if x_type != w_type or (b is not None and b[1] != x_type):
+        types = f"input {x_type}, weight {w_type}" + ("" if b is None else f", bias {b[1]}")
         raise ArgumentTypeError(f"input, weight and bias: expected one element type, got {types}; convert with astype()")
-    if x.dtype.kind == "b":
+    if x_type.kind == "b":
         raise ArgumentTypeError("input: convolution of bool arrays is not defined; convert with astype()")
-    filters, group_channels = w.shape[:2]
+    filters, channels = w_shape[0], w_shape[1] * groups
     if filters % groups:
-        raise ArgumentError(f"groups: {groups} groups do not divide the weight's {filters} filters {describe(w)}")
-    if x.shape[1] != group_channels * groups:
-        like_nhwc = x.ndim == 4 and x.shape[-1] == group_channels * groups
+        raise ArgumentError(f"groups: {groups} groups do not divide the {filters} filters of the weight {w_shape}")
+    if x_shape[1] != channels:
+        looks_nhwc = len(x_shape) == 4 and x_shape[-1] == channels
         raise ArgumentError(
-            f"input: expected {group_channels * groups} channels for the weight {tuple(w.shape)} with groups={groups}, "
-            f"got {x.shape[1]} in shape {tuple(x.shape)}"
-            + ("; the array looks like NHWC: use numpy.moveaxis(x, -1, 1)" if like_nhwc else "")
+            f"input: expected {channels} channels for the weight {w_shape} with groups={groups}, "
+            f"got {x_shape[1]} in shape {x_shape}"
+            + ("; the array looks like NHWC: pass numpy.moveaxis(x, -1, 1)" if looks_nhwc else "")
         )
-    if b is not None and b.shape != (filters,):
-        raise ArgumentError(f"bias: expected shape ({filters},), one value per filter, got {tuple(b.shape)}")
-    if min(w.shape[2:]) < 1:
-        raise ArgumentError(f"weight: expected a kernel of at least one tap, got shape {tuple(w.shape)}")
-    window = Window.of(x.shape[2:], w.shape[2:], stride, padding, dilation)
-    element_count((x.shape[0], filters, *window.output), "output")
+    if b is not None and b[0] != (filters,):
+        raise ArgumentError(f"bias: expected shape ({filters},), one value per filter, got {b[0]}")
+    if filters < 1 or min(w_shape[2:]) < 1:
+        raise ArgumentError(f"weight: expected at least one filter and one tap, got shape {w_shape}")
+    window = Window.of(x_shape[2:], w_shape[2:], stride, padding, dilation)
+    element_count((x_shape[0], filters, *window.output), "output")
     return ConvSpec(
-        x.shape[0], x.shape[1], filters, groups, window, x.dtype.name, b is not None, x.strides, channels_last
+        x_shape[0], channels, filters, groups, window, x_type.name, b is not None, x_strides, channels_last
     )
+
+
+def _is_hashable(value) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _frozen(value):
+    """Lists and arrays of sizes as tuples."""
+    return tuple(map(_frozen, value)) if is_sequence(value) else value

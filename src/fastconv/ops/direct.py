@@ -153,6 +153,11 @@ class DirectLoops:
             threads=1 + nest.groups * nest.filters * nest.taps * self.itemsize // THREAD_BYTES,
         )
 
+    @property
+    def layout(self) -> tuple:
+        """What the form of the packed weights depends on, beside the weights."""
+        return ("panels", self.nest.dtype, self.panel, self.last_panel)
+
     def pack(self, w: np.ndarray, b: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Contiguous weights (filters, taps…) and bias, in the kernel's panels."""
         filters = (self.panels - 1) * self.panel + self.last_panel

@@ -10,13 +10,28 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 from fastconv.errors import ArgumentError
 
-__all__ = ["Algorithm", "Candidate", "Op"]
+__all__ = ["Algorithm", "Candidate", "Op", "forget_plans", "plan_cache"]
 
 Spec = TypeVar("Spec")
+
+_caches = []
+
+
+def plan_cache(function):
+    """Remember the plans that `function` makes, by its arguments."""
+    _caches.append(lru_cache(maxsize=4096)(function))
+    return _caches[-1]
+
+
+def forget_plans() -> None:
+    """Drop every remembered plan, and the tables it holds."""
+    for cached in _caches:
+        cached.cache_clear()
 
 
 class Algorithm(ABC, Generic[Spec]):

@@ -1,13 +1,12 @@
 """Convolution and its relatives: transposed convolution, linear layers, windows as columns and back."""
 
-from itertools import product
 from math import prod
 
 import numpy as np
 
 from fastconv.reference.padding import pad_constant
 from fastconv.reference.precision import accumulator, silent
-from fastconv.reference.windows import per_axis, window_axes
+from fastconv.reference.windows import Axis, per_axis, window_axes
 
 
 @silent
@@ -30,8 +29,7 @@ def conv(x, w, b=None, *, stride=1, padding=0, dilation=1, groups=1, accumulate=
     x_grouped = padded.reshape(batch, groups, channels // groups, *padded.shape[2:])
     w_grouped = w.astype(wide).reshape(groups, features // groups, channels // groups, *kernel)
     y = np.zeros((batch, groups, features // groups, prod(output)), wide)
-    for tap in np.ndindex(*kernel):
-        visited = tuple(axis.padded_positions(t) for axis, t in zip(axes, tap, strict=True))
+    for tap, visited in _taps(axes):
         y += w_grouped[(..., *tap)] @ x_grouped[(..., *visited)].reshape(*x_grouped.shape[:3], prod(output))
     return _with_bias(y.reshape(batch, features, *output), b).astype(x.dtype)
 
@@ -57,15 +55,13 @@ def conv_transpose(x, w, b=None, *, stride=1, padding=0, output_padding=0, group
         product_of_tap = w_grouped[(..., *tap)].swapaxes(1, 2) @ x_columns
         columns[(slice(None), slice(None), *tap)] = product_of_tap.reshape(batch, features, *sizes)
 
-    stride, dilation = per_axis(stride, rank), per_axis(dilation, rank)
-    pads = [per_axis(p, 2) for p in per_axis(padding, rank)]
-    output = [
-        (size - 1) * s - sum(p) + d * (k - 1) + 1 + extra
-        for size, s, p, d, k, extra in zip(
-            sizes, stride, pads, dilation, kernel, per_axis(output_padding, rank), strict=True
-        )
-    ]
-    return _with_bias(_scatter(columns, output, stride, dilation, pads), b).astype(x.dtype)
+    settings = (per_axis(setting, rank) for setting in (stride, dilation, padding, output_padding))
+    axes = []
+    for n, k, s, d, pads, extra in zip(sizes, kernel, *settings, strict=True):
+        before, after = per_axis(pads, 2)
+        output = (n - 1) * s - before - after + d * (k - 1) + 1 + extra
+        axes.append(Axis(output, k, s, d, before, after, n))
+    return _with_bias(_scatter(columns, axes), b).astype(x.dtype)
 
 
 @silent
@@ -78,44 +74,34 @@ def linear(x, w, b=None, *, accumulate=None):
 
 def unfold(x, kernel_size, dilation=1, padding=0, stride=1):
     """Every window of `x` (N, C, *spatial) as a column: (N, C * taps, windows), both in row-major order."""
-    rank = x.ndim - 2
     axes = window_axes(x.shape[2:], kernel_size, stride, padding, dilation)
     padded = pad_constant(x, [(axis.before, axis.after) for axis in axes])
-    columns = [
-        padded[(..., *(axis.padded_positions(t) for axis, t in zip(axes, tap, strict=True)))]
-        for tap in np.ndindex(*per_axis(kernel_size, rank))
-    ]
-    windows = prod(axis.output for axis in axes)
-    return np.stack(columns, axis=2).reshape(x.shape[0], x.shape[1] * len(columns), windows)
+    columns = np.stack([padded[(..., *visited)] for _, visited in _taps(axes)], axis=2)
+    taps, windows = prod(axis.kernel for axis in axes), prod(axis.output for axis in axes)
+    return columns.reshape(x.shape[0], x.shape[1] * taps, windows)
 
 
 def fold(x, output_size, kernel_size, dilation=1, padding=0, stride=1):
     """The adjoint of `unfold`: columns (N, C * taps, windows) added up into (N, C, *output_size)."""
-    rank = len(output_size)
-    kernel = per_axis(kernel_size, rank)
-    axes = window_axes(output_size, kernel, stride, padding, dilation)
-    columns = x.reshape(x.shape[0], x.shape[1] // prod(kernel), *kernel, *(axis.output for axis in axes)).astype(
-        accumulator(x.dtype)
-    )
-    pads = [(axis.before, axis.after) for axis in axes]
-    return _scatter(columns, output_size, per_axis(stride, rank), per_axis(dilation, rank), pads).astype(x.dtype)
+    axes = window_axes(output_size, kernel_size, stride, padding, dilation)
+    kernel, windows = [axis.kernel for axis in axes], [axis.output for axis in axes]
+    columns = x.astype(accumulator(x.dtype)).reshape(x.shape[0], x.shape[1] // prod(kernel), *kernel, *windows)
+    return _scatter(columns, axes).astype(x.dtype)
 
 
-def _scatter(columns, output, stride, dilation, pads):
-    """Add `columns` (N, C, *kernel, *windows) up where their taps lie in an output of the given size."""
-    rank = len(output)
-    kernel, windows = columns.shape[2 : 2 + rank], columns.shape[2 + rank :]
-    spans = [
-        max((n - 1) * s + d * (k - 1) + 1, before + size)
-        for n, s, d, k, (before, _), size in zip(windows, stride, dilation, kernel, pads, output, strict=True)
-    ]
-    canvas = np.zeros((*columns.shape[:2], *spans), columns.dtype)
-    for tap in product(*map(range, kernel)):
-        visited = tuple(
-            slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in zip(tap, dilation, windows, stride, strict=True)
-        )
-        canvas[(..., *visited)] += columns[(slice(None), slice(None), *tap)]
-    return canvas[(..., *(slice(before, before + size) for (before, _), size in zip(pads, output, strict=True)))]
+def _taps(axes):
+    """Every tap of a kernel, with the positions of the padded input that it visits."""
+    for tap in np.ndindex(*(axis.kernel for axis in axes)):
+        yield tap, tuple(axis.padded_positions(t) for axis, t in zip(axes, tap, strict=True))
+
+
+def _scatter(columns, axes):
+    """Add `columns` (N, C, *kernel, *windows) up at the positions that their taps visit, and cut the padding off."""
+    reach = [max((axis.output - 1) * axis.stride + axis.extent, axis.before + axis.size) for axis in axes]
+    padded = np.zeros((*columns.shape[:2], *reach), columns.dtype)
+    for tap, visited in _taps(axes):
+        padded[(..., *visited)] += columns[(slice(None), slice(None), *tap)]
+    return padded[(..., *(slice(axis.before, axis.before + axis.size) for axis in axes))]
 
 
 def _with_bias(y, b):

@@ -19,7 +19,7 @@ def max_pool(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False
     that lies in the padding altogether gives the lowest value of the type and the index -1.
     """
     stride = kernel_size if stride is None else stride
-    axes = window_axes(x.shape[2:], per_axis(kernel_size, x.ndim - 2), stride, padding, dilation, ceil_mode)
+    axes = window_axes(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
     return _maximum(x, [_sliding(axis) for axis in axes])
 
 
@@ -50,7 +50,7 @@ def avg_pool(
     if divisor_override == 0:
         raise ValueError("divisor_override: expected a number other than 0, got 0")
     stride = kernel_size if stride is None else stride
-    axes = window_axes(x.shape[2:], per_axis(kernel_size, x.ndim - 2), stride, padding, dilation, ceil_mode)
+    axes = window_axes(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
     if divisor_override is not None:
         divisor = divisor_override
     else:
@@ -86,7 +86,7 @@ def lp_pool(x, norm_type, kernel_size, stride=None, ceil_mode=False, *, padding=
     if norm_type == np.inf:
         return max_pool(np.abs(x), kernel_size, stride, padding, dilation, ceil_mode)[0]
     stride = kernel_size if stride is None else stride
-    axes = window_axes(x.shape[2:], per_axis(kernel_size, x.ndim - 2), stride, padding, dilation, ceil_mode)
+    axes = window_axes(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
     powers = np.abs(x.astype(accumulator(x.dtype, accumulate))) ** norm_type
     return (_sum(powers, [_sliding(axis) for axis in axes]) ** (1 / norm_type)).astype(x.dtype)
 

@@ -28,7 +28,7 @@ def interpolate(
     ``trilinear``), ``bicubic``, ``area`` (`adaptive_avg_pool`) and, with `antialias`, ``lanczos``.  `align_corners`
     makes the outermost samples coincide, otherwise the outermost edges do.  A given `scale_factor` is the scale,
     unless `recompute_scale_factor` asks for the ratio of the sizes.  `antialias` widens the filter where it shrinks.
-    Integer results are rounded to the nearest value of their type.
+    Integers are rounded (halves up) after every axis, the last axis first, as in torch and Pillow.
     """
     rank, sizes = x.ndim - 2, x.shape[2:]
     if (size is None) == (scale_factor is None):
@@ -42,18 +42,22 @@ def interpolate(
     if mode == "area":
         return adaptive_avg_pool(x, outputs)
     if mode in ("nearest", "nearest-exact"):
-        for axis, geometry in enumerate(zip(sizes, outputs, scales, strict=True), 2):
-            x = x.take(_nearest(*geometry, centred=mode == "nearest-exact"), axis)
+        for axis, (n, output, scale) in enumerate(zip(sizes, outputs, scales, strict=True), 2):
+            if mode == "nearest" and rank == 2 and output in (n, 2 * n):
+                scale = None  # torch's shortcut in two dimensions, not in one or three, ignores the scale
+            x = x.take(_nearest(n, output, scale, centred=mode == "nearest-exact"), axis)
         return x
     y = x.astype(np.promote_types(x.dtype, np.float32))
-    for axis, (n, output, scale) in enumerate(zip(sizes, outputs, scales, strict=True), 2):
+    for axis, n, output, scale in list(zip(range(2, x.ndim), sizes, outputs, scales, strict=True))[::-1]:
         scale = _scale(n, output, scale, align_corners)
         if antialias:
             taps, weights = _filter_taps(n, output, scale, mode)
         else:
             taps, weights = _interpolation_taps(n, output, scale, mode, align_corners)
         y = _resample(y, axis, taps, weights.astype(y.dtype))
-    return _rounded(y, x.dtype)
+        if x.dtype.kind in "iu":
+            y = np.floor(y + 0.5).clip(np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
+    return y.astype(x.dtype)
 
 
 def pixel_shuffle(x, upscale_factor):
@@ -85,8 +89,6 @@ def _scale(size, output, scale, align_corners):
 
 def _nearest(size, output, scale, centred):
     """Source positions, computed in float32 because torch does and floor() makes its rounding visible."""
-    if not centred and output in (size, 2 * size):
-        scale = None
     scale = np.float32(size / output if scale is None else scale)
     positions = np.arange(output, dtype=np.float32)
     return np.floor((positions + np.float32(0.5 if centred else 0)) * scale).astype(np.int64).clip(max=size - 1)
@@ -97,6 +99,8 @@ def _interpolation_taps(size, output, scale, mode, align_corners):
     i = np.arange(output)
     source = i * scale if align_corners else (i + 0.5) * scale - 0.5
     if mode in ("linear", "bilinear", "trilinear"):
+        if output == size:
+            source = i  # torch copies an axis that keeps its size, whatever the scale
         source = source.clip(0, size - 1)
         first = np.floor(source)
         offsets, kernel = np.arange(2), _triangle
@@ -147,9 +151,3 @@ def _resample(x, axis, taps, weights):
     along = [1] * x.ndim
     along[axis] = len(taps)
     return sum(x.take(taps[:, t], axis) * weights[:, t].reshape(along) for t in range(taps.shape[1]))
-
-
-def _rounded(y, dtype):
-    if dtype.kind in "iu":
-        y = np.rint(y).clip(np.iinfo(dtype).min, np.iinfo(dtype).max)
-    return y.astype(dtype)

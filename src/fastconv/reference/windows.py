@@ -16,6 +16,11 @@ class Axis(NamedTuple):
     after: int
     output: int
 
+    @property
+    def extent(self) -> int:
+        """Positions from the first to the last tap of one window."""
+        return self.dilation * (self.kernel - 1) + 1
+
     def positions(self) -> np.ndarray:
         """(output, kernel): the input position of every tap; negative or beyond `size` in the padding."""
         starts = np.arange(self.output)[:, None] * self.stride - self.before
@@ -53,14 +58,13 @@ def _axis(size, kernel, stride, dilation, padding, ceil_mode) -> Axis:
 
 
 def _pads(padding, size, extent, stride) -> tuple[int, int]:
+    if not isinstance(padding, str):
+        return per_axis(padding, 2)
     if padding == "valid":
         return 0, 0
-    if padding in ("same", "SAME_UPPER", "SAME_LOWER"):
-        last_start = range(0, size, stride)[-1]
-        missing = max(last_start + extent - size, 0)
-        half, rest = missing // 2, missing - missing // 2
-        return (rest, half) if padding == "SAME_LOWER" else (half, rest)
-    if isinstance(padding, str):
+    if padding not in ("same", "SAME_UPPER", "SAME_LOWER"):
         raise ValueError(f"unknown padding {padding!r}")
-    before, after = per_axis(padding, 2)
-    return before, after
+    last_start = range(0, size, stride)[-1]
+    missing = max(last_start + extent - size, 0)
+    half, rest = missing // 2, missing - missing // 2
+    return (rest, half) if padding == "SAME_LOWER" else (half, rest)

@@ -7,5 +7,6 @@ Arrays are batched (N, C, *spatial) or unbatched (C, *spatial); any strides, rea
 """
 
 from fastconv.nn.functional.convolution import conv1d, conv2d, conv3d
+from fastconv.nn.functional.linear import bilinear, linear
 
-__all__ = ["conv1d", "conv2d", "conv3d"]
+__all__ = ["bilinear", "conv1d", "conv2d", "conv3d", "linear"]

@@ -1,5 +1,7 @@
 """Constants, shapes, types and what passes its input on."""
 
+import math
+
 import numpy as np
 
 from fastconv.onnx.operators.registry import operator
@@ -30,8 +32,8 @@ def Constant(
 
 @operator
 def ConstantOfShape(shape, *, value=None):
-    shape = tuple(int(n) for n in shape)
-    return np.zeros(shape, np.float32) if value is None else np.full(shape, value.reshape(()), value.dtype)
+    """A view of one value, of the given shape."""
+    return np.broadcast_to(np.float32(0) if value is None else value.reshape(()), tuple(int(n) for n in shape))
 
 
 @operator
@@ -51,13 +53,12 @@ def Size(x):
 
 @operator(ignored=("stash_type",))
 def Range(start, limit, delta):
-    start, limit, delta = start.reshape(()), limit.reshape(()), delta.reshape(())
-    count = max(int(np.ceil((limit - start) / delta)), 0)
-    return (start + np.arange(count) * delta).astype(start.dtype)
+    count = max(math.ceil((limit.item() - start.item()) / delta.item()), 0)
+    return (start.reshape(()) + np.arange(count) * delta.reshape(())).astype(start.dtype)
 
 
 def _cast(x, dtype):
-    if dtype == object:
+    if dtype.kind == "O":
         return np.array([str(v) for v in x.reshape(-1)], object).reshape(x.shape)
     return x.astype(dtype)
 
@@ -74,11 +75,11 @@ def CastLike(x, like):
 
 @operator(ignored=("is_test",))
 def Dropout(x, ratio=0.5, training_mode=None, *, seed=None, opset):
-    """(x, mask); random zeros only where `training_mode` asks for them, from NumPy's old generator as ONNX's tests do."""
-    ratio = 0.5 if ratio is None else float(ratio)
-    if training_mode is None or not training_mode or ratio == 0:
+    """(x, mask); values are dropped only in `training_mode`, drawn from NumPy's old generator as ONNX's tests do."""
+    ratio = 0.5 if ratio is None else np.asarray(ratio).item()
+    if training_mode is None or not training_mode.item() or ratio == 0:
         return x, np.ones(x.shape, bool if opset >= 10 else x.dtype)
-    mask = np.random.RandomState(seed).uniform(0, 1, x.shape) >= ratio  # noqa: NPY002
+    mask = np.random.RandomState(seed).uniform(0, 1, x.shape) >= ratio
     return (mask * x / (1 - ratio)).astype(x.dtype), mask
 
 

@@ -12,7 +12,7 @@ def If(condition, *, then_branch, else_branch):
 
 @operator
 def Loop(trip_count, condition, *carried, body, outputs):
-    """`body` maps (iteration, condition, *carried) to (condition, *carried, *scanned); the scanned values are stacked."""
+    """`body` maps (iteration, condition, *carried) to (condition, *carried, *scanned); what is scanned is stacked."""
     limit = None if trip_count is None else int(trip_count.item())
     keep_going = np.array(True) if condition is None else condition
     collected = [[] for _ in range(outputs - len(carried))]
@@ -46,8 +46,7 @@ def Scan(
     axes = scan_input_axes or [0] * num_scan_inputs
     backwards = scan_input_directions or [0] * num_scan_inputs
     scanned = [
-        np.moveaxis(x, axis, 0)[:: -1 if back else 1]
-        for x, axis, back in zip(scanned, axes, backwards, strict=True)
+        np.moveaxis(x, axis, 0)[:: -1 if back else 1] for x, axis, back in zip(scanned, axes, backwards, strict=True)
     ]
     collected = [[] for _ in range(outputs - len(state))]
     for slices in zip(*scanned, strict=True):

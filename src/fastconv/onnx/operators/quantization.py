@@ -8,7 +8,7 @@ from fastconv.onnx.tensors import dtype_of
 
 
 def _spread(parameter, x, axis, block_size):
-    """A scale or zero point so that it broadcasts to `x`: one value, one per index of `axis`, or one per block of it."""
+    """A scale or zero point that broadcasts to `x`, of one value, one per index of `axis`, or one per block of it."""
     if parameter is None or parameter.size == 1:
         return parameter if parameter is None else parameter.reshape(())
     if block_size:
@@ -77,9 +77,7 @@ def QLinearMatMul(a, a_scale, a_zero_point, b, b_scale, b_zero_point, y_scale, y
 
 
 @operator
-def QLinearConv(
-    x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point, b=None, **attributes
-):
+def QLinearConv(x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point, b=None, **attributes):
     total = ConvInteger(x, w, x_zero_point, w_zero_point, **attributes).astype(np.int64)
     per_channel = (1, -1, *[1] * (x.ndim - 2))
     if b is not None:

@@ -24,20 +24,19 @@ def _mean(x, axis, keepdims):
     return total // count if x.dtype.kind in "iu" else total / count
 
 
-def _lowest(dtype):
-    return -np.inf if dtype.kind == "f" else dtype.type(0) if dtype == bool else np.iinfo(dtype).min
-
-
-def _highest(dtype):
-    return np.inf if dtype.kind == "f" else dtype.type(1) if dtype == bool else np.iinfo(dtype).max
+def _limits(dtype):
+    """The results of a maximum and of a minimum over nothing."""
+    if dtype.kind == "b":
+        return False, True
+    return (-np.inf, np.inf) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
 
 
 def _max(x, axis, keepdims):
-    return x.max(axis=axis, keepdims=keepdims, initial=_lowest(x.dtype))
+    return x.max(axis=axis, keepdims=keepdims, initial=_limits(x.dtype)[0])
 
 
 def _min(x, axis, keepdims):
-    return x.min(axis=axis, keepdims=keepdims, initial=_highest(x.dtype))
+    return x.min(axis=axis, keepdims=keepdims, initial=_limits(x.dtype)[1])
 
 
 def _product(x, axis, keepdims):
@@ -91,7 +90,7 @@ operator(_search(np.argmin), name="ArgMin")
 
 def _cumulative(function, start):
     def inner(x, axis, *, exclusive=0, reverse=0):
-        axis = int(axis)
+        axis = axis.item()
         x = np.flip(x, axis) if reverse else x
         if exclusive:
             first = np.full_like(x.take([0], axis), start)

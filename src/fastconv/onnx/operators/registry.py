@@ -1,8 +1,8 @@
 """The table of ONNX operators: (domain, name) → the function that computes it with NumPy.
 
-An operator's function takes ONNX's inputs by position, None for one that is omitted, and ONNX's attributes by keyword with
-ONNX's defaults; it returns an array, or a tuple for several outputs.  What an older version passed as an attribute and
-a newer one passes as an input is one parameter, usable either way.  Two keywords are not attributes: `opset`, the
+An operator's function takes ONNX's inputs by position, None for one that is omitted, and ONNX's attributes by keyword
+with ONNX's defaults; it returns an array, or a tuple for several outputs.  What an older version passed as an attribute
+and a newer one passes as an input is one parameter, usable either way.  Two keywords are not attributes: `opset`, the
 version of the operator's domain, where a meaning has changed, and `outputs`, the number of outputs asked for.
 """
 

@@ -1,5 +1,6 @@
 """Resampling on a regular grid."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +32,7 @@ def _half_pixel_symmetric(i, axis):
 
 
 def _pytorch_half_pixel(i, axis):
-    return _half_pixel(i, axis) if axis.length > 1 else i * 0 - 0.5
+    return _half_pixel(i, axis) if axis.output > 1 else i * 0
 
 
 def _align_corners(i, axis):
@@ -40,7 +41,7 @@ def _align_corners(i, axis):
 
 def _crop_and_resize(i, axis):
     extent = (axis.end - axis.start) * (axis.size - 1)
-    offset = i * extent / (axis.length - 1) if axis.length != 1 else extent / 2
+    offset = i * extent / (axis.length - 1) if axis.length != 1 else i * 0 + extent / 2
     return axis.start * (axis.size - 1) + offset
 
 
@@ -74,42 +75,58 @@ def cubic(distance, a):
     return np.where(t <= 1, near, np.where(t < 2, far, 0))
 
 
-def _interpolated(x, axis, positions, kernel, radius, exclude_outside, normalise):
-    """`x` at fractional `positions` of `axis`: sums over the `kernel`, which is 0 beyond `radius`."""
-    size = x.shape[axis]
-    taps = np.floor(positions - radius)[:, None] + 1 + np.arange(2 * int(np.ceil(radius)))
-    weights = kernel(taps - positions[:, None])
-    if exclude_outside:
-        weights = np.where((taps >= 0) & (taps < size), weights, 0)
-    if exclude_outside or normalise:
+class _Method(NamedTuple):
+    """How values between the samples are found; the fields are Resize's attributes."""
+
+    mode: str
+    coordinates: str
+    nearest: str
+    cubic_a: float = -0.75
+    exclude_outside: bool = False
+    antialias: bool = False
+    outside: float = 0.0
+
+
+def _picked(positions, axis, method):
+    """Indices of the values that stand for fractional positions; before opset 11, `nearest` was ``outward``."""
+    rounding = method.nearest
+    if rounding == "outward":
+        rounding = "ceil" if axis.scale < 1 else "floor"
+    return _ROUNDINGS[rounding](positions).clip(0, axis.size - 1).astype(np.int64)
+
+
+def _taps(positions, axis, method):
+    """Indices and weights (output, taps) of the values that are summed at each fractional position."""
+    widening = max(1 / axis.scale, 1.0) if method.antialias else 1.0
+    radius = widening * (1 if method.mode == "linear" else 2)
+    taps = np.floor(positions - radius)[:, None] + 1 + np.arange(2 * math.ceil(radius))
+    distance = (taps - positions[:, None]) / widening
+    weights = _triangle(distance) if method.mode == "linear" else cubic(distance, method.cubic_a)
+    if method.exclude_outside:
+        weights = np.where((taps >= 0) & (taps < axis.size), weights, 0)
+    if method.exclude_outside or method.antialias:
         weights = weights / weights.sum(axis=1, keepdims=True)
-    taps = taps.clip(0, size - 1).astype(np.int64)
-    along = [-1 if a == axis else 1 for a in range(x.ndim)]
-    return sum(x.take(taps[:, t], axis) * weights[:, t].astype(x.dtype).reshape(along) for t in range(taps.shape[1]))
+    return taps.clip(0, axis.size - 1).astype(np.int64), weights
 
 
-def _resampled(
-    x, axes, *, mode, coordinates, nearest="floor", cubic_a=-0.75, exclude_outside=False, antialias=False, outside=0.0
-):
-    """`x` with every axis that `axes` (axis → _Axis) names resampled."""
-    y = x if mode == "nearest" else x.astype(np.promote_types(x.dtype, np.float32))
+def _resampled(x, axes, method):
+    """`x` with every axis that `axes` (number → _Axis) names resampled."""
+    y = x if method.mode == "nearest" else x.astype(np.promote_types(x.dtype, np.float32))
+    # Nearest takes every step in float32, as other implementations do, because rounding makes the last bit visible.
+    real = np.float32 if method.mode == "nearest" else np.float64
     for number, axis in axes.items():
-        positions = np.broadcast_to(_POSITIONS[coordinates](np.arange(axis.output), axis), axis.output)
+        axis = axis._replace(scale=real(axis.scale))
+        positions = _POSITIONS[method.coordinates](np.arange(axis.output, dtype=real), axis)
         if axis.output == axis.size and np.array_equal(positions, np.arange(axis.size)):
             continue
-        if mode == "nearest":
-            # Rounded to float32 first, as in other implementations, because floor() makes the last bit visible.
-            picked = _ROUNDINGS[nearest](positions.astype(np.float32)).clip(0, axis.size - 1).astype(np.int64)
-            y = y.take(picked, number)
+        if method.mode == "nearest":
+            y = y.take(_picked(positions, axis, method), number)
         else:
-            widening = max(1 / axis.scale, 1.0) if antialias else 1.0
-            reach, shape = (1, _triangle) if mode == "linear" else (2, lambda d: cubic(d, cubic_a))
-            y = _interpolated(
-                y, number, positions, lambda d: shape(d / widening), reach * widening, exclude_outside, antialias  # noqa: B023
-            )
-        if coordinates == "tf_crop_and_resize":
-            beyond = (positions < 0) | (positions > axis.size - 1)
-            y[(slice(None),) * number + (beyond,)] = outside
+            taps, weights = _taps(positions, axis, method)
+            weights = weights.astype(y.dtype).reshape(-1, taps.shape[1], *[1] * (y.ndim - 1 - number))
+            y = sum(y.take(taps[:, t], number) * weights[:, t] for t in range(taps.shape[1]))
+        if method.coordinates == "tf_crop_and_resize":
+            y[(slice(None),) * number + ((positions < 0) | (positions > axis.size - 1),)] = method.outside
     if x.dtype.kind in "iu":
         y = np.clip(y, np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
     return y.astype(x.dtype, copy=False)
@@ -126,8 +143,7 @@ def _scaled(x, scales):
 
 
 def _opset_10(x, scales, mode):
-    shrinks = mode == "nearest" and any(s < 1 for s in np.asarray(scales).reshape(-1))
-    return _resampled(x, _scaled(x, scales), mode=mode, coordinates="asymmetric", nearest="ceil" if shrinks else "floor")
+    return _resampled(x, _scaled(x, scales), _Method(mode, "asymmetric", "outward"))
 
 
 _POLICIES = {"not_larger": min, "not_smaller": max}
@@ -181,17 +197,16 @@ def Resize(
     if coordinate_transformation_mode == "tf_crop_and_resize":
         for axis, start, end in zip(axes, roi[: len(axes)], roi[len(axes) :], strict=True):
             resized[axis] = resized[axis]._replace(start=float(start), end=float(end))
-    return _resampled(
-        x,
-        resized,
-        mode=mode,
-        coordinates=coordinate_transformation_mode,
-        nearest=nearest_mode,
-        cubic_a=cubic_coeff_a,
-        exclude_outside=bool(exclude_outside),
-        antialias=bool(antialias),
-        outside=extrapolation_value,
+    method = _Method(
+        mode,
+        coordinate_transformation_mode,
+        nearest_mode,
+        cubic_coeff_a,
+        bool(exclude_outside),
+        bool(antialias),
+        extrapolation_value,
     )
+    return _resampled(x, resized, method)
 
 
 _UPSAMPLE_MODES = {"nearest": "nearest", "linear": "linear", "bilinear": "linear"}

@@ -82,7 +82,7 @@ def GridSample(x, grid, *, align_corners=0, mode="linear", padding_mode="zeros")
 
 @operator
 def AffineGrid(theta, size, *, align_corners=0):
-    """Positions in [-1, 1] for GridSample: `theta` (N, rank, rank + 1) applied to those of an output (N, C, *spatial)."""
+    """Positions for GridSample: `theta` (N, rank, rank + 1) applied to those of a result of `size` (N, C, *spatial)."""
     spatial = [int(n) for n in size[2:]]
     axes = [np.linspace(-1, 1, n) if align_corners else (2 * np.arange(n) + 1) / n - 1 for n in spatial]
     points = np.stack([*np.meshgrid(*axes, indexing="ij")[::-1], np.ones(spatial)], -1)
@@ -133,7 +133,18 @@ def RoiAlign(
 
 @operator
 def DeformConv(
-    x, w, offset, b=None, mask=None, *, dilations=None, group=1, kernel_shape=None, offset_group=1, pads=None, strides=None
+    x,
+    w,
+    offset,
+    b=None,
+    mask=None,
+    *,
+    dilations=None,
+    group=1,
+    kernel_shape=None,
+    offset_group=1,
+    pads=None,
+    strides=None,
 ):
     """Convolution whose taps are moved by `offset` (N, offset_group * taps * rank, *output) and scaled by `mask`.
 
@@ -145,8 +156,10 @@ def DeformConv(
     output = [axis.output for axis in axes]
     batch, channels, features, taps = x.shape[0], x.shape[1], w.shape[0], prod(kernel)
     offset = offset.reshape(batch, offset_group, taps, rank, *output)
-    grids = [np.meshgrid(*(axis.positions()[:, t] for axis, t in zip(axes, tap, strict=True)), indexing="ij")
-             for tap in np.ndindex(*kernel)]
+    grids = [
+        np.meshgrid(*(axis.positions()[:, t] for axis, t in zip(axes, tap, strict=True)), indexing="ij")
+        for tap in np.ndindex(*kernel)
+    ]
     columns = np.empty((batch, channels, taps, *output), x.dtype)
     for n, g, t in np.ndindex(batch, offset_group, taps):
         share = slice(g * channels // offset_group, (g + 1) * channels // offset_group)

@@ -17,12 +17,12 @@ def SequenceEmpty():
 
 @operator
 def SequenceAt(sequence, position):
-    return sequence[int(position)]
+    return sequence[position.item()]
 
 
 @operator
 def SequenceInsert(sequence, value, position=None):
-    position = len(sequence) if position is None else int(position)
+    position = len(sequence) if position is None else position.item()
     if not -len(sequence) <= position <= len(sequence):
         raise ValueError(f"position {position} is outside of a sequence of {len(sequence)}")
     return [*sequence[:position], value, *sequence[position:]]
@@ -31,7 +31,7 @@ def SequenceInsert(sequence, value, position=None):
 @operator
 def SequenceErase(sequence, position=None):
     remaining = list(sequence)
-    del remaining[-1 if position is None else int(position)]
+    del remaining[-1 if position is None else position.item()]
     return remaining
 
 
@@ -51,7 +51,7 @@ def SplitToSequence(x, split=None, *, axis=0, keepdims=1):
     if split is None:
         parts = np.split(x, size, axis)
         return parts if keepdims else [part.squeeze(axis) for part in parts]
-    ends = np.cumsum(split)[:-1] if split.ndim else range(int(split), size, int(split))
+    ends = np.cumsum(split)[:-1] if split.ndim else range(split.item(), size, split.item())
     return np.split(x, list(ends), axis)
 
 

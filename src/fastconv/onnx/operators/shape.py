@@ -55,6 +55,14 @@ def Split(x, split=None, *, axis=0, num_outputs=None, outputs):
     return tuple(np.split(x, ends, axis))
 
 
+def _slice(size, start, end, step):
+    """ONNX's bounds as Python's; unlike there, a start before the first value is the first, even in reverse."""
+    start, end = (bound + size if bound < 0 else bound for bound in (start, end))
+    if step > 0:
+        return slice(max(start, 0), max(end, 0), step)
+    return slice(max(start, 0), None if end < 0 else end, step)
+
+
 @operator
 def Slice(x, starts, ends, axes=None, steps=None):
     starts, ends = _ints(starts), _ints(ends)
@@ -62,7 +70,7 @@ def Slice(x, starts, ends, axes=None, steps=None):
     steps = [1] * len(starts) if steps is None else _ints(steps)
     index = [slice(None)] * x.ndim
     for axis, *bounds in zip(axes, starts, ends, steps, strict=True):
-        index[axis] = slice(*bounds)
+        index[axis] = _slice(x.shape[axis], *bounds)
     return x[tuple(index)]
 
 
@@ -150,7 +158,7 @@ def CenterCropPad(x, shape, *, axes=None):
 
 @operator
 def DepthToSpace(x, *, blocksize, mode="DCR"):
-    """(N, C * b * b, H, W) to (N, C, H * b, W * b); the channel is the innermost of the three factors, or the outermost."""
+    """(N, C * b * b, H, W) to (N, C, H * b, W * b); DCR splits the channels into (b, b, C), CRD into (C, b, b)."""
     n, channels, h, w = x.shape
     b, c = blocksize, channels // blocksize**2
     if mode == "CRD":
@@ -177,7 +185,7 @@ def Tile(x, repeats, axis=None):
     """With `axis`, as opset 1 has it, `repeats` is one number for that axis."""
     if axis is None:
         return np.tile(x, repeats)
-    return np.concatenate([x] * int(repeats), int(axis))
+    return np.concatenate([x] * repeats.item(), axis.item())
 
 
 @operator
@@ -191,7 +199,7 @@ def OneHot(indices, depth, values, *, axis=-1):
 
 @operator
 def Trilu(x, k=None, *, upper=1):
-    return (np.triu if upper else np.tril)(x, 0 if k is None else int(k))
+    return (np.triu if upper else np.tril)(x, 0 if k is None else k.item())
 
 
 @operator

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from onnx import TensorProto, helper, numpy_helper
-
 from fastconv.tools.bench.networks import RESIDUAL_SCALE, random_weight
 
 __all__ = ["exported_model"]
@@ -24,12 +22,14 @@ class _Graph:
     """Nodes in order; `x` is the value that the next node reads, `channels` its channels (or features)."""
 
     def __init__(self, *shape: int):
-        self.input = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, *shape])
+        self.shape = shape
         self.nodes: list = []
         self.weights: list = []
         self.x, self.channels = "input", shape[0]
 
     def node(self, op: str, *inputs: str, **attributes) -> str:
+        from onnx import helper
+
         output = f"{op}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, inputs or [self.x], [output], name=output, **attributes))
         self.x = output
@@ -52,17 +52,26 @@ class _Graph:
         self.node(op, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[padding] * 4)
 
     def relu6(self):
+        from onnx import TensorProto, helper
+
         for bound, value in (("zero", 0.0), ("six", 6.0)):
             if not any(tensor.name == bound for tensor in self.weights):
                 self.weights.append(helper.make_tensor(bound, TensorProto.FLOAT, [], [value]))
         self.node("Clip", self.x, "zero", "six")
 
     def model(self):
-        output = helper.make_tensor_value_info(self.x, TensorProto.FLOAT, [1, self.channels])
-        graph = helper.make_graph(self.nodes, "main_graph", [self.input], [output], self.weights)
+        from onnx import TensorProto, helper
+
+        ends = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, *shape])
+            for name, shape in (("input", self.shape), (self.x, (self.channels,)))
+        ]
+        graph = helper.make_graph(self.nodes, "main_graph", ends[:1], ends[1:], self.weights)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
     def _parameters(self, name, weight, scale) -> list[str]:
+        from onnx import numpy_helper
+
         for suffix, shape in (("weight", weight), ("bias", weight[:1])):
             array = random_weight(f"{name}.{suffix}", shape, suffix, scale)
             self.weights.append(numpy_helper.from_array(array, f"{name}.{suffix}"))

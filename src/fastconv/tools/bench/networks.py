@@ -96,7 +96,7 @@ def _exported(name: str):
 
 def _with_random_weights(light: str):
     import onnx
-    from onnx import numpy_helper
+    from onnx import helper, numpy_helper
 
     model = onnx.load(Path(onnx.__file__).parent / "backend" / "test" / "data" / "light" / f"light_{light}.onnx")
     graph = model.graph
@@ -114,6 +114,9 @@ def _with_random_weights(light: str):
         shape = tuple(int(size) for size in shapes[node.input[0]])
         graph.initializer.append(numpy_helper.from_array(random_weight(name, shape, role, scale), name))
         graph.node.remove(node)
+    for node in graph.node:
+        if node.op_type == "BatchNormalization" and all(a.name != "epsilon" for a in node.attribute):
+            node.attribute.append(helper.make_attribute("epsilon", 1e-5))  # MNN's converter misreads the default
     _drop_unused(graph)
     model.ir_version = 4  # the first that does not list initialisers as inputs
     return model

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
 
 from fastconv.tools.bench.problem import Problem
 
@@ -21,8 +19,10 @@ OPERATORS = {
 }
 
 
-def layer_model(problem: Problem, arrays: dict[str, np.ndarray]) -> onnx.ModelProto:
-    """One node from ``x`` to ``y``, weights and bias as initialisers."""
+def layer_model(problem: Problem, arrays: dict[str, np.ndarray]):
+    """The ModelProto of one node from ``x`` to ``y``, weights and bias as initialisers."""
+    from onnx import helper, numpy_helper
+
     constants = {name: np.ascontiguousarray(arrays[name]) for name in ("weight", "bias") if name in arrays}
     if problem.family == "pad":
         constants["pads"] = np.array([0, 0, *_befores(problem), 0, 0, *_afters(problem)], np.int64)

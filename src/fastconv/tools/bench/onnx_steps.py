@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper, shape_inference
 
 from fastconv.tools.bench.engines import Refusal
 
@@ -49,6 +47,9 @@ def read_steps(path: Path) -> Network:
 
     Raises :class:`Refusal` for what these networks do not have.
     """
+    import onnx
+    from onnx import helper, numpy_helper, shape_inference
+
     model = onnx.load(path)
     graph = shape_inference.infer_shapes(_without_weights(model), data_prop=True).graph
     shapes = {
@@ -74,6 +75,9 @@ def read_steps(path: Path) -> Network:
 
 def _without_weights(model):
     """The model for shape inference: only integer constants are kept, floats become inputs of the same shape."""
+    import onnx
+    from onnx import helper
+
     light = onnx.ModelProto()
     light.CopyFrom(model)
     graph = light.graph

@@ -1,8 +1,6 @@
-"""torch on the CPU in inference mode: NCHW, channels-last, or compiled by inductor with frozen weights."""
+"""torch on the CPU in inference mode: NCHW, channels-last, compiled by inductor with frozen weights, or float64."""
 
 from __future__ import annotations
-
-import numpy as np
 
 from fastconv.tools.bench.engines import Refusal
 
@@ -24,16 +22,23 @@ def prepare_layer(problem, arrays, threads, variant):
     return _callable(torch, module, [torch.from_numpy(arrays["x"])], threads, variant)
 
 
-def prepare_network(path, feeds, threads, variant):
+def convert_network(path, folder):
     import torch
 
     from fastconv.tools.bench.engines.torch_network import torch_network
 
-    module, names = torch_network(path)
-    if variant == "float64":
-        module.double()
-        feeds = {name: array.astype(np.float64) for name, array in feeds.items()}
-    return _callable(torch, module, [torch.from_numpy(feeds[name]) for name in names], threads, variant)
+    converted = folder / "module.pt"
+    torch.save(torch_network(path), converted)
+    return converted
+
+
+def prepare_network(path, feeds, threads, variant):
+    import torch
+
+    dtype = torch.float64 if variant == "float64" else torch.float32
+    module, names = torch.load(path, weights_only=False)  # written by convert_network
+    module = module.to(dtype)
+    return _callable(torch, module, [torch.from_numpy(feeds[name]).to(dtype) for name in names], threads, variant)
 
 
 def _callable(torch, module, inputs, threads, variant):

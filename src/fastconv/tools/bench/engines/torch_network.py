@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import fx, nn
 
 from fastconv.tools.bench.engines import Refusal
 from fastconv.tools.bench.onnx_steps import Network, Step, read_steps
@@ -14,19 +13,41 @@ from fastconv.tools.bench.onnx_steps import Network, Step, read_steps
 __all__ = ["torch_network"]
 
 
-def torch_network(path: Path) -> tuple[nn.Module, list[str]]:
+def torch_network(path: Path):
     """``(module, names of its inputs in order)``; parameters float32, or float64 where batch norms were folded."""
+    from torch import fx, nn
+
     network = read_steps(path)
     root, graph = nn.Module(), fx.Graph()
     values = {name: graph.placeholder(f"input{i}") for i, name in enumerate(network.inputs)}
     for number, step in enumerate(network.steps):
-        root.add_module(f"step{number}", _module(step, network))
-        values[step.output] = graph.call_module(f"step{number}", tuple(values[name] for name in step.inputs))
+        inputs = [values[name] for name in step.inputs]
+        values[step.output] = _call(root, graph, f"step{number}", step, inputs, network)
     graph.output(values[network.output])
-    return fx.GraphModule(root, graph).float().requires_grad_(False), network.inputs
+    return fx.GraphModule(root, graph).requires_grad_(False), network.inputs
 
 
-def _module(step: Step, network: Network) -> nn.Module:
+def _call(root, graph, name: str, step: Step, inputs: list, network: Network):
+    """Add the step to the graph, its module or its constants to `root`, and return its value."""
+    import torch
+
+    if step.op == "Add":
+        return graph.call_function(operator.add, tuple(inputs))
+    if step.op == "Concat":
+        return graph.call_function(torch.cat, (inputs, step.attributes["axis"]))
+    if step.op == "Affine":
+        factors = []
+        for role in ("scale", "shift"):
+            root.register_buffer(f"{name}_{role}", torch.from_numpy(step.constants[role].reshape(-1, 1, 1)))
+            factors.append(graph.get_attr(f"{name}_{role}"))
+        return graph.call_function(operator.add, (graph.call_function(operator.mul, (*inputs, factors[0])), factors[1]))
+    root.add_module(name, _module(step, network))
+    return graph.call_module(name, tuple(inputs))
+
+
+def _module(step: Step, network: Network):
+    from torch import nn
+
     a = step.attributes
     if step.op == "Conv":
         return _conv(step)
@@ -37,14 +58,10 @@ def _module(step: Step, network: Network) -> nn.Module:
         return _pool(step, network)
     if step.op == "LRN":
         return nn.LocalResponseNorm(a["size"], a["alpha"], a["beta"], a["bias"])
-    if step.op == "Affine":
-        return _Affine(step.constants["scale"], step.constants["shift"])
     plain = {
         "Relu": nn.ReLU,
         "Tanh": nn.Tanh,
-        "Add": _Add,
         "Flatten": lambda: nn.Flatten(1),
-        "Concat": lambda: _Concat(a["axis"]),
         "Clip": lambda: nn.Hardtanh(a["min"], a["max"]),
         "Shuffle": lambda: nn.ChannelShuffle(a["groups"]),
         "GlobalAveragePool": lambda: nn.AdaptiveAvgPool2d(1),
@@ -54,7 +71,9 @@ def _module(step: Step, network: Network) -> nn.Module:
     return plain[step.op]()
 
 
-def _conv(step: Step) -> nn.Module:
+def _conv(step: Step):
+    from torch import nn
+
     a, weight = step.attributes, step.constants["weight"]
     groups = a.get("group", 1)
     before, after = _pads(a)
@@ -67,14 +86,16 @@ def _conv(step: Step) -> nn.Module:
     return _with_parameters(layer, step)
 
 
-def _pool(step: Step, network: Network) -> nn.Module:
+def _pool(step: Step, network: Network):
+    from torch import inf, nn
+
     a = step.attributes
     kernel, stride = tuple(a["kernel_shape"]), tuple(a.get("strides", (1, 1)))
     before, after = _pads(a)
     if step.op == "MaxPool":
         if before == after:
             return nn.MaxPool2d(kernel, stride, before, ceil_mode=bool(a.get("ceil_mode", 0)))
-        borders = nn.ConstantPad2d((before[1], after[1], before[0], after[0]), -torch.inf)
+        borders = nn.ConstantPad2d((before[1], after[1], before[0], after[0]), -inf)
         return nn.Sequential(borders, nn.MaxPool2d(kernel, stride))
     if before == after:
         return nn.AvgPool2d(kernel, stride, before, count_include_pad=bool(a.get("count_include_pad", 0)))
@@ -88,31 +109,9 @@ def _pads(attributes) -> tuple[tuple[int, int], tuple[int, int]]:
     return (top, left), (bottom, right)
 
 
-def _with_parameters(layer: nn.Module, step: Step) -> nn.Module:
+def _with_parameters(layer, step: Step):
+    import torch
+
     for name, array in step.constants.items():
-        setattr(layer, name, nn.Parameter(torch.from_numpy(np.array(array)), requires_grad=False))
+        setattr(layer, name, torch.nn.Parameter(torch.from_numpy(np.array(array)), requires_grad=False))
     return layer
-
-
-class _Affine(nn.Module):
-    def __init__(self, scale: np.ndarray, shift: np.ndarray):
-        super().__init__()
-        self.register_buffer("scale", torch.from_numpy(scale.reshape(-1, 1, 1)))
-        self.register_buffer("shift", torch.from_numpy(shift.reshape(-1, 1, 1)))
-
-    def forward(self, x):
-        return x * self.scale + self.shift
-
-
-class _Add(nn.Module):
-    def forward(self, x, y):
-        return x + y
-
-
-class _Concat(nn.Module):
-    def __init__(self, axis: int):
-        super().__init__()
-        self.axis = axis
-
-    def forward(self, *values):
-        return torch.cat(values, self.axis)

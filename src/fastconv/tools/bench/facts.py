@@ -1,4 +1,4 @@
-"""What the figures were taken on: processor, caches, memory, versions."""
+"""What the figures were taken on, and what an engine costs besides time: sizes and memory, in bytes."""
 
 from __future__ import annotations
 
@@ -6,35 +6,19 @@ import os
 import platform
 import re
 import sys
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 
-__all__ = ["cache_bytes", "describe_machine", "distribution_version", "installed_bytes", "peak_memory", "usable_cores"]
+from fastconv.machine import available_threads, cache_bytes
 
-CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
-DEFAULT_CACHE_BYTES = {1: 32 << 10, 2: 1 << 20, 3: 32 << 20}
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def cache_bytes(level: int) -> int:
-    """Bytes of the data cache of `level` that the first core uses; a usual size where the system does not say."""
-    for index in sorted(CACHES.glob("index*")) if CACHES.is_dir() else ():
-        kind, found = (index / "type").read_text().strip(), (index / "level").read_text().strip()
-        size = re.fullmatch(r"(\d+)K", (index / "size").read_text().strip())
-        if kind in ("Data", "Unified") and found == str(level) and size:
-            return int(size[1]) << 10
-    return DEFAULT_CACHE_BYTES[level]
+__all__ = ["describe_machine", "distribution_version", "installed_bytes", "peak_memory"]
 
 
 def describe_machine() -> dict:
     """Processor, cores, caches and memory in bytes, system and Python."""
     return {
         "processor": _processor(),
-        "cores": usable_cores(),
+        "cores": available_threads(environ={}).count,
         "l1_bytes": cache_bytes(1),
         "l2_bytes": cache_bytes(2),
         "l3_bytes": cache_bytes(3),
@@ -102,7 +86,3 @@ def _tree_bytes(distribution: str, seen: set[str]) -> int:
         if "extra ==" not in requirement:
             total += _tree_bytes(re.match(r"[\w.-]+", requirement)[0], seen)
     return total
-
-
-def is_installed(module: str) -> bool:
-    return util.find_spec(module) is not None

@@ -1,0 +1,45 @@
+"""Fully connected layers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastconv.arrays import as_array
+from fastconv.errors import ArgumentError
+from fastconv.ops.linear import linear_plan
+
+__all__ = ["bilinear", "linear"]
+
+
+def linear(input, weight, bias=None):
+    """`input` (..., in) times the transpose of `weight` (out, in), plus `bias` (out,): (..., out).
+
+    A one-dimensional weight (in,) is a single output without an axis of its own.
+    """
+    x, w = as_array(input, "input"), as_array(weight, "weight")
+    b = None if bias is None else as_array(bias, "bias")
+    if w.ndim not in (1, 2):
+        raise ArgumentError(f"weight: expected shape (out, in) or (in,), got {w.shape}")
+    if x.ndim < 1:
+        raise ArgumentError(f"input: expected at least one axis, got shape {x.shape}")
+    if w.ndim == 1:
+        return linear(x, w[None], None if b is None else np.atleast_1d(b))[..., 0]
+    rows = as_rows(x)
+    plan = linear_plan(rows, w, b)
+    return plan(rows, plan.pack(w, b)).reshape(*x.shape[:-1], w.shape[0])
+
+
+def bilinear(input1, input2, weight, bias=None):
+    """``input1 @ weight[k] @ input2 + bias[k]``: (..., in1), (..., in2) and `weight` (out, in1, in2) give (..., out)."""
+    x1, x2, w = as_array(input1, "input1"), as_array(input2, "input2"), as_array(weight, "weight")
+    if w.ndim != 3 or x1.shape[-1:] != w.shape[1:2] or x2.shape[-1:] != w.shape[2:]:
+        raise ArgumentError(
+            f"weight: expected (out, in1, in2) for inputs {x1.shape} and {x2.shape}, got {w.shape}"
+        )
+    y = np.einsum("...i,kij,...j->...k", x1, w, x2)
+    return y if bias is None else y + as_array(bias, "bias")
+
+
+def as_rows(x: np.ndarray) -> np.ndarray:
+    """`x` (..., features) as a contiguous matrix."""
+    return np.ascontiguousarray(x).reshape(-1 if x.shape[-1] else int(np.prod(x.shape[:-1])), x.shape[-1])

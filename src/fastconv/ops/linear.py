@@ -1,0 +1,167 @@
+"""Fully connected layers: their spec, and the algorithms that compute them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+
+from fastconv import reference
+from fastconv._kernels import engine, family
+from fastconv._kernels.engine import Step
+from fastconv.errors import ArgumentError, ArgumentTypeError
+from fastconv.geometry import element_count
+from fastconv.ops.direct import THREAD_BYTES, UNIT_AXIS, Axis, DirectLoops, Nest
+from fastconv.ops.table import Algorithm, Op, plan_cache
+
+__all__ = ["LINEAR", "LinearSpec", "linear_plan"]
+
+KERNEL_ELEMENTS = ("float32", "float64")
+FEW_IMAGES = 8
+TASK_OUTPUTS = 16
+
+
+@dataclass(frozen=True)
+class LinearSpec:
+    """`x` (images, inputs), contiguous, times the transpose of `w` (outputs, inputs)."""
+
+    images: int
+    inputs: int
+    outputs: int
+    dtype: str
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.images * self.inputs * self.outputs
+
+    @property
+    def weight_bytes(self) -> int:
+        return self.inputs * self.outputs * np.dtype(self.dtype).itemsize
+
+
+class Kernel(Algorithm[LinearSpec]):
+    def refusal(self, spec):
+        if spec.dtype not in (*KERNEL_ELEMENTS, "float16"):
+            return f"the kernels compute float32 and float64, the input is {spec.dtype}"
+        return ""
+
+
+class FewImages(Kernel):
+    """Dot products at the speed at which the weights come from memory; nothing is packed."""
+
+    name = "few_images"
+
+    def refusal(self, spec):
+        if spec.images > FEW_IMAGES:
+            return f"it reads all weights again for every 4 images, and there are {spec.images}"
+        return super().refusal(spec)
+
+    def plan(self, spec):
+        return FewImagesPlan(spec)
+
+    def seconds(self, spec):
+        return 1e-6 + spec.weight_bytes * ceil(spec.images / 4) / 15e9
+
+
+class FewImagesPlan:
+    layout = "as given, contiguous"
+
+    def __init__(self, spec: LinearSpec):
+        self.spec = spec
+        self.dtype = "float64" if spec.dtype == "float64" else "float32"
+        self.step = Step(
+            family("linear", self.dtype).KERNELS["few_images"],
+            {"images": spec.images, "inputs": spec.inputs, "outputs": spec.outputs, "task_outputs": TASK_OUTPUTS},
+            inputs=3,
+            tasks=ceil(spec.outputs / TASK_OUTPUTS),
+            threads=1 + spec.weight_bytes // (4 * THREAD_BYTES),
+        )
+
+    def pack(self, w, b):
+        bias = np.zeros(self.spec.outputs, self.dtype) if b is None else np.ascontiguousarray(b, self.dtype)
+        return np.ascontiguousarray(w, self.dtype), bias
+
+    def __call__(self, x, packed):
+        y = np.empty((self.spec.images, self.spec.outputs), self.dtype)
+        self.step(y, x.astype(self.dtype, copy=False), *packed)
+        return y.astype(self.spec.dtype, copy=False)
+
+
+class Product(Kernel):
+    """A matrix product through the tile of the direct convolution: the batch takes the place of the pixels."""
+
+    name = "direct"
+
+    def plan(self, spec):
+        return ProductPlan(spec)
+
+    def seconds(self, spec):
+        return 3e-6 + spec.flops / 80e9 + spec.weight_bytes / 10e9
+
+
+class ProductPlan:
+    def __init__(self, spec: LinearSpec):
+        self.spec = spec
+        self.dtype = "float64" if spec.dtype == "float64" else "float32"
+        images = Axis(spec.images, spec.images, 1, 1, 1, 0, spec.inputs, spec.outputs)
+        self.loops = DirectLoops(
+            Nest(self.dtype, 1, 1, spec.inputs, spec.outputs, (0, 1), (0, 1), (UNIT_AXIS, UNIT_AXIS, images))
+        )
+        self.layout = self.loops.layout
+
+    def pack(self, w, b):
+        return self.loops.pack(np.ascontiguousarray(w, self.dtype), b)
+
+    def __call__(self, x, packed):
+        y = np.empty((self.spec.images, self.spec.outputs), self.dtype)
+        self.loops.step(y, x.astype(self.dtype, copy=False), *packed)
+        return y.astype(self.spec.dtype, copy=False)
+
+
+class Reference(Algorithm[LinearSpec]):
+    """The specification, in NumPy: any element type."""
+
+    name = "reference"
+
+    def plan(self, spec):
+        return ReferencePlan()
+
+    def seconds(self, spec):
+        return 1e-5 + spec.flops / 5e9
+
+
+class ReferencePlan:
+    layout = "as given"
+
+    def pack(self, w, b):
+        return w, b
+
+    def __call__(self, x, packed):
+        return reference.linear(x, *packed)
+
+
+LINEAR = Op("linear layer", (FewImages(), Product(), Reference()))
+
+
+def linear_plan(x, w, b):
+    """The plan for `x` (images, inputs), `w` (outputs, inputs) and `b` (outputs,) or None: ``plan(x, plan.pack(w, b))``."""
+    return _plan(x.shape, x.dtype, w.shape, w.dtype, None if b is None else (b.shape, b.dtype), engine.get_threads())
+
+
+@plan_cache
+def _plan(x_shape, x_type, w_shape, w_type, b, threads):
+    (images, inputs), (outputs, expected) = x_shape, w_shape
+    if x_type != w_type or (b is not None and b[1] != x_type):
+        types = f"input {x_type}, weight {w_type}" + ("" if b is None else f", bias {b[1]}")
+        raise ArgumentTypeError(f"input, weight and bias: expected one element type, got {types}; convert with astype()")
+    if inputs != expected:
+        raise ArgumentError(
+            f"input: expected {expected} features in the last axis for the weight {w_shape}, got {inputs}"
+            "; if the input comes from a convolution or pooling layer, a Flatten is missing before this layer"
+        )
+    if b is not None and b[0] != (outputs,):
+        raise ArgumentError(f"bias: expected shape ({outputs},), one value per output, got {b[0]}")
+    element_count((images, outputs), "output")
+    spec = LinearSpec(images, inputs, outputs, x_type.name)
+    return LINEAR.choose(spec).plan(spec)

@@ -1,0 +1,178 @@
+"""The compiled convolutions against the reference: every instruction set, element type, tile, tail and thread count."""
+
+import itertools
+
+import numpy as np
+import pytest
+from tolerance import assert_within, conv_tolerance
+
+from fastconv import config, reference
+from fastconv.ops.conv import CONV, conv_plan, conv_spec
+
+ALGORITHMS = [row.name for row in CONV.rows if row.name != "reference"]
+
+
+def arrays(rng, x_shape, w_shape, dtype, small_integers=False):
+    if small_integers:
+        return [rng.integers(-4, 5, shape).astype(dtype) for shape in (x_shape, w_shape, w_shape[:1])]
+    return [rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape, w_shape[:1])]
+
+
+def plan_for(x, w, b, algorithm, stride=1, padding=0, dilation=1, groups=1):
+    return conv_plan(x, w, b, stride, padding, dilation, groups, algorithm)
+
+
+def check(x, w, b, algorithm, **geometry):
+    plan = plan_for(x, w, b, algorithm, **geometry)
+    actual = plan(x, plan.pack(w, b))
+    expected = reference.conv(x, w, b, **geometry)
+    problem = f"{algorithm} {x.shape} {w.shape} {geometry} {x.dtype}"
+    assert_within(actual, expected, conv_tolerance(x, w, b, **geometry), problem)
+    return actual
+
+
+# x, w, geometry: plain, tail and strided forms of every parameter, in one to three dimensions
+CASES = [
+    ((1, 1, 1), (1, 1, 1), {}),
+    ((2, 3, 31), (5, 3, 4), {"stride": 3, "padding": 2}),
+    ((1, 2, 2000), (3, 2, 9), {"dilation": 5, "padding": ((3, 7),)}),
+    ((1, 4, 700), (40, 4, 1), {}),
+    ((1, 1, 32, 32), (6, 1, 5, 5), {}),
+    ((1, 3, 35, 37), (64, 3, 7, 7), {"stride": 2, "padding": 3}),
+    ((1, 3, 40, 40), (17, 3, 11, 11), {"stride": 4, "padding": 2}),
+    ((2, 16, 14, 14), (32, 16, 3, 3), {"padding": 1}),
+    ((1, 17, 15, 13), (33, 17, 3, 3), {"padding": 1}),
+    ((1, 15, 7, 7), (47, 15, 3, 3), {"padding": ((0, 2), (1, 0))}),
+    ((1, 20, 28, 28), (24, 20, 1, 1), {}),
+    ((2, 20, 9, 9), (24, 20, 1, 1), {"stride": 2}),
+    ((1, 8, 12, 12), (12, 8, 1, 5), {"padding": (0, 2)}),
+    ((1, 8, 30, 1), (12, 8, 5, 1), {"padding": (2, 0), "stride": (2, 1)}),
+    ((1, 6, 20, 20), (8, 6, 3, 3), {"dilation": (2, 3), "padding": (2, 3)}),
+    ((1, 6, 20, 20), (8, 6, 3, 3), {"dilation": 3, "stride": 2}),
+    ((2, 24, 10, 11), (24, 1, 3, 3), {"groups": 24, "padding": 1}),
+    ((1, 24, 21, 70), (48, 1, 5, 5), {"groups": 24, "padding": 2, "stride": 2}),
+    ((1, 32, 9, 33), (32, 4, 3, 3), {"groups": 8, "padding": 1}),
+    ((1, 6, 18, 18), (21, 2, 3, 3), {"groups": 3}),
+    ((1, 64, 8, 9), (64, 32, 3, 3), {"groups": 2, "padding": 1}),
+    ((1, 130, 40, 40), (8, 130, 3, 3), {"padding": "same"}),
+    ((1, 5, 12, 13), (7, 5, 4, 4), {"stride": 3, "padding": "SAME_LOWER"}),
+    ((2, 5, 6, 7, 8), (9, 5, 3, 2, 3), {"padding": 1, "stride": (2, 1, 1)}),
+    ((1, 4, 5, 9, 9), (4, 1, 3, 3, 3), {"groups": 4, "padding": 1, "dilation": (1, 2, 1)}),
+    ((1, 3, 4, 5, 60), (40, 3, 1, 1, 1), {}),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+def test_every_case(isa, algorithm, dtype, case, rng):
+    x_shape, w_shape, geometry = case
+    check(*arrays(rng, x_shape, w_shape, dtype), algorithm, **geometry)
+
+
+@pytest.mark.parametrize("columns", range(1, 46))
+def test_every_width_of_the_tile(isa, columns, rng):
+    for filters in (1, 3, 8, 16, 17, 40):
+        x, w, b = arrays(rng, (1, 3, 2, columns), (filters, 3, 2, 1), np.float32)
+        check(x, w, b, "direct")
+
+
+@pytest.mark.parametrize("filters", range(1, 70))
+def test_every_number_of_filters(isa, filters, rng):
+    x, w, b = arrays(rng, (1, 2, 5, 9), (filters, 2, 3, 3), np.float64)
+    check(x, w, b, "direct", padding=1)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_small_integers_are_exact(isa, algorithm, rng):
+    for stride, dilation, groups in itertools.product((1, 2, 3), (1, 2), (1, 3)):
+        x, w, b = arrays(rng, (2, 9, 13, 17), (15, 9 // groups, 3, 3), np.float32, small_integers=True)
+        geometry = {"stride": stride, "dilation": dilation, "groups": groups, "padding": 2}
+        plan = plan_for(x, w, b, algorithm, **geometry)
+        np.testing.assert_array_equal(plan(x, plan.pack(w, b)), reference.conv(x, w, b, **geometry))
+
+
+@pytest.mark.parametrize("case", [CASES[5], CASES[8], CASES[17], CASES[21], CASES[23]], ids=lambda c: f"{c[0]}-{c[1]}")
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_same_bits_for_any_number_of_threads(isa, algorithm, case, rng):
+    x_shape, w_shape, geometry = case
+    x, w, b = arrays(rng, x_shape, w_shape, np.float32)
+    results = []
+    for threads in (1, 2, 3, 7):
+        with config.threads(threads):
+            plan = plan_for(x, w, b, algorithm, **geometry)
+            results += [plan(x, plan.pack(w, b)) for _ in range(2)]
+    for other in results[1:]:
+        assert other.tobytes() == results[0].tobytes()
+
+
+def test_same_bits_for_any_batch(isa, rng):
+    x, w, b = arrays(rng, (5, 12, 11, 11), (20, 12, 3, 3), np.float32)
+    whole = check(x, w, b, "direct", padding=1)
+    for image in range(5):
+        alone = check(x[image : image + 1], w, b, "direct", padding=1)
+        assert alone.tobytes() == whole[image].tobytes()
+
+
+@pytest.mark.parametrize("lanes", ["filters", "pixels"])
+def test_writes_its_output_and_nothing_else(isa, lanes, rng):
+    x, w, b = arrays(rng, (2, 4, 9, 19), (40, 4, 3, 3) if lanes == "filters" else (3, 4, 3, 3), np.float32)
+    plan = plan_for(x, w, b, "direct", padding=1)
+    assert plan.loops.lanes_are_filters == (lanes == "filters")
+    guard, size = 64, int(np.prod(plan.spec.y_shape))
+    memory = np.full(size + 2 * guard, np.nan, np.float32)
+    memory[:guard] = memory[-guard:] = 12345
+    y = memory[guard:-guard].reshape(plan.spec.y_shape)
+    plan.loops.step(y, x, *plan.pack(w, b))
+    assert not np.isnan(y).any()
+    assert (memory[:guard] == 12345).all()
+    assert (memory[-guard:] == 12345).all()
+
+
+LAYOUTS = {
+    "transposed": lambda x: np.ascontiguousarray(x.transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2),
+    "channels last": lambda x: np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1),
+    "every second": lambda x: np.repeat(np.repeat(x, 2, axis=3), 2, axis=1)[:, ::2, :, ::2],
+    "backwards": lambda x: np.ascontiguousarray(x[:, ::-1, ::-1, ::-1])[:, ::-1, ::-1, ::-1],
+    "one row for all": lambda x: np.broadcast_to(x[:, :, :1], x.shape),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_any_strides(isa, algorithm, layout, kernel, rng):
+    x, w, b = arrays(rng, (2, 6, 8, 10), (20, 6, kernel, kernel), np.float32)
+    x = LAYOUTS[layout](x)
+    x.flags.writeable = False
+    before = x.copy()
+    check(x, w, b, algorithm, padding=kernel // 2)
+    np.testing.assert_array_equal(x, before)
+
+
+def test_channels_last_gives_channels_last(isa, rng):
+    x, w, b = arrays(rng, (2, 6, 8, 10), (20, 6, 3, 3), np.float32)
+    for name in ("channels last", "transposed"):
+        y = check(LAYOUTS[name](x), w, b, "direct")
+        assert np.moveaxis(y, 1, -1).flags.c_contiguous == (name == "channels last")
+
+
+def test_padded_zeros_multiply(isa):
+    x, w = np.ones((1, 1, 3, 3), np.float32), np.ones((1, 1, 3, 3), np.float32)
+    w[0, 0, 0, 0] = np.nan
+    for algorithm in ALGORITHMS:
+        plan = plan_for(x, w, None, algorithm, padding=1)
+        assert np.isnan(plan(x, plan.pack(w, None))).all()
+
+
+def test_scratch_of_the_direct_kernel_is_bounded(isa):
+    """A packed chunk takes half the second-level cache or the least that one output tile needs, whatever the image."""
+    bytes_of = {}
+    for size in (64, 512, 4096):
+        spec = conv_spec(
+            (1, 64, size, size), (4 * 64 * size * size, 4 * size * size, 4 * size, 4), np.dtype("f"),
+            (64, 64, 3, 3), np.dtype("f"), None, 1, 1, 1, 1,
+        )  # fmt: skip
+        (row,) = [row for row in CONV.rows if row.name == "direct"]
+        bytes_of[size] = row.scratch_bytes(spec)
+    assert bytes_of[4096] <= 1.3 * bytes_of[512] <= 1.3 * 1.3 * bytes_of[64]
