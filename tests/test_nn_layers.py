@@ -62,6 +62,7 @@ SIGNATURES = {
     "ELU CELU": "alpha=1.0, inplace=False",
     "GELU": "approximate='none'",
     "PReLU": f"num_parameters=1, init=0.25, {PLACE}",
+    "RReLU": "lower=1 / 8, upper=1 / 3, inplace=False",
     "Hardtanh": "min_val=-1, max_val=1, inplace=False",
     "Threshold": "threshold, value, inplace=False",
     "Softplus": "beta=1, threshold=20",

@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _LAZY_MODULES = {"geometry", "models", "nn", "reference"}
 _LAZY_NAMES = {
+    "algorithms": "fastconv.ops.candidates",
     "get_num_threads": "fastconv.config",
     "set_num_threads": "fastconv.config",
     "show_config": "fastconv.config",

@@ -4,11 +4,15 @@ They derive from the exceptions of both worlds the callers come from: torch rais
 raises ``ValueError`` or ``TypeError``, and code written for either catches these.
 """
 
-__all__ = ["ArgumentError", "ArgumentTypeError", "ModelError"]
+__all__ = ["ArgumentError", "ArgumentIndexError", "ArgumentTypeError", "ModelError"]
 
 
 class ArgumentError(ValueError, RuntimeError):
     """An argument has the right type and an impossible value: a shape, a size, a name or a combination."""
+
+
+class ArgumentIndexError(ArgumentError, IndexError):
+    """An axis, a class or another index lies outside its range."""
 
 
 class ArgumentTypeError(TypeError, RuntimeError):

@@ -28,6 +28,7 @@ __all__ = [
     "fitting_paddings",
     "integer",
     "is_sequence",
+    "pads_per_axis",
     "per_axis",
     "window_axis",
 ]
@@ -65,6 +66,13 @@ def per_axis(value, rank: int, name: str, minimum: int = 1) -> tuple[int, ...]:
         raise ArgumentError(f"{name}: expected {expected}, got {len(value)}: {tuple(value)}")
     values = tuple(integer(v, name, minimum) for v in value)
     return values * rank if len(values) == 1 else values
+
+
+def pads_per_axis(padding, rank: int) -> tuple[tuple[int, int], ...]:
+    """Numbers of zeros before and after each axis, from a number, one per axis, or a pair per axis."""
+    if isinstance(padding, str):
+        raise ArgumentError(f"padding: expected numbers, got {padding!r}")
+    return tuple(p if is_sequence(p) else (p, p) for p in _paddings(padding, rank))
 
 
 def element_count(shape: Sequence[int], name: str = "shape") -> int:

@@ -1,21 +1,23 @@
-"""Max and average pooling with sliding windows: rows first, then columns.
+"""Max and average pooling of planes (NCHW) with sliding windows: rows first, then columns.
 
 Decisions
 ---------
-a. **Separable.**  A window is reduced along its row, and the results of its rows along the column.  Windows that overlap
-   share the rows.  Rows come first because then the order of the taps is that of the definition (depth, row, column): of
-   equal maxima the first wins and of several NaN the last, so that even the sign of a zero is the reference's.
-b. The reduced rows of a chunk of the output lie in the thread's scratch, in the first-level cache, sorted by stride phase
-   (below).  An output row reads its taps at fixed distances, so the second pass runs over a whole chunk as one long row,
-   however narrow the rows are.
-c. Padding is never stored.  Vectors that touch a border load through a mask; rows outside are filled.
-d. A NaN makes a maximum three instructions instead of one.  The first pass looks for NaN while it computes without them,
-   and a chunk that has one is computed again.
-e. Channels-last memory: a pixel is `unit` values side by side.  Columns are then at distance `unit`, the rest is the same.
+a. **Separable.**  A window is reduced along its rows, and the results along the column.  Rows come first because then
+   the order of the taps is that of the definition (depth, row, column): of equal maxima the first wins and of several
+   NaN the last, so that even the sign of a zero is the reference's.
+b. **Strips.**  A vector of output columns walks down the rows of a chunk whose input stays in the first-level cache.  What
+   touches a border, and hence the masks of the loads, is the same for every row of a strip.  Walking along the rows
+   was the alternative: it builds the masks anew for every row, which narrow maps notice.
+c. The usual windows (2×2, 3×3) keep the reduced rows of a window in registers.  Others write the reduced rows of the
+   chunk to the scratch, sorted by stride phase (below); an output row then reads its taps at fixed distances, so the
+   second pass runs over the whole chunk as one long row.
+d. A NaN makes a maximum three instructions instead of one.  A chunk is computed as if there were none while looking for
+   them, and if there is one, computed again.
+e. Padding is never stored.
 
 Reduced rows of one chunk; phases and slots are those some tap needs:
 
-    [depth tap][row phase][row slot][column · unit]
+    [depth tap][row phase][row slot][column]
 
     row p of the padded input = slot · stride + phase        tap k of output row o reads slot o + k·dilation // stride
                                                              of phase k·dilation % stride
@@ -27,35 +29,34 @@ from libc.stdint cimport int64_t
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.pycapsule cimport PyCapsule_New
 
-from fastconv._kernels.packing cimport pack_row
-from fastconv._kernels.reduction cimport LANES, LARGEST, LARGEST_OR_NAN, SUM, real, reduced, vadd, vec
+from fastconv._kernels.reduction cimport LANES, LARGEST, LARGEST_OR_NAN, SUM, mean, real, reduced, vec
 
 cdef extern from "simd.h" nogil:
+    ctypedef int vmask
+    vec vkeep(vec)
     vec vload(const real*)
-    vec vload_first(const real*, int)
-    vec vload_inside(const real*, int64_t, int64_t, vec)
+    vec vload_mask(const real*, vmask, vec)
     void vstore(real*, vec)
     void vstore_first(real*, vec, int)
     vec vset1(real)
-    vec vdiv(vec, vec)
     vec vmul(vec, vec)
     vec veven(vec, vec)
     vec vodd(vec, vec)
-    bint vany_nan(vec, vec)
+    vec vshift(vec, vec)
+    vmask vall()
+    bint vis_all(vmask)
+    vmask vinside(int64_t, int64_t)
+    vmask vno_nan(vmask, vec, vec)
 
 cdef enum:
     MAX_VECTORS = 4
+    MAX_SQUARE = 5          # largest window whose reduced rows stay in registers
+    MAX_LOADS = 32          # of one vector of output columns from a row
     TAG_BYTES = 64
 
-cdef enum Load:
-    WHOLE       # every lane is inside
-    INSIDE      # lanes outside [0, size) are the filling
-    FIRST       # the first `size` lanes count
-
 cdef struct PoolSizes:
-    int64_t unit                                        # values of a pixel: the channels of NHWC memory, else 1
-    int64_t channels                                    # planes of an image; 1 where the channels are the unit
-    int64_t x_image, x_channel, x_depth, x_row, x_column            # strides, in elements
+    int64_t channels
+    int64_t x_image, x_channel, x_depth, x_row          # strides, in elements; that of the columns is 1
     int64_t y_image, y_channel                          # inside a plane y is contiguous
     int64_t in_depth, in_rows, in_columns
     int64_t out_depth, out_rows, out_columns
@@ -66,227 +67,219 @@ cdef struct PoolSizes:
     int64_t line, phase, plane                          # elements of a reduced row, of a row phase, of a depth tap
     int64_t taps                                        # of the second pass: depth × rows
     int64_t chunk_rows, chunk_columns, chunks_down, chunks_across   # in output positions
-    int64_t gathered                                    # element of the scratch where a strided row is gathered
+    int64_t square                                      # the usual windows: the size of the kernel, else 0
     int64_t one_divisor                                 # all windows divide by the same number
 
 cdef struct Chunk:
     int64_t image, channel, depth, down, across
+    int64_t row, column, rows, columns                  # first output position, and how many
 
 
-cdef inline vec load(const Load how, const real* x, int64_t at, int64_t size, vec filling) noexcept nogil:
-    if how == WHOLE:
-        return vload(x + at)
-    if how == INSIDE:
-        return vload_inside(x, at, size, filling)
-    return vload_first(x + at, <int> size)
+cdef inline vec load(const bint inside, const real* x, vmask mask, vec filling) noexcept nogil:
+    if inside:
+        return vkeep(vload(x))
+    return vload_mask(x, mask, filling)
 
 
-cdef inline bint reduce_taps(
-    const int op, const int vectors, const Load how, const real* x, int64_t at, int64_t size, int64_t taps, int64_t step,
-    vec filling, real* h,
+cdef inline vec reduced_row(
+    const int op, const int stride, const bint inside, const real* x, const vmask* masks, int64_t taps, int64_t step,
+    vec filling, vmask* ordered,
 ) noexcept nogil:
-    """h[i] = the reduction of x[at + i + tap·step] over the taps; whether LARGEST has met a NaN."""
-    cdef vec best[MAX_VECTORS]
-    cdef vec value
-    cdef bint nan = False
-    cdef int64_t tap
-    cdef int v
-    for v in range(vectors):
-        best[v] = load(how, x, at + v * LANES, size, filling)
-        if op == LARGEST and taps == 1:
-            nan |= vany_nan(best[v], best[v])
-    for tap in range(1, taps):
-        at += step
-        for v in range(vectors):
-            value = load(how, x, at + v * LANES, size, filling)
-            if op == LARGEST:
-                nan |= vany_nan(best[v], value)
-            best[v] = reduced(op, best[v], value)
-    for v in range(vectors):
-        vstore(h + v * LANES, best[v])
-    return nan
+    """Lane i is the reduction of x[i·stride + tap·step].
 
-
-cdef inline bint reduce_taps_by_two(
-    const int op, const int vectors, const Load how, const real* x, int64_t at, int64_t size, int64_t taps, int64_t step,
-    vec filling, real* h,
-) noexcept nogil:
-    """h[i] = the reduction of x[at + 2·i + tap·step]; of two neighbouring taps both come from the same loads."""
-    cdef vec best[MAX_VECTORS]
-    cdef vec low, high
-    cdef bint nan = False
+    LARGEST looks for NaN at the first and the last taps: a chunk is at least as wide as its windows, so that together
+    they see every position.
+    """
+    cdef vec best = filling, low, high, even
     cdef int64_t tap = 0
-    cdef int v
+    if stride == 1:
+        best = low = high = load(inside, x, masks[0], filling)
+        for tap in range(1, taps):
+            high = load(inside, x + tap * step, masks[tap], filling)
+            best = reduced(op, best, high)
+        if op == LARGEST:
+            ordered[0] = vno_nan(ordered[0], low, high)
+        return best
     while tap < taps:
-        for v in range(vectors):
-            low = load(how, x, at + (2 * v) * LANES, size, filling)
-            high = load(how, x, at + (2 * v + 1) * LANES, size, filling)
-            if op == LARGEST:
-                nan |= vany_nan(low, high)
-            best[v] = veven(low, high) if tap == 0 else reduced(op, best[v], veven(low, high))
-            if step == 1 and tap + 1 < taps:
-                best[v] = reduced(op, best[v], vodd(low, high))
-        if step == 1 and tap + 1 < taps:
-            tap += 1
-            at += step
+        low = load(inside, x + tap * step, masks[2 * tap], filling)
+        high = load(inside, x + tap * step + LANES, masks[2 * tap + 1], filling)
+        if op == LARGEST:
+            ordered[0] = vno_nan(ordered[0], low, high)
+        even = veven(low, high)
+        best = even if tap == 0 else reduced(op, best, even)
         tap += 1
-        at += step
-    for v in range(vectors):
-        vstore(h + v * LANES, best[v])
-    return nan
-
-
-cdef inline bint reduce_line(
-    const int op, const int stride, const real* x, int64_t at, int64_t size, int64_t taps, int64_t step, vec filling,
-    int64_t count, real* h,
-) noexcept nogil:
-    """`count` neighbouring outputs of one row; up to a vector is written behind them."""
-    cdef int64_t reach = (taps - 1) * step
-    cdef int64_t done = 0
-    cdef bint nan = False
-    while done < count:
-        if at >= 0 and done + 3 * LANES < count and at + reach + 4 * stride * LANES <= size:
-            if stride == 1:
-                nan |= reduce_taps(op, 4, WHOLE, x, at, size, taps, step, filling, h + done)
-            else:
-                nan |= reduce_taps_by_two(op, 4, WHOLE, x, at, size, taps, step, filling, h + done)
-            done += 4 * LANES
-            at += 4 * stride * LANES
+        if step > 1 or tap == taps:
             continue
-        if at >= 0 and at + reach + stride * LANES <= size:
-            if stride == 1:
-                nan |= reduce_taps(op, 1, WHOLE, x, at, size, taps, step, filling, h + done)
+        best = reduced(op, best, vodd(low, high))       # neighbouring taps come from the same loads
+        tap += 1
+        if tap + 1 == taps:
+            if inside:
+                high = vset1(x[tap + 2 * LANES - 2])
             else:
-                nan |= reduce_taps_by_two(op, 1, WHOLE, x, at, size, taps, step, filling, h + done)
-        elif stride == 1:
-            nan |= reduce_taps(op, 1, INSIDE, x, at, size, taps, step, filling, h + done)
-        else:
-            nan |= reduce_taps_by_two(op, 1, INSIDE, x, at, size, taps, step, filling, h + done)
-        done += LANES
-        at += stride * LANES
-    return nan
+                high = vload_mask(x + tap + LANES - 1, masks[2 * taps], filling)
+            if op == LARGEST:
+                ordered[0] = vno_nan(ordered[0], high, high)
+            return reduced(op, best, vshift(even, high))
+    return best
 
 
-cdef inline bint reduce_strided(
-    const int op, const real* x, int64_t at, int64_t stride, int64_t size, int64_t taps, int64_t step, real filling,
-    int64_t count, real* h,
+cdef inline void set_masks(
+    const int stride, int64_t at, int64_t size, int64_t taps, int64_t step, vmask* masks
 ) noexcept nogil:
-    """The same for any stride, one output at a time."""
-    cdef int64_t i, first, last, tap
+    cdef int64_t tap
+    for tap in range(taps):
+        if stride == 1:
+            masks[tap] = vinside(at + tap * step, size)
+        else:
+            masks[2 * tap] = vinside(at + tap * step, size)
+            masks[2 * tap + 1] = vinside(at + tap * step + LANES, size)
+    if stride == 2:
+        masks[2 * taps] = vinside(at + taps - 2 + LANES, size)
+
+
+cdef inline vec square_row(
+    const int op, const int kernel, const int stride, const bint inside, const real* x, int64_t x_row, int64_t row,
+    int64_t rows, const vmask* masks, vec filling, vmask* ordered,
+) noexcept nogil:
+    if row < 0 or row >= rows:
+        return filling
+    return reduced_row(op, stride, inside, x + row * x_row, masks, kernel, 1, filling, ordered)
+
+
+cdef inline bint square_strip(
+    const int op, const int kernel, const int stride, const bint inside, const PoolSizes* s, const real* x, int64_t at,
+    const Chunk* chunk, const real* row_divisor, vec column_divisor, int64_t stored, real* y, const real* y_end,
+) noexcept nogil:
+    """A vector of output columns, the first `stored` of them, all the way down a chunk; whether there is a NaN."""
+    cdef vec row[MAX_SQUARE]
+    cdef vmask masks[2 * MAX_SQUARE + 1]
+    cdef vmask ordered = vall()
+    cdef vec filling = vset1(0 if op == SUM else -INFINITY)
+    cdef vec best
+    cdef int64_t x_row = s.x_row, in_rows = s.in_rows, y_row = s.out_columns, rows = chunk.rows
+    cdef int64_t o, r = chunk.row * stride - s.pad_row
+    cdef int k
+    if not inside:
+        set_masks(stride, at, s.in_columns, kernel, 1, masks)
+    x += at
+    for k in range(stride, kernel):
+        row[k] = square_row(op, kernel, stride, inside, x, x_row, r + k - stride, in_rows, masks, filling, &ordered)
+    r += kernel - stride
+    for o in range(rows):
+        for k in range(stride, kernel):
+            row[k - stride] = row[k]
+        for k in range(stride):
+            row[kernel - stride + k] = square_row(
+                op, kernel, stride, inside, x, x_row, r + k, in_rows, masks, filling, &ordered
+            )
+        r += stride
+        best = row[0]
+        for k in range(1, kernel):
+            best = reduced(op, best, row[k])
+        if op == SUM:
+            best = mean(best, vmul(vset1(row_divisor[o]), column_divisor))
+        if stored == LANES or y + LANES <= y_end:
+            vstore(y, best)
+        else:
+            vstore_first(y, best, <int> stored)
+        y += y_row
+    return op == LARGEST and not vis_all(ordered)
+
+
+cdef inline void strided_row(
+    const int op, const PoolSizes* s, const real* x, const Chunk* chunk, real* h, int* nan
+) noexcept nogil:
+    """All columns of a chunk in one row, for any stride, one value at a time."""
+    cdef int64_t column, first, last, k, at = chunk.column * s.stride_column - s.pad_column
     cdef real best, value
-    cdef bint nan = False
-    for i in range(count):
-        first, last = taps_inside(at, step, size, taps)
-        best = x[at + first * step] if first < last else filling
-        for tap in range(first + 1, last):
-            value = x[at + tap * step]
+    for column in range(chunk.columns):
+        first, last = 0, s.kernel_column
+        if at < 0:
+            first = (-at + s.dilation_column - 1) // s.dilation_column
+        if at + (last - 1) * s.dilation_column >= s.in_columns:
+            last = (s.in_columns - at + s.dilation_column - 1) // s.dilation_column
+        best = 0 if op == SUM else -INFINITY
+        for k in range(first, last):
+            value = x[at + k * s.dilation_column]
             if op == SUM:
                 best += value
+            elif op == LARGEST:
+                nan[0] |= value != value
+                best = value if value > best else best
             elif value > best or value != value:
                 best = value
-        nan |= best != best
-        h[i] = best
-        at += stride
-    return nan
-
-
-cdef inline (int64_t, int64_t) taps_inside(int64_t at, int64_t step, int64_t size, int64_t taps) noexcept nogil:
-    """The range of taps with 0 <= at + tap·step < size."""
-    cdef int64_t first = 0, last = taps
-    if at < 0:
-        first = (-at + step - 1) // step
-    if at + (taps - 1) * step >= size:
-        last = (size - at + step - 1) // step if at < size else 0
-    return first, last
-
-
-cdef inline bint reduce_pixels(
-    const int op, const PoolSizes* s, const real* x, int64_t at, int64_t count, vec filling, real* h
-) noexcept nogil:
-    """`count` pixels of `unit` values; up to a vector is written behind them."""
-    cdef int64_t pixel, first, last, done, step = s.dilation_column * s.x_column
-    cdef const real* from_
-    cdef bint nan = False
-    for pixel in range(count):
-        first, last = taps_inside(at, s.dilation_column, s.in_columns, s.kernel_column)
-        if first >= last:
-            fill(h, s.unit, filling)
-        else:
-            from_ = x + (at + first * s.dilation_column) * s.x_column
-            done = 0
-            while done < s.unit:
-                if s.unit - done >= 4 * LANES:
-                    nan |= reduce_taps(op, 4, WHOLE, from_, done, 0, last - first, step, filling, h + done)
-                    done += 4 * LANES
-                    continue
-                if s.unit < LANES:
-                    nan |= reduce_taps(op, 1, FIRST, from_, 0, s.unit, last - first, step, filling, h)
-                else:
-                    done = min(done, s.unit - LANES)
-                    nan |= reduce_taps(op, 1, WHOLE, from_, done, 0, last - first, step, filling, h + done)
-                done += LANES
+        h[column] = best
         at += s.stride_column
-        h += s.unit
-    return nan
 
 
-cdef inline void fill(real* h, int64_t count, vec filling) noexcept nogil:
+cdef inline bint strip(
+    const int op, const int stride, const bint inside, const PoolSizes* s, const real* x, int64_t at,
+    const int64_t* row_phase, const Chunk* chunk, real* h,
+) noexcept nogil:
+    """A vector of output columns of every reduced row that a chunk needs, or for stride 0 all its columns.
+
+    Rows are written from the top: a vector that reaches behind its row is overwritten by the next.
+    """
+    cdef vec filling = vset1(0 if op == SUM else -INFINITY)
+    cdef vmask masks[MAX_LOADS + 1]
+    cdef vmask ordered = vall()
+    cdef int64_t tap, slot, phase, depth, row
+    cdef const real* line
+    cdef real* to
+    cdef int nan = 0
+    if stride > 0 and not inside:
+        set_masks(stride, at, s.in_columns, s.kernel_column, s.dilation_column, masks)
+    for tap in range(s.kernel_depth):
+        depth = chunk.depth * s.stride_depth - s.pad_depth + tap * s.dilation_depth
+        for slot in range(chunk.rows + s.row_reach):
+            for phase in range(s.row_phases):
+                if slot >= chunk.rows + row_phase[2 * phase + 1]:
+                    continue
+                row = (chunk.row + slot) * s.stride_row + row_phase[2 * phase] - s.pad_row
+                line = x + depth * s.x_depth + row * s.x_row
+                to = h + tap * s.plane + phase * s.phase + slot * s.line
+                if depth < 0 or depth >= s.in_depth or row < 0 or row >= s.in_rows:
+                    fill(to, chunk.columns if stride == 0 else 1, filling)
+                elif stride == 0:
+                    strided_row(op, s, line, chunk, to, &nan)
+                else:
+                    vstore(to, reduced_row(
+                        op, stride, inside, line + at, masks, s.kernel_column, s.dilation_column, filling, &ordered
+                    ))
+    return nan or (op == LARGEST and not vis_all(ordered))
+
+
+cdef inline void fill(real* to, int64_t count, vec filling) noexcept nogil:
     cdef int64_t i = 0
     while i < count:
-        vstore(h + i, filling)
+        vstore(to + i, filling)
         i += LANES
 
 
-cdef inline bint reduce_row(
-    const int op, const PoolSizes* s, const real* x, int64_t column, int64_t columns, real* gathered, real* h
-) noexcept nogil:
-    """One input row at output columns from `column` on."""
-    cdef real filling = 0 if op == SUM else -INFINITY
-    cdef int64_t at = column * s.stride_column - s.pad_column
-    cdef int64_t size = s.in_columns, first, reach = (s.kernel_column - 1) * s.dilation_column
-    if s.unit > 1:
-        if s.stride_column > 1 or s.x_column != s.unit:
-            return reduce_pixels(op, s, x, at, columns, vset1(filling), h)
-        return reduce_line(
-            op, 1, x, at * s.unit, size * s.unit, s.kernel_column, s.dilation_column * s.unit, vset1(filling),
-            columns * s.unit, h,
-        )
-    if s.x_column != 1:
-        first = max(at, 0)
-        size = max(first, min(size, at + (columns - 1) * s.stride_column + reach + 1))
-        pack_row(x, s.x_column, first, 1, size, size - first, gathered)
-        x = gathered - first
-    if s.stride_column == 1:
-        return reduce_line(op, 1, x, at, size, s.kernel_column, s.dilation_column, vset1(filling), columns, h)
-    if s.stride_column == 2:
-        return reduce_line(op, 2, x, at, size, s.kernel_column, s.dilation_column, vset1(filling), columns, h)
-    return reduce_strided(op, x, at, s.stride_column, size, s.kernel_column, s.dilation_column, filling, columns, h)
-
-
 cdef inline bint reduce_rows(
-    const int op, const PoolSizes* s, const real* x, const int64_t* row_phase, const Chunk* chunk, int64_t rows,
-    int64_t columns, real* reduced_rows,
+    const int op, const PoolSizes* s, const real* x, const int64_t* row_phase, const Chunk* chunk, real* h
 ) noexcept nogil:
-    """The first pass: every row that the chunk needs, in memory order; whether LARGEST has met a NaN."""
-    cdef vec filling = vset1(0 if op == SUM else -INFINITY)
-    cdef int64_t tap, slot, phase, depth, row
-    cdef real* h
-    for tap in range(s.kernel_depth):
-        depth = chunk.depth * s.stride_depth - s.pad_depth + tap * s.dilation_depth
-        for slot in range(rows + s.row_reach):
-            for phase in range(s.row_phases):
-                if slot >= rows + row_phase[2 * phase + 1]:
-                    continue
-                h = reduced_rows + tap * s.plane + phase * s.phase + slot * s.line
-                row = (chunk.down * s.chunk_rows + slot) * s.stride_row + row_phase[2 * phase] - s.pad_row
-                if depth < 0 or depth >= s.in_depth or row < 0 or row >= s.in_rows:
-                    fill(h, columns * s.unit, filling)
-                elif reduce_row(
-                    op, s, x + depth * s.x_depth + row * s.x_row, chunk.across * s.chunk_columns, columns,
-                    reduced_rows + s.gathered, h,
-                ):
-                    return True
-    return False
+    """The first pass; whether LARGEST has met a NaN."""
+    cdef int64_t done = 0, at, reach = (s.kernel_column - 1) * s.dilation_column
+    cdef bint nan = False, inside
+    if op == LARGEST and reach > s.stride_column * chunk.columns:
+        return True
+    if s.stride_column > 2 or s.stride_column * s.kernel_column > MAX_LOADS:
+        return strip(op, 0, False, s, x, 0, row_phase, chunk, h)
+    while True:
+        at = (chunk.column + done) * s.stride_column - s.pad_column
+        inside = at >= 0 and at + reach + s.stride_column * LANES <= s.in_columns
+        if s.stride_column == 1 and inside:
+            nan |= strip(op, 1, True, s, x, at, row_phase, chunk, h + done)
+        elif s.stride_column == 1:
+            nan |= strip(op, 1, False, s, x, at, row_phase, chunk, h + done)
+        elif inside:
+            nan |= strip(op, 2, True, s, x, at, row_phase, chunk, h + done)
+        else:
+            nan |= strip(op, 2, False, s, x, at, row_phase, chunk, h + done)
+        if done + LANES >= chunk.columns:
+            return nan
+        done = min(done + LANES, chunk.columns - LANES)
 
 
 cdef inline void reduce_vectors(
@@ -309,7 +302,7 @@ cdef inline void reduce_vectors(
         if op == SUM:
             if column_divisor != NULL:
                 by = vmul(vset1(divisor), vload(column_divisor + v * LANES))
-            best[v] = vdiv(vadd(best[v], vset1(0)), by)     # a sum starts at +0: zeros of either sign give +0
+            best[v] = mean(best[v], by)
         if count >= (v + 1) * LANES:
             vstore(y + v * LANES, best[v])
         else:
@@ -323,52 +316,164 @@ cdef inline void reduce_columns(
     """The second pass over `count` neighbouring outputs."""
     cdef int64_t done = 0
     while done < count:
-        if count - done >= 4 * LANES:
-            reduce_vectors(
-                op, 4, h + done, offset, taps, divisor, column_divisor + done if column_divisor != NULL else NULL,
-                count - done, y + done,
-            )
-            done += 4 * LANES
+        if count - done >= MAX_VECTORS * LANES:
+            reduce_vectors(op, MAX_VECTORS, h + done, offset, taps, divisor, column_divisor, count - done, y + done)
+            done += MAX_VECTORS * LANES
+            if column_divisor != NULL:
+                column_divisor += MAX_VECTORS * LANES
         else:
-            reduce_vectors(
-                op, 1, h + done, offset, taps, divisor, column_divisor + done if column_divisor != NULL else NULL,
-                count - done, y + done,
-            )
+            reduce_vectors(op, 1, h + done, offset, taps, divisor, column_divisor, count - done, y + done)
             done += LANES
+            if column_divisor != NULL:
+                column_divisor += LANES
 
 
-cdef inline void pool_chunk(
-    const int op, const PoolSizes* s, void* const* arrays, const Chunk* chunk, real* reduced_rows
+cdef inline bint pool_square(
+    const int op, const int kernel, const int stride, const PoolSizes* s, void* const* arrays, const Chunk* chunk,
+    const real* x, real* y,
 ) noexcept nogil:
-    """arrays: y, x, offset of each tap, [row phase, its reach], and of a mean the divisors by depth, row and column."""
+    """Both passes in one, in registers; whether LARGEST has met a NaN."""
+    cdef int64_t done = 0, at, stored = min(LANES, chunk.columns)
+    cdef const real* y_end = y + chunk.rows * s.out_columns if s.chunks_across == 1 else y
+    cdef const real* row_divisor = NULL
+    cdef vec column_divisor = vset1(0)
+    cdef bint nan = False
+    if op == LARGEST and kernel - 1 > stride * chunk.columns:
+        return True
+    while True:
+        if op == SUM:
+            row_divisor = <const real*> arrays[5] + chunk.row
+            column_divisor = vmul(
+                vset1((<const real*> arrays[4])[chunk.depth]), vload(<const real*> arrays[6] + chunk.column + done)
+            )
+        at = (chunk.column + done) * stride - s.pad_column
+        if at >= 0 and at + kernel - 1 + stride * LANES <= s.in_columns:
+            nan |= square_strip(
+                op, kernel, stride, True, s, x, at, chunk, row_divisor, column_divisor, stored, y + done, y_end
+            )
+        else:
+            nan |= square_strip(
+                op, kernel, stride, False, s, x, at, chunk, row_divisor, column_divisor, stored, y + done, y_end
+            )
+        if done + LANES >= chunk.columns:
+            return nan
+        done = min(done + LANES, chunk.columns - LANES)
+
+
+cdef inline bint pool_chunk(
+    const int op, const PoolSizes* s, void* const* arrays, const Chunk* chunk, real* h
+) noexcept nogil:
+    """Whether LARGEST has met a NaN; the result is void then."""
     cdef const real* x = <const real*> arrays[1] + chunk.image * s.x_image + chunk.channel * s.x_channel
     cdef const int64_t* offset = <const int64_t*> arrays[2]
-    cdef const int64_t* row_phase = <const int64_t*> arrays[3]
-    cdef int64_t row = chunk.down * s.chunk_rows, column = chunk.across * s.chunk_columns
-    cdef int64_t rows = min(s.chunk_rows, s.out_rows - row), columns = min(s.chunk_columns, s.out_columns - column)
     cdef int64_t i
     cdef real divisor = 1
     cdef const real* column_divisor = NULL
     cdef real* y = (
         <real*> arrays[0] + chunk.image * s.y_image + chunk.channel * s.y_channel
-        + ((chunk.depth * s.out_rows + row) * s.out_columns + column) * s.unit
+        + (chunk.depth * s.out_rows + chunk.row) * s.out_columns + chunk.column
     )
+    if s.square:
+        x += chunk.depth * s.stride_depth * s.x_depth
+        if s.square == 2:
+            return pool_square(op, 2, 2, s, arrays, chunk, x, y)
+        if s.square == 5:
+            return pool_square(op, 5, 1, s, arrays, chunk, x, y)
+        if s.stride_row == 2:
+            return pool_square(op, 3, 2, s, arrays, chunk, x, y)
+        return pool_square(op, 3, 1, s, arrays, chunk, x, y)
+    if reduce_rows(op, s, x, <const int64_t*> arrays[3], chunk, h):
+        return True
     if op == SUM:
-        divisor = (<const real*> arrays[4])[chunk.depth] * (<const real*> arrays[5])[row]
-        column_divisor = <const real*> arrays[6] + column * s.unit
+        divisor = (<const real*> arrays[4])[chunk.depth] * (<const real*> arrays[5])[chunk.row]
+        column_divisor = <const real*> arrays[6] + chunk.column
         if s.one_divisor:
             divisor *= column_divisor[0]
             column_divisor = NULL
-    if reduce_rows(op, s, x, row_phase, chunk, rows, columns, reduced_rows):
-        pool_chunk(LARGEST_OR_NAN, s, arrays, chunk, reduced_rows)
-        return
     if s.chunks_across == 1 and column_divisor == NULL:
-        reduce_columns(op, reduced_rows, offset, s.taps, divisor, column_divisor, rows * columns * s.unit, y)
-        return
-    for i in range(rows):
+        reduce_columns(op, h, offset, s.taps, divisor, column_divisor, chunk.rows * chunk.columns, y)
+        return False
+    for i in range(chunk.rows):
         if column_divisor != NULL:
-            divisor = (<const real*> arrays[4])[chunk.depth] * (<const real*> arrays[5])[row + i]
+            divisor = (<const real*> arrays[4])[chunk.depth] * (<const real*> arrays[5])[chunk.row + i]
         reduce_columns(
-            op, reduced_rows + i * s.line, offset, s.taps, divisor, column_divisor, columns * s.unit,
-            y + i * s.out_columns * s.unit,
+            op, h + i * s.line, offset, s.taps, divisor, column_divisor, chunk.columns, y + i * s.out_columns
         )
+    return False
+
+
+cdef Chunk chunk_of(const PoolSizes* s, int64_t index) noexcept nogil:
+    cdef Chunk chunk
+    chunk.across = index % s.chunks_across
+    index //= s.chunks_across
+    chunk.down = index % s.chunks_down
+    index //= s.chunks_down
+    chunk.depth = index % s.out_depth
+    index //= s.out_depth
+    chunk.channel = index % s.channels
+    chunk.image = index // s.channels
+    place(s, &chunk)
+    return chunk
+
+
+cdef inline void place(const PoolSizes* s, Chunk* chunk) noexcept nogil:
+    chunk.row = chunk.down * s.chunk_rows
+    chunk.column = chunk.across * s.chunk_columns
+    chunk.rows = min(s.chunk_rows, s.out_rows - chunk.row)
+    chunk.columns = min(s.chunk_columns, s.out_columns - chunk.column)
+
+
+cdef void next_chunk(const PoolSizes* s, Chunk* chunk) noexcept nogil:
+    """Counting up instead of dividing: five divisions take as long as a small plane."""
+    chunk.across += 1
+    if chunk.across == s.chunks_across:
+        chunk.across = 0
+        chunk.down += 1
+    if chunk.down == s.chunks_down:
+        chunk.down = 0
+        chunk.depth += 1
+    if chunk.depth == s.out_depth:
+        chunk.depth = 0
+        chunk.channel += 1
+    if chunk.channel == s.channels:
+        chunk.channel = 0
+        chunk.image += 1
+    place(s, chunk)
+
+
+cdef void max_pool(
+    const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
+) noexcept nogil:
+    """arrays: y, x, offset of each tap of the second pass, (row phase, its reach) of each phase."""
+    cdef const PoolSizes* s = <const PoolSizes*> sizes
+    cdef real* h = <real*> (scratch + TAG_BYTES)
+    cdef Chunk chunk = chunk_of(s, first)
+    cdef int64_t task
+    for task in range(first, last):
+        if pool_chunk(LARGEST, s, arrays, &chunk, h):
+            pool_chunk(LARGEST_OR_NAN, s, arrays, &chunk, h)
+        next_chunk(s, &chunk)
+
+
+cdef void average_pool(
+    const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
+) noexcept nogil:
+    """arrays: as above, then the divisors by depth, row and column; a window divides by their product."""
+    cdef const PoolSizes* s = <const PoolSizes*> sizes
+    cdef Chunk chunk = chunk_of(s, first)
+    cdef int64_t task
+    for task in range(first, last):
+        pool_chunk(SUM, s, arrays, &chunk, <real*> (scratch + TAG_BYTES))
+        next_chunk(s, &chunk)
+
+
+def pool_sizes(dict fields):
+    cdef PoolSizes sizes = fields
+    return PyBytes_FromStringAndSize(<const char*> &sizes, sizeof(sizes))
+
+
+KERNELS = {
+    "max_pool": (PyCapsule_New(<void*> max_pool, b"fastconv kernel", NULL), pool_sizes),
+    "average_pool": (PyCapsule_New(<void*> average_pool, b"fastconv kernel", NULL), pool_sizes),
+}
+SLOTS = LANES       # elements that are written or read behind a row

@@ -3,12 +3,13 @@
  * The same kernel text is compiled once per instruction set and element type.  Here is all that differs between
  * them: `real` (float, or double with -DFASTCONV_DOUBLE), `vec` (LANES reals), and the shape of the register tile.
  *
- *                registers   TILE_PIXELS × TILE_VECTORS accumulators, TILE_VECTORS weights, one broadcast pixel
- *   AVX-512      32 zmm      14 × 2
- *   AVX2 + FMA   16 ymm       6 × 2
- *   NEON         32 q         6 × 4
- *   SSE2         16 xmm       3 × 4
- *   plain C      -            4 × 1   (a "vector" of one element, for compilers without vector extensions)
+ *                            lanes are filters:             lanes are pixels:
+ *                registers   TILE_PIXELS × TILE_VECTORS     TILE_FILTERS × ROW_VECTORS accumulators
+ *   AVX-512      32 zmm      14 × 2                         6 × 4
+ *   AVX2 + FMA   16 ymm       6 × 2                         6 × 2
+ *   NEON         32 q         6 × 4                         6 × 4
+ *   SSE2         16 xmm       3 × 4                         4 × 2
+ *   plain C      -            4 × 1                         4 × 1     (one element; no vector extensions)
  *
  * Adding an instruction set: one branch here, one row in setup.py.
  */
@@ -28,23 +29,31 @@
 #define VECTOR_BYTES 64
 #define TILE_PIXELS 14
 #define TILE_VECTORS 2
+#define TILE_FILTERS 6
+#define ROW_VECTORS 4
 #define FC_X86(type, name) _mm512_##name##_##type
 #elif defined(FC_VECTORS) && defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 #define VECTOR_BYTES 32
 #define TILE_PIXELS 6
 #define TILE_VECTORS 2
+#define TILE_FILTERS 6
+#define ROW_VECTORS 2
 #define FC_X86(type, name) _mm256_##name##_##type
 #elif defined(FC_VECTORS) && defined(__SSE2__)
 #include <emmintrin.h>
 #define VECTOR_BYTES 16
 #define TILE_PIXELS 3
 #define TILE_VECTORS 4
+#define TILE_FILTERS 4
+#define ROW_VECTORS 2
 #define FC_X86(type, name) _mm_##name##_##type
 #elif defined(FC_VECTORS)
 #define VECTOR_BYTES 16
 #define TILE_PIXELS 6
 #define TILE_VECTORS 4
+#define TILE_FILTERS 6
+#define ROW_VECTORS 4
 #endif
 
 #ifdef FASTCONV_DOUBLE
@@ -65,6 +74,8 @@ typedef int32_t real_bits;
 #define VECTOR_BYTES REAL_BYTES
 #define TILE_PIXELS 4
 #define TILE_VECTORS 1
+#define TILE_FILTERS 4
+#define ROW_VECTORS 1
 #endif
 
 #define LANES (VECTOR_BYTES / REAL_BYTES)
@@ -104,6 +115,7 @@ FC_INLINE vec vset1(real x) { return x; }
 #endif
 
 FC_INLINE vec vadd(vec a, vec b) { return a + b; }
+FC_INLINE vec vsub(vec a, vec b) { return a - b; }
 FC_INLINE vec vmul(vec a, vec b) { return a * b; }
 FC_INLINE vec vmuladd(vec acc, vec a, vec b) { return acc + a * b; }
 
@@ -193,57 +205,94 @@ FC_INLINE void vtranspose(vec *row) {
 
 FC_INLINE vec vdiv(vec a, vec b) { return a / b; }
 
-/* Whether any lane of either operand is NaN. */
+/* The same value, from here on in a register: GCC would rather load an operand again for each of its uses. */
+#if defined(FC_X86)
+FC_INLINE vec vkeep(vec v) {
+    __asm__("" : "+v"(v));
+    return v;
+}
+#else
+FC_INLINE vec vkeep(vec v) { return v; }
+#endif
+
+/* Lanes that fulfil a condition. */
 #if defined(FC_VECTORS) && defined(__AVX512F__)
-FC_INLINE int vany_nan(vec a, vec b) { return FC_COMPARE(a, b, _CMP_UNORD_Q); }
-#elif defined(FC_VECTORS) && defined(__AVX2__)
-FC_INLINE int vany_nan(vec a, vec b) { return FC_OP(movemask)(FC_OP(cmp)(a, b, _CMP_UNORD_Q)); }
+typedef uint16_t vmask;
+#define FC_ALL_LANES ((vmask)((1u << LANES) - 1))
+FC_INLINE vmask vall(void) { return FC_ALL_LANES; }
+FC_INLINE int vis_all(vmask m) { return m == FC_ALL_LANES; }
+FC_INLINE vmask vrange(int64_t first, int64_t last) { return ((1u << last) - 1) & ~((1u << first) - 1); }
+FC_INLINE vmask vno_nan(vmask m, vec a, vec b) { return m & FC_COMPARE(a, b, _CMP_ORD_Q); }
+FC_INLINE vec vload_mask(const real *p, vmask m, vec fill) { return (vec)FC_OP(mask_loadu)(fill, m, p); }
+#elif defined(FC_VECTORS)
+typedef vec_bits vmask;
+FC_INLINE vmask vall(void) { return ~(vmask){0}; }
+FC_INLINE int vis_all(vmask m) {
+    real_bits all = -1;
+    for (int i = 0; i < LANES; i++) all &= m[i];
+    return all;
+}
+FC_INLINE vmask vrange(int64_t first, int64_t last) {
+    vmask m;
+    for (int i = 0; i < LANES; i++) m[i] = i >= first && i < last ? -1 : 0;
+    return m;
+}
+#if defined(__AVX2__)
+FC_INLINE vmask vno_nan(vmask m, vec a, vec b) { return m & (vmask)FC_OP(cmp)(a, b, _CMP_ORD_Q); }
 #elif defined(FC_X86)
-FC_INLINE int vany_nan(vec a, vec b) { return FC_OP(movemask)(FC_OP(cmpunord)(a, b)); }
+FC_INLINE vmask vno_nan(vmask m, vec a, vec b) { return m & (vmask)FC_OP(cmpord)(a, b); }
 #else
-FC_INLINE int vany_nan(vec a, vec b) {
-    real lanes[2 * LANES];
-    int found = 0;
-    vstore(lanes, a);
-    vstore(lanes + LANES, b);
-    for (int i = 0; i < 2 * LANES; i++) found |= lanes[i] != lanes[i];
-    return found;
-}
+FC_INLINE vmask vno_nan(vmask m, vec a, vec b) { return m & (a == a) & (b == b); }
 #endif
-
-/* Lane i is p[at + i] where 0 <= at + i < size, else `fill`; memory outside is not touched. */
-#if defined(FC_VECTORS) && defined(__AVX512F__)
-FC_INLINE vec vload_inside(const real *p, int64_t at, int64_t size, vec fill) {
-    int64_t first = at < 0 ? (-at < LANES ? -at : LANES) : 0;
-    int64_t last = size - at < LANES ? (size > at ? size - at : 0) : LANES;
-    return (vec)FC_OP(mask_loadu)(fill, ((1u << last) - 1) & ~((1u << first) - 1), p + at);
+#ifdef __AVX2__
+FC_INLINE vec vload_mask(const real *p, vmask m, vec fill) {
+    return vselect(m, (vec)FC_OP(maskload)(p, (__m256i)m), fill);
 }
 #else
-FC_INLINE vec vload_inside(const real *p, int64_t at, int64_t size, vec fill) {
-    real lanes[LANES];
-    vstore(lanes, fill);
-    for (int64_t i = at < 0 ? -at : 0; i < LANES && at + i < size; i++) lanes[i] = p[at + i];
-    return vload(lanes);
+FC_INLINE vec vload_mask(const real *p, vmask m, vec fill) {
+    for (int i = 0; i < LANES; i++)
+        if (m[i]) fill[i] = p[i];
+    return fill;
 }
 #endif
+#else
+typedef int vmask;
+FC_INLINE vmask vall(void) { return 1; }
+FC_INLINE int vis_all(vmask m) { return m; }
+FC_INLINE vmask vrange(int64_t first, int64_t last) { return first < last; }
+FC_INLINE vmask vno_nan(vmask m, vec a, vec b) { return m & (a == a) & (b == b); }
+FC_INLINE vec vload_mask(const real *p, vmask m, vec fill) { return m ? *p : fill; }
+#endif
 
-/* Every second lane of two neighbouring vectors: the even and the odd ones. */
+/* The lanes i with 0 <= at + i < size. */
+FC_INLINE vmask vinside(int64_t at, int64_t size) {
+    int64_t first = at < 0 ? -at : 0, last = size - at;
+    return vrange(first < LANES ? first : LANES, last < 0 ? 0 : last < LANES ? last : LANES);
+}
+
+/* Every second lane of two neighbouring vectors: the even and the odd ones.  vshift: a moved down by a lane, with the last
+ * lane of b behind it. */
 #if defined(FC_VECTORS) && (defined(__clang__) || __GNUC__ >= 12)
 #if VECTOR_BYTES / REAL_BYTES == 2
 #define FC_EVEN 0, 2
 #define FC_ODD 1, 3
+#define FC_SHIFT 1, 3
 #elif VECTOR_BYTES / REAL_BYTES == 4
 #define FC_EVEN 0, 2, 4, 6
 #define FC_ODD 1, 3, 5, 7
+#define FC_SHIFT 1, 2, 3, 7
 #elif VECTOR_BYTES / REAL_BYTES == 8
 #define FC_EVEN 0, 2, 4, 6, 8, 10, 12, 14
 #define FC_ODD 1, 3, 5, 7, 9, 11, 13, 15
+#define FC_SHIFT 1, 2, 3, 4, 5, 6, 7, 15
 #else
 #define FC_EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
 #define FC_ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#define FC_SHIFT 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 31
 #endif
 FC_INLINE vec veven(vec a, vec b) { return __builtin_shufflevector(a, b, FC_EVEN); }
 FC_INLINE vec vodd(vec a, vec b) { return __builtin_shufflevector(a, b, FC_ODD); }
+FC_INLINE vec vshift(vec a, vec b) { return __builtin_shufflevector(a, b, FC_SHIFT); }
 #else
 FC_INLINE vec fc_every_second(vec a, vec b, int first) {
     real in[2 * LANES], out[LANES];
@@ -254,6 +303,13 @@ FC_INLINE vec fc_every_second(vec a, vec b, int first) {
 }
 FC_INLINE vec veven(vec a, vec b) { return fc_every_second(a, b, 0); }
 FC_INLINE vec vodd(vec a, vec b) { return fc_every_second(a, b, 1); }
+FC_INLINE vec vshift(vec a, vec b) {
+    real lanes[LANES + 1], last[LANES];
+    vstore(lanes, a);
+    vstore(last, b);
+    lanes[LANES] = last[LANES - 1];
+    return vload(lanes + 1);
+}
 #endif
 
 #endif

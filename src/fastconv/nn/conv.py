@@ -15,6 +15,7 @@ from fastconv.nn.factory import empty
 from fastconv.nn.module import Module
 from fastconv.nn.packing import Packing
 from fastconv.ops.conv import conv_plan
+from fastconv.ops.conv_transpose import conv_transpose_plan
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 
@@ -36,7 +37,6 @@ class _ConvNd(Module):
     """
 
     rank: int
-    function: str
 
     def __init__(
         self,
@@ -102,6 +102,7 @@ class _ConvNd(Module):
             self.dilation,
             self.groups,
             self.algorithm,
+            packed=True,
         )
         y = plan(x, self._packing.get(self, plan))
         return y if is_batched else y[0]
@@ -140,15 +141,15 @@ def _normalised_padding(padding, kernel_size: tuple[int, ...]):
 
 
 class Conv1d(_ConvNd):
-    rank, function = 1, "conv1d"
+    rank = 1
 
 
 class Conv2d(_ConvNd):
-    rank, function = 2, "conv2d"
+    rank = 2
 
 
 class Conv3d(_ConvNd):
-    rank, function = 3, "conv3d"
+    rank = 3
 
 
 class _ConvTransposeNd(_ConvNd):
@@ -199,9 +200,10 @@ class _ConvTransposeNd(_ConvNd):
         output_padding = self.output_padding
         if output_size is not None:
             output_padding = self._output_padding_for(np.shape(input), output_size)
+        is_batched, x = batched(as_array(input, "input"), self.rank)
         parameters = self._parameters
-        return getattr(F, self.function)(
-            input,
+        plan = conv_transpose_plan(
+            x,
             parameters["weight"],
             parameters["bias"],
             self.stride,
@@ -210,6 +212,8 @@ class _ConvTransposeNd(_ConvNd):
             self.groups,
             self.dilation,
         )
+        y = plan(x, self._packing.get(self, plan))
+        return y if is_batched else y[0]
 
     def _output_padding_for(self, shape: tuple[int, ...], output_size) -> tuple[int, ...]:
         rank = self.rank
@@ -234,12 +238,12 @@ class _ConvTransposeNd(_ConvNd):
 
 
 class ConvTranspose1d(_ConvTransposeNd):
-    rank, function = 1, "conv_transpose1d"
+    rank = 1
 
 
 class ConvTranspose2d(_ConvTransposeNd):
-    rank, function = 2, "conv_transpose2d"
+    rank = 2
 
 
 class ConvTranspose3d(_ConvTransposeNd):
-    rank, function = 3, "conv_transpose3d"
+    rank = 3

@@ -12,7 +12,7 @@ from types import CodeType
 
 import numpy as np
 
-from fastconv.errors import ArgumentError, ArgumentTypeError
+from fastconv.errors import ArgumentError, ArgumentIndexError, ArgumentTypeError
 from fastconv.nn.random import default_generator
 
 __all__ = ["locate"]
@@ -35,7 +35,7 @@ def locate(error: Exception, module, args: tuple, kwargs: dict, call: CodeType) 
     del error.trail
     error.located = True
     layer = _describe(trail)
-    if type(error) not in (ArgumentError, ArgumentTypeError):
+    if type(error) not in (ArgumentError, ArgumentIndexError, ArgumentTypeError):
         if hasattr(error, "add_note"):
             error.add_note(f"raised in {layer}")
         return

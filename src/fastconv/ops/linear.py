@@ -12,7 +12,9 @@ from fastconv._kernels import engine, family
 from fastconv._kernels.engine import Step
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.geometry import element_count
-from fastconv.ops.direct import THREAD_BYTES, UNIT_AXIS, Axis, DirectLoops, Nest
+from fastconv.ops.cost import sum_error
+from fastconv.ops.direct import DirectLoops
+from fastconv.ops.nest import THREAD_BYTES, UNIT_AXIS, Axis, Nest
 from fastconv.ops.table import Algorithm, Op, plan_cache
 
 __all__ = ["LINEAR", "LinearSpec", "linear_plan"]
@@ -39,8 +41,18 @@ class LinearSpec:
     def weight_bytes(self) -> int:
         return self.inputs * self.outputs * np.dtype(self.dtype).itemsize
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of input, weights and output, each counted once."""
+        return (self.images * (self.inputs + self.outputs)) * np.dtype(self.dtype).itemsize + self.weight_bytes
+
 
 class Kernel(Algorithm[LinearSpec]):
+    """What the compiled algorithms have in common: the element types they take."""
+
+    def error_bound(self, spec):
+        return sum_error(spec.inputs + 1, spec.dtype)
+
     def refusal(self, spec):
         if spec.dtype not in (*KERNEL_ELEMENTS, "float16"):
             return f"the kernels compute float32 and float64, the input is {spec.dtype}"
@@ -129,6 +141,9 @@ class Reference(Algorithm[LinearSpec]):
 
     def seconds(self, spec):
         return 1e-5 + spec.flops / 5e9
+
+    def error_bound(self, spec):
+        return sum_error(spec.inputs + 1, spec.dtype)
 
 
 class ReferencePlan:

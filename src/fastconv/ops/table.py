@@ -51,24 +51,48 @@ class Algorithm(ABC, Generic[Spec]):
     def seconds(self, spec: Spec) -> float:
         """Predicted time of one call on one thread, for comparing algorithms with each other."""
 
+    def pack_seconds(self, spec: Spec) -> float:
+        """Predicted time of packing the weights, which a layer does once and a function on every call."""
+        return 0.0
+
+    def flops(self, spec: Spec) -> int:
+        """Multiplications and additions that this algorithm does."""
+        return spec.flops
+
     def scratch_bytes(self, spec: Spec) -> int:
         """Bytes that a call needs beside its arguments, packed weights and result, on one thread."""
         return 0
 
+    def error_bound(self, spec: Spec) -> float:
+        """Largest possible error of an output element, as a multiple of its magnitude; the op says what that is."""
+        return 0.0
+
 
 @dataclass(frozen=True)
 class Candidate:
-    """One algorithm's answer to a spec, as ``fastconv.algorithms`` lists it."""
+    """One algorithm's answer to a spec.
+
+    `seconds` and `scratch_bytes` are for one thread; `bytes` are those of arguments and result; `error_bound` is the
+    largest possible error of an output element as a multiple of its magnitude (for a convolution or linear layer:
+    max|x| · Σ|w|).  `refusal` is empty where the algorithm accepts, and the numbers are None where it refuses.
+    """
 
     algorithm: str
     refusal: str
-    seconds: float
-    scratch_bytes: int
+    seconds: float | None = None
+    flops: int | None = None
+    bytes: int | None = None
+    scratch_bytes: int | None = None
+    error_bound: float | None = None
 
     def __str__(self):
         if self.refusal:
             return f"{self.algorithm:10} refused: {self.refusal}"
-        return f"{self.algorithm:10} {self.seconds * 1e3:9.3f} ms predicted, {self.scratch_bytes / 1024:8.1f} KiB scratch"
+        return (
+            f"{self.algorithm:10} {self.seconds * 1e3:9.3f} ms predicted, {self.flops / 1e6:.1f} MFLOP, "
+            f"{self.bytes / 1e6:.2f} MB, scratch {self.scratch_bytes / 1024:.0f} KiB, "
+            f"error <= {self.error_bound:.1e} of the magnitude"
+        )
 
 
 @dataclass(frozen=True)
@@ -79,19 +103,31 @@ class Op(Generic[Spec]):
     rows: Sequence[Algorithm[Spec]]
 
     def candidates(self, spec: Spec) -> list[Candidate]:
-        listed = []
-        for row in self.rows:
-            if refusal := row.refusal(spec):
-                listed.append(Candidate(row.name, refusal, float("inf"), 0))
-            else:
-                listed.append(Candidate(row.name, "", row.seconds(spec), row.scratch_bytes(spec)))
-        return listed
+        """Every row's answer, the accepted ones first, fastest first by prediction."""
+        answers = [
+            Candidate(row.name, refusal)
+            if (refusal := row.refusal(spec))
+            else Candidate(
+                row.name,
+                "",
+                row.seconds(spec),
+                row.flops(spec),
+                spec.bytes,
+                row.scratch_bytes(spec),
+                row.error_bound(spec),
+            )
+            for row in self.rows
+        ]
+        return sorted(answers, key=lambda answer: float("inf") if answer.seconds is None else answer.seconds)
 
-    def choose(self, spec: Spec, algorithm: str = "auto") -> Algorithm[Spec]:
-        """The named row, or the one predicted fastest; ArgumentError for an unknown name and for a refusal."""
+    def choose(self, spec: Spec, algorithm: str = "auto", packed: bool = True) -> Algorithm[Spec]:
+        """The named row, or the one predicted fastest; ArgumentError for an unknown name and for a refusal.
+
+        With `packed` False the weights are packed for this call alone, and that time counts.
+        """
         if algorithm == "auto":
             accepted = [row for row in self.rows if not row.refusal(spec)]
-            return min(accepted, key=lambda row: row.seconds(spec))
+            return min(accepted, key=lambda row: row.seconds(spec) + (0 if packed else row.pack_seconds(spec)))
         for row in self.rows:
             if row.name == algorithm:
                 if refusal := row.refusal(spec):

@@ -16,6 +16,7 @@ from fastconv.reference.activation import (
     celu,
     elu,
     gelu,
+    hardshrink,
     hardsigmoid,
     hardswish,
     hardtanh,
@@ -31,8 +32,10 @@ from fastconv.reference.activation import (
     silu,
     softmax,
     softplus,
+    softshrink,
     softsign,
     tanh,
+    tanhshrink,
     threshold,
 )
 from fastconv.reference.convolution import conv, conv_transpose, fold, linear, unfold
@@ -43,6 +46,7 @@ from fastconv.reference.normalization import (
     instance_norm,
     layer_norm,
     local_response_norm,
+    rms_norm,
 )
 from fastconv.reference.padding import pad
 from fastconv.reference.pooling import adaptive_avg_pool, adaptive_max_pool, avg_pool, lp_pool, max_pool
@@ -61,6 +65,7 @@ __all__ = [
     "fold",
     "gelu",
     "group_norm",
+    "hardshrink",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
@@ -81,13 +86,16 @@ __all__ = [
     "prelu",
     "relu",
     "relu6",
+    "rms_norm",
     "selu",
     "sigmoid",
     "silu",
     "softmax",
     "softplus",
+    "softshrink",
     "softsign",
     "tanh",
+    "tanhshrink",
     "threshold",
     "unfold",
 ]

@@ -129,6 +129,24 @@ def softsign(x):
 
 
 @rounded_once
+def hardshrink(x, lambd=0.5):
+    """`x` where abs(x) is above `lambd` or NaN, else 0."""
+    return np.where(np.abs(x) <= lambd, 0, x)
+
+
+@rounded_once
+def softshrink(x, lambd=0.5):
+    """`x` moved towards 0 by `lambd`, at most to 0."""
+    return x - np.clip(x, -lambd, lambd)
+
+
+@rounded_once
+def tanhshrink(x):
+    """x - tanh(x)."""
+    return x - np.tanh(x)
+
+
+@rounded_once
 def log_sigmoid(x):
     """log(sigmoid(x)), without overflow on the way."""
     return -_softplus(-x)

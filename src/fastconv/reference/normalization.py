@@ -40,6 +40,18 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
 
 
 @rounded_once
+def rms_norm(x, normalized_shape, weight=None, eps=1e-5):
+    """Every slice of `x` over its last axes, of `normalized_shape`, divided by the root of its mean square plus `eps`.
+
+    `weight` has the normalised shape.  Source: Zhang and Sennrich, arXiv:1910.07467.
+    """
+    rank = len(normalized_shape) if hasattr(normalized_shape, "__len__") else 1
+    mean_square, _ = _moments(x * x, tuple(range(-rank, 0)))
+    y = x / np.sqrt(mean_square + eps)
+    return y if weight is None else y * weight.astype(x.dtype)
+
+
+@rounded_once
 def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
     """Every group of C / `num_groups` channels of each image of `x` (N, C, ...) with mean 0 and variance 1.
 

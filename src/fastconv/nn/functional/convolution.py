@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastconv.arrays import as_array, batched
 from fastconv.errors import ArgumentError
 from fastconv.ops.conv import conv_plan
+from fastconv.ops.conv_transpose import conv_transpose_plan
 
-__all__ = ["conv1d", "conv2d", "conv3d"]
+__all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
 
 def conv1d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, algorithm="auto"):
@@ -28,14 +29,53 @@ def conv3d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, 
     return _conv(3, input, weight, bias, stride, padding, dilation, groups, algorithm)
 
 
+def conv_transpose1d(
+    input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *, algorithm="auto"
+):
+    """The adjoint of :func:`conv1d` in its input; see :func:`conv_transpose2d`."""
+    return _conv_transpose(
+        1, input, weight, bias, stride, padding, output_padding, groups, dilation, algorithm
+    )
+
+
+def conv_transpose2d(
+    input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *, algorithm="auto"
+):
+    """Transposed convolution of (N, C, H, W) with `weight` (C, O / groups, KH, KW): (N, O, H_out, W_out).
+
+    H_out = (H - 1) stride - 2 padding + dilation (KH - 1) + 1 + output_padding, and W_out likewise.
+    """
+    return _conv_transpose(
+        2, input, weight, bias, stride, padding, output_padding, groups, dilation, algorithm
+    )
+
+
+def conv_transpose3d(
+    input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *, algorithm="auto"
+):
+    """The adjoint of :func:`conv3d` in its input; see :func:`conv_transpose2d`."""
+    return _conv_transpose(
+        3, input, weight, bias, stride, padding, output_padding, groups, dilation, algorithm
+    )
+
+
 def _conv(rank, input, weight, bias, stride, padding, dilation, groups, algorithm):
-    x, w = as_array(input, "input"), as_array(weight, "weight")
-    b = None if bias is None else as_array(bias, "bias")
-    if w.ndim != rank + 2:
-        raise ArgumentError(
-            f"weight: expected {rank + 2} axes (filters, channels / groups, {rank} of the kernel), got {tuple(w.shape)}"
-        )
-    is_batched, x = batched(x, rank)
+    is_batched, x, w, b = _arrays(rank, input, weight, bias, "filters, channels / groups")
     plan = conv_plan(x, w, b, stride, padding, dilation, groups, algorithm)
     y = plan(x, plan.pack(w, b))
     return y if is_batched else y[0]
+
+
+def _conv_transpose(rank, input, weight, bias, stride, padding, output_padding, groups, dilation, algorithm):
+    is_batched, x, w, b = _arrays(rank, input, weight, bias, "channels, filters / groups")
+    plan = conv_transpose_plan(x, w, b, stride, padding, output_padding, groups, dilation, algorithm)
+    y = plan(x, plan.pack(w, b))
+    return y if is_batched else y[0]
+
+
+def _arrays(rank, input, weight, bias, leading):
+    x, w = as_array(input, "input"), as_array(weight, "weight")
+    b = None if bias is None else as_array(bias, "bias")
+    if w.ndim != rank + 2:
+        raise ArgumentError(f"weight: expected {rank + 2} axes ({leading}, {rank} of the kernel), got {w.shape}")
+    return *batched(x, rank), w, b

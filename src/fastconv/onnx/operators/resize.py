@@ -28,7 +28,7 @@ def _half_pixel(i, axis):
 
 
 def _half_pixel_symmetric(i, axis):
-    return _half_pixel(i, axis) + axis.size / 2 * (1 - axis.output / axis.length)
+    return axis.size / 2 * (1 - axis.output / axis.length) + (i + 0.5) / axis.scale - 0.5
 
 
 def _pytorch_half_pixel(i, axis):

@@ -45,9 +45,11 @@ def Concat(*inputs, axis=1):
 @operator
 def Split(x, split=None, *, axis=0, num_outputs=None, outputs):
     """Into sizes `split`, or into equal parts of which the last may be smaller."""
+    if num_outputs not in (None, outputs):
+        raise ValueError(f"num_outputs is {num_outputs}, and the node has {outputs} outputs")
     if split is None:
-        part = -(-x.shape[axis] // (num_outputs or outputs))
-        ends = [part * i for i in range(1, num_outputs or outputs)]
+        part = -(-x.shape[axis] // outputs)
+        ends = [part * i for i in range(1, outputs)]
     else:
         if sum(_ints(split)) != x.shape[axis]:
             raise ValueError(f"split {_ints(split)} does not add up to the {x.shape[axis]} of axis {axis}")

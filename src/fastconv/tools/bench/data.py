@@ -57,13 +57,11 @@ def exact_output(problem: Problem, arrays: dict[str, np.ndarray]) -> np.ndarray:
         return reference.pad(x, [zeros for pair in reversed(problem.pads) for zeros in pair])
     window = {"stride": problem.stride, "padding": problem.pads}
     if problem.family == "max_pool":
-        return reference.max_pool(
-            x, problem.kernel, **window, dilation=problem.dilation, ceil_mode=problem.ceil_mode
-        )[0]
+        window |= {"dilation": problem.dilation, "ceil_mode": problem.ceil_mode}
+        return reference.max_pool(x, problem.kernel, **window)[0]
     if problem.family == "avg_pool":
-        return reference.avg_pool(
-            x, problem.kernel, **window, ceil_mode=problem.ceil_mode, count_include_pad=problem.count_include_pad
-        )
+        window |= {"ceil_mode": problem.ceil_mode, "count_include_pad": problem.count_include_pad}
+        return reference.avg_pool(x, problem.kernel, **window)
     window |= {"dilation": problem.dilation, "groups": problem.groups}
     if problem.family == "conv_transpose":
         return reference.conv_transpose(x, *parameters, **window, output_padding=problem.output_padding)
@@ -106,7 +104,7 @@ def judge(output: np.ndarray, exact: np.ndarray, bound: float) -> Verdict:
     if error <= bound:
         return Verdict("ok", error)
     reason = f"largest error {error:.1e} of the largest output, bound {bound:.1e}"
-    return Verdict("inexact" if 0 < bound and error <= MOST_INEXACT else "differs", error, reason)
+    return Verdict("inexact" if bound > 0 and error <= MOST_INEXACT else "differs", error, reason)
 
 
 def mistrust(exact: np.ndarray) -> str:

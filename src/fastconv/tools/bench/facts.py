@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fastconv.machine import available_threads, cache_bytes
 
-__all__ = ["describe_machine", "distribution_version", "installed_bytes", "peak_memory"]
+__all__ = ["available_memory", "describe_machine", "distribution_version", "installed_bytes", "peak_memory"]
 
 
 def describe_machine() -> dict:
@@ -52,6 +52,15 @@ def peak_memory() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak << 10
+
+
+def available_memory() -> int | None:
+    """Bytes that can be allocated without swapping; None where the system does not say."""
+    try:
+        found = re.search(r"MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:
+        return None
+    return int(found[1]) << 10 if found else None
 
 
 def distribution_version(distribution: str) -> str:

@@ -39,7 +39,7 @@ from math import prod
 from fastconv.errors import ArgumentError
 from fastconv.geometry import Window
 
-__all__ = ["FAMILIES", "Problem", "parse_problem"]
+__all__ = ["OPS", "Problem", "parse_problem"]
 
 FAMILIES = ("conv", "conv_transpose", "max_pool", "avg_pool", "pad", "linear")
 WEIGHTED = ("conv", "conv_transpose", "linear")
@@ -127,6 +127,13 @@ class Problem:
         return Window.of(self.input[2:], self.kernel, self.stride, self.pads, self.dilation, self.ceil_mode)
 
     @property
+    def padding(self) -> tuple:
+        """`pads`, as one number per axis where both sides are alike."""
+        if all(before == after for before, after in self.pads):
+            return tuple(before for before, _ in self.pads)
+        return self.pads
+
+    @property
     def weight(self) -> tuple[int, ...] | None:
         """Shape of the weights as torch lays them out, or None."""
         if self.family == "linear":
@@ -145,7 +152,8 @@ class Problem:
         if self.family == "pad":
             return 1
         if self.family == "conv_transpose":
-            return self.input[1] // self.groups * prod(-(-k // s) for k, s in zip(self.kernel, self.stride, strict=True))
+            taps = prod(-(-k // s) for k, s in zip(self.kernel, self.stride, strict=True))
+            return self.input[1] // self.groups * taps
         return prod(self.kernel) * (self.input[1] // self.groups if self.family == "conv" else 1)
 
     @property

@@ -11,11 +11,11 @@ from fastconv.tools.bench.problem import OPS, Problem, parse_problem
 __all__ = ["find_problems", "parse_problems", "suite_names"]
 
 SHAPES = "fastconv.tools.bench.shapes"  # the folder benchmarks/shapes, installed as package data
-ORDER = ("lenet5", "alexnet", "vgg16", "googlenet", "resnet18", "resnet50", "mobilenet_v2", "edge")
+ORDER = ("lenet5", "alexnet", "vgg16", "googlenet", "resnet18", "resnet50", "mobilenet_v2", "edge", "tiny")
 
 
 def suite_names() -> list[str]:
-    """Names of the shipped suites, one per network, ``edge`` last."""
+    """Names of the shipped suites, one per network, then ``edge`` and ``tiny``."""
     files = resources.files(SHAPES).iterdir()
     names = {Path(file.name).stem for file in files if file.name.endswith(".txt")}
     return sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))

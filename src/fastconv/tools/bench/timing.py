@@ -1,8 +1,8 @@
 """Timing of a call on a noisy, shared machine: calibrated samples, their median and their spread.
 
 A sample is the mean over enough calls in a row to drown the clock's own cost.  Engines are sampled in turn, round by
-round, so a drift of the machine meets all of them; what a round's own samples agree on and the rounds do not is the
-noise between rounds, and the stated spread covers both.
+round, so a drift of the machine meets all of them.  Samples of one round may agree while the rounds do not: the stated
+spread covers both, and leaves one disturbed round in five aside.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class Timing:
 
     @property
     def spread(self) -> float:
-        """The larger of: interquartile range of all samples, range of the rounds' medians; as a share of the median."""
-        samples = self.samples
-        quarter = len(samples) // 4
-        within = samples[-1 - quarter] - samples[quarter]
-        medians = [median(samples) for samples in self.rounds if samples]
-        return max(within, max(medians) - min(medians)) / self.median
+        """Interquartile range of all samples or of the rounds' medians, whichever is larger, over the median."""
+        medians = sorted(median(samples) for samples in self.rounds if samples)
+        return max(_interquartile_range(self.samples), _interquartile_range(medians)) / self.median
 
 
-def sample(call: Callable[[], object], seconds: float, least: int = 3) -> list[float]:
-    """Call for about `seconds`, at least `least` times after a warm-up, and return seconds per call, one per sample."""
+def sample(call: Callable[[], object], seconds: float) -> list[float]:
+    """Call for about `seconds` after a warm-up, and return seconds per call, one per sample.
+
+    At least three samples are taken, one if a single call takes longer than `seconds`.
+    """
     clock = time.perf_counter
     calls = 0
     start = clock()
@@ -58,6 +58,7 @@ def sample(call: Callable[[], object], seconds: float, least: int = 3) -> list[f
     per_call = max((clock() - start) / calls, 1e-9)
     per_sample = max(int(SAMPLE_SECONDS / per_call), 1)
     end = clock() + seconds * (1 - WARM_UP_SHARE)
+    least = 3 if per_call < seconds else 1
     samples: list[float] = []
     while len(samples) < least or (clock() < end and len(samples) < MAX_SAMPLES):
         begun = clock()
@@ -67,14 +68,20 @@ def sample(call: Callable[[], object], seconds: float, least: int = 3) -> list[f
     return samples
 
 
-def sample_cold(call: Callable[[], object], evict: Callable[[], object], seconds: float, least: int = 3) -> list[float]:
-    """Seconds of single calls, each after `evict` has emptied the caches of weights and activations."""
+def sample_cold(call: Callable[[], object], evict: Callable[[], object], seconds: float) -> list[float]:
+    """Seconds of at least three single calls, each after `evict` has emptied the caches."""
     clock = time.perf_counter
     end = clock() + seconds
     samples: list[float] = []
-    while len(samples) < least or (clock() < end and len(samples) < MAX_SAMPLES):
+    while len(samples) < 3 or (clock() < end and len(samples) < MAX_SAMPLES):
         evict()
         begun = clock()
         call()
         samples.append(clock() - begun)
     return samples
+
+
+def _interquartile_range(values: list[float]) -> float:
+    """Of sorted values; the whole range of fewer than four."""
+    quarter = len(values) // 4
+    return values[-1 - quarter] - values[quarter]

@@ -47,7 +47,7 @@ _HERE = __name__
 ENGINES = {
     engine.name: engine
     for engine in (
-        Engine("fastconv", f"{_HERE}.own", "fastconv", "fastconv", growth=4.0),
+        Engine("fastconv", f"{_HERE}.own", "fastconv.nn", "fastconv", growth=4.0),
         Engine("torch", f"{_HERE}.pytorch", "torch", "torch", "nchw"),
         Engine("torch-channels-last", f"{_HERE}.pytorch", "torch", "torch", "channels-last"),
         Engine("torch-compiled", f"{_HERE}.pytorch", "torch", "torch", "compiled", by_default=False),
@@ -55,13 +55,16 @@ ENGINES = {
         Engine("openvino", f"{_HERE}.ov", "openvino", "openvino"),
         Engine("ncnn", f"{_HERE}.ncnn_engine", "ncnn", "ncnn", growth=16.0),
         Engine("mnn", f"{_HERE}.mnn_engine", "MNN", "MNN", growth=16.0),
-        Engine("scipy", f"{_HERE}.scipy_engine", "scipy", "scipy", by_default=False),
+        Engine("scipy", f"{_HERE}.scipy_engine", "scipy.signal", "scipy", by_default=False),
     )
 }
 
 
 def is_installed(engine: Engine) -> bool:
-    return util.find_spec(engine.library) is not None
+    try:
+        return util.find_spec(engine.library) is not None
+    except ModuleNotFoundError:  # the package of a submodule
+        return False
 
 
 def find_engines(names: list[str], table: dict[str, Engine] = ENGINES) -> list[Engine]:

@@ -64,5 +64,4 @@ def _module(path, feeds, output, threads):
         result = net.forward([value])[0]
         return expr.convert(result, expr.NCHW).read()
 
-    call.holds = runtime
     return call

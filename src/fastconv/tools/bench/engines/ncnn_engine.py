@@ -67,7 +67,7 @@ def _net(folder, x, ends, threads):
     net.opt.use_bf16_packed = net.opt.use_bf16_storage = False
     if net.load_param(str(folder / "model.param")) or net.load_model(str(folder / "model.bin")):
         raise RuntimeError("ncnn refused the model file")
-    inputs = [ncnn.Mat(np.ascontiguousarray(sample)) for sample in x]
+    inputs = [ncnn.Mat(np.ascontiguousarray(sample)).clone() for sample in x]  # Mat() does not own its memory
 
     def call():
         outputs = []
@@ -80,7 +80,6 @@ def _net(folder, x, ends, threads):
             outputs.append(value)
         return _Outputs(outputs, shape)
 
-    call.holds = net
     return call
 
 

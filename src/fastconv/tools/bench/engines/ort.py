@@ -44,5 +44,4 @@ def _session(model, feeds, threads):
         session.run_with_iobinding(binding)
         return output
 
-    call.holds = feeds  # bound by address
     return call

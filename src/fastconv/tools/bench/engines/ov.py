@@ -40,7 +40,7 @@ def _request(model, feeds, threads):
     }
     request = core.compile_model(core.read_model(model), "CPU", settings).create_infer_request()
     for name, array in feeds.items():
-        request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+        request.set_tensor(name, openvino.Tensor(array))
     output = request.get_output_tensor(0)
 
     def call():

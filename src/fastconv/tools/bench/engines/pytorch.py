@@ -64,14 +64,13 @@ def _callable(torch, module, inputs, threads, variant):
 def _layer(problem, arrays):
     from torch import nn
 
-    padding = tuple(before for before, _ in problem.pads)
-    symmetric = all(before == after for before, after in problem.pads)
+    symmetric = problem.padding != problem.pads
     torch_pads = [zeros for pair in reversed(problem.pads) for zeros in pair]
     if problem.family == "pad":
         return _constant_pad(problem.rank, torch_pads)
     if problem.family == "linear":
         return _with_parameters(nn.Linear(problem.input[1], problem.channels, problem.bias), problem, arrays)
-    window = {"stride": problem.stride, "padding": padding if symmetric else 0}
+    window = {"stride": problem.stride, "padding": problem.padding if symmetric else 0}
     if problem.family in ("max_pool", "avg_pool"):
         if not symmetric:
             raise Refusal("torch pools with symmetric padding only")

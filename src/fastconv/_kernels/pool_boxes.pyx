@@ -1,0 +1,266 @@
+"""Max and average pooling over boxes: windows that are listed per axis, as the first position inside the input and the number of taps.
+
+For the windows that do not slide evenly (adaptive pooling), for large ones (global pooling), and for channels-last memory.
+
+Decisions
+---------
+a. **Planes** (NCHW): lanes run along the rows of a box; a box that takes whole rows is one long row.  A result is then the
+   reduction of a vector's lanes.  LANES results are reduced together, by transposing the square of their vectors: four
+   shuffles for each instead of log2(LANES) steps that wait for one another.
+b. The lanes of a box meet out of order.  That shows in one place, the sign of a largest zero; there the first zero of
+   the box is looked up.
+c. **Pixels** (NHWC): lanes are channels, and every tap is read where it lies.  Reducing rows first would save two thirds
+   of the loads of a 3×3 window, but windows with stride 1, which would gain, are planes to the sliding kernel: the
+   channels of a pixel are then columns that are a dilation apart.
+"""
+
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.pycapsule cimport PyCapsule_New
+
+from fastconv._kernels.reduction cimport LANES, LARGEST_OR_NAN, SUM, mean, real, reduced, vec, vset1
+
+cdef extern from "simd.h" nogil:
+    ctypedef int vmask
+    vec vload(const real*)
+    vec vload_mask(const real*, vmask, vec)
+    void vstore(real*, vec)
+    void vstore_first(real*, vec, int)
+    vmask vinside(int64_t, int64_t)
+    void vtranspose(vec*)
+
+cdef enum:
+    MAX_LANES = 16
+    MAX_VECTORS = 4
+
+cdef struct BoxSizes:
+    int64_t images, channels                # planes; the channels of pixels are their unit
+    int64_t unit                            # channels of a pixel
+    int64_t x_image, x_channel, x_depth, x_row, x_column        # strides, in elements
+    int64_t in_rows, in_columns
+    int64_t out_depth, out_rows, out_columns
+    int64_t step_depth, step_row, step_column                   # from tap to tap
+
+cdef struct Box:
+    int64_t depth, row, column          # first position
+    int64_t depths, rows, columns       # taps
+
+
+cdef inline Box box_of(const BoxSizes* s, void* const* arrays, int64_t depth, int64_t row, int64_t column) noexcept nogil:
+    """arrays: y, x, then (first position, taps) of every window by depth, by row and by column."""
+    cdef Box box
+    box.depth = (<const int64_t*> arrays[2])[2 * depth]
+    box.depths = (<const int64_t*> arrays[2])[2 * depth + 1]
+    box.row = (<const int64_t*> arrays[3])[2 * row]
+    box.rows = (<const int64_t*> arrays[3])[2 * row + 1]
+    box.column = (<const int64_t*> arrays[4])[2 * column]
+    box.columns = (<const int64_t*> arrays[4])[2 * column + 1]
+    return box
+
+
+cdef inline const real* row_of(const BoxSizes* s, const Box* box, const real* x, int64_t depth, int64_t row) noexcept nogil:
+    """The first value of a box in one of its rows."""
+    return (
+        x + (box.depth + depth * s.step_depth) * s.x_depth + (box.row + row * s.step_row) * s.x_row
+        + box.column * s.x_column
+    )
+
+
+cdef inline real divisor_of(void* const* arrays, int64_t depth, int64_t row, int64_t column) noexcept nogil:
+    """The arrays behind the windows: divisors by depth, row and column; a box divides by their product."""
+    return (<const real*> arrays[5])[depth] * (<const real*> arrays[6])[row] * (<const real*> arrays[7])[column]
+
+
+cdef inline vec reduced_line(const int op, vec best, const real* x, int64_t count, vec filling) noexcept nogil:
+    """`best` and the first `count` values of x, lane by lane; long lines keep several vectors in flight."""
+    cdef vec part[MAX_VECTORS]
+    cdef int64_t done = 0
+    cdef int v
+    if count >= 2 * MAX_VECTORS * LANES:
+        for v in range(MAX_VECTORS):
+            part[v] = vload(x + v * LANES)
+        done = MAX_VECTORS * LANES
+        while done + MAX_VECTORS * LANES <= count:
+            for v in range(MAX_VECTORS):
+                part[v] = reduced(op, part[v], vload(x + done + v * LANES))
+            done += MAX_VECTORS * LANES
+        for v in range(MAX_VECTORS):
+            best = reduced(op, best, part[v])
+    while done + LANES <= count:
+        best = reduced(op, best, vload(x + done))
+        done += LANES
+    if done < count:
+        best = reduced(op, best, vload_mask(x + done, vinside(done, count), filling))
+    return best
+
+
+cdef inline vec reduced_box(const int op, const BoxSizes* s, const Box* box, const real* x, vec filling) noexcept nogil:
+    cdef bint one_line = box.columns == s.in_columns == s.x_row and s.step_row == 1
+    cdef int64_t lines = 1 if one_line else box.rows, depth, row
+    cdef vec best = filling
+    for depth in range(box.depths):
+        for row in range(lines):
+            best = reduced_line(
+                op, best, row_of(s, box, x, depth, row), box.columns * (box.rows if one_line else 1), filling
+            )
+    return best
+
+
+cdef real first_zero(const BoxSizes* s, const Box* box, const real* x) noexcept nogil:
+    """The first zero of a box whose largest value is zero, with its sign."""
+    cdef int64_t depth, row, column
+    cdef const real* line
+    for depth in range(box.depths):
+        for row in range(box.rows):
+            line = row_of(s, box, x, depth, row)
+            for column in range(box.columns):
+                if line[column] == 0:
+                    return line[column]
+    return 0
+
+
+cdef inline void pool_boxes(const int op, const BoxSizes* s, void* const* arrays, int64_t first, int64_t last) noexcept nogil:
+    """Outputs from `first` to `last`, LANES at most, counted through the contiguous result."""
+    cdef vec square[MAX_LANES]
+    cdef Box boxes[MAX_LANES]
+    cdef real divisors[MAX_LANES]
+    cdef const real* planes[MAX_LANES]
+    cdef vec filling = vset1(0 if op == SUM else -INFINITY)
+    cdef real* y = <real*> arrays[0] + first
+    cdef int64_t index, depth, row, column, i
+    for i in range(LANES):
+        square[i] = filling
+        if i >= last - first:
+            continue
+        index = first + i
+        column = index % s.out_columns
+        index //= s.out_columns
+        row = index % s.out_rows
+        index //= s.out_rows
+        depth = index % s.out_depth
+        index //= s.out_depth
+        boxes[i] = box_of(s, arrays, depth, row, column)
+        planes[i] = <const real*> arrays[1] + index % s.channels * s.x_channel + index // s.channels * s.x_image
+        square[i] = reduced_box(op, s, &boxes[i], planes[i], filling)
+        if op == SUM:
+            divisors[i] = divisor_of(arrays, depth, row, column)
+    vtranspose(square)
+    for i in range(1, LANES):
+        square[0] = reduced(op, square[0], square[i])
+    if op == SUM:
+        square[0] = mean(square[0], vload(divisors))
+    vstore_first(y, square[0], <int> (last - first))
+    if op != SUM:
+        for i in range(last - first):
+            if y[i] == 0:
+                y[i] = first_zero(s, &boxes[i], planes[i])
+
+
+cdef inline void reduce_pixels(
+    const int op, const int vectors, const BoxSizes* s, const Box* box, const real* x, real divisor, int64_t count, real* y
+) noexcept nogil:
+    """The first `count` channels of a box, `vectors` whole vectors or less than one."""
+    cdef vec best[MAX_VECTORS]
+    cdef vec filling = vset1(0 if op == SUM else -INFINITY)
+    cdef vmask mask = vinside(0, count)
+    cdef int64_t depth, row, column
+    cdef const real* pixel
+    cdef int v
+    for v in range(vectors):
+        best[v] = filling
+    for depth in range(box.depths):
+        for row in range(box.rows):
+            pixel = row_of(s, box, x, depth, row)
+            for column in range(box.columns):
+                if count < LANES:
+                    best[0] = reduced(op, best[0], vload_mask(pixel, mask, filling))
+                else:
+                    for v in range(vectors):
+                        best[v] = reduced(op, best[v], vload(pixel + v * LANES))
+                pixel += s.step_column * s.x_column
+    for v in range(vectors):
+        if op == SUM:
+            best[v] = mean(best[v], vset1(divisor))
+        if count < LANES:
+            vstore_first(y, best[0], <int> count)
+        else:
+            vstore(y + v * LANES, best[v])
+
+
+cdef inline void pool_pixels(const int op, const BoxSizes* s, void* const* arrays, int64_t index) noexcept nogil:
+    """One row of output pixels."""
+    cdef real* y = <real*> arrays[0] + index * s.out_columns * s.unit
+    cdef int64_t row = index % s.out_rows, depth = index // s.out_rows % s.out_depth, column, done
+    cdef int64_t plane = index // (s.out_rows * s.out_depth)
+    cdef const real* x = <const real*> arrays[1] + plane % s.channels * s.x_channel + plane // s.channels * s.x_image
+    cdef real divisor = 1
+    cdef Box box
+    for column in range(s.out_columns):
+        box = box_of(s, arrays, depth, row, column)
+        if op == SUM:
+            divisor = divisor_of(arrays, depth, row, column)
+        done = 0
+        while s.unit - done >= MAX_VECTORS * LANES:
+            reduce_pixels(op, MAX_VECTORS, s, &box, x + done, divisor, MAX_VECTORS * LANES, y + done)
+            done += MAX_VECTORS * LANES
+        while done < s.unit:
+            if s.unit >= LANES:
+                done = min(done, s.unit - LANES)    # the last vector may do some channels again
+            reduce_pixels(op, 1, s, &box, x + done, divisor, min(s.unit, LANES), y + done)
+            done += LANES
+        y += s.unit
+
+
+cdef void max_pool_boxes(
+    const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
+) noexcept nogil:
+    """A task is LANES neighbouring outputs.  arrays: y, x, windows by depth, row and column."""
+    cdef const BoxSizes* s = <const BoxSizes*> sizes
+    cdef int64_t total = s.images * s.channels * s.out_depth * s.out_rows * s.out_columns
+    cdef int64_t task
+    for task in range(first, last):
+        pool_boxes(LARGEST_OR_NAN, s, arrays, task * LANES, min((task + 1) * LANES, total))
+
+
+cdef void average_pool_boxes(
+    const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
+) noexcept nogil:
+    """arrays: as above, then divisors by depth, row and column."""
+    cdef const BoxSizes* s = <const BoxSizes*> sizes
+    cdef int64_t total = s.images * s.channels * s.out_depth * s.out_rows * s.out_columns
+    cdef int64_t task
+    for task in range(first, last):
+        pool_boxes(SUM, s, arrays, task * LANES, min((task + 1) * LANES, total))
+
+
+cdef void max_pool_pixels(
+    const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
+) noexcept nogil:
+    """A task is a row of output pixels; arrays as of boxes."""
+    cdef int64_t task
+    for task in range(first, last):
+        pool_pixels(LARGEST_OR_NAN, <const BoxSizes*> sizes, arrays, task)
+
+
+cdef void average_pool_pixels(
+    const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
+) noexcept nogil:
+    cdef int64_t task
+    for task in range(first, last):
+        pool_pixels(SUM, <const BoxSizes*> sizes, arrays, task)
+
+
+def box_sizes(dict fields):
+    cdef BoxSizes sizes = fields
+    return PyBytes_FromStringAndSize(<const char*> &sizes, sizeof(sizes))
+
+
+KERNELS = {
+    "max_pool_boxes": (PyCapsule_New(<void*> max_pool_boxes, b"fastconv kernel", NULL), box_sizes),
+    "average_pool_boxes": (PyCapsule_New(<void*> average_pool_boxes, b"fastconv kernel", NULL), box_sizes),
+    "max_pool_pixels": (PyCapsule_New(<void*> max_pool_pixels, b"fastconv kernel", NULL), box_sizes),
+    "average_pool_pixels": (PyCapsule_New(<void*> average_pool_pixels, b"fastconv kernel", NULL), box_sizes),
+}
+BOXES_PER_TASK = LANES

@@ -1,0 +1,153 @@
+"""The register tile whose lanes are filters, and the way of its results to the output."""
+
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy
+
+from fastconv._kernels.chunk cimport Chunk, ConvSizes
+from fastconv._kernels.packing cimport real
+
+cdef extern from "simd.h" nogil:
+    ctypedef float vec
+    const int LANES
+    const int TILE_PIXELS
+    const int TILE_VECTORS
+    vec vload(const real*)
+    void vstore(real*, vec)
+    void vstore_first(real*, vec, int)
+    vec vset1(real)
+    vec vmuladd(vec, vec, vec)
+    void vtranspose(vec*)
+
+cdef enum:
+    MAX_PIXELS = 14
+    MAX_VECTORS = 4
+    MAX_LANES = 16
+
+
+cdef inline void tile_filters(
+    const int pixels, const int vectors, const real* x, const int64_t* offset, int64_t taps,
+    const real* w, const real* bias, real* y, int64_t y_pixel,
+) noexcept nogil:
+    """y[pixel][filter] = bias + Σ x[pixel + offset] · w[tap][filter]; lanes are filters."""
+    cdef vec total[MAX_PIXELS][MAX_VECTORS]
+    cdef vec weight[MAX_VECTORS]
+    cdef vec value
+    cdef int64_t k
+    cdef const real* at
+    cdef int i, j
+    for j in range(vectors):
+        value = vload(bias + j * LANES)
+        for i in range(pixels):
+            total[i][j] = value
+    for k in range(taps):
+        at = x + offset[k]
+        for j in range(vectors):
+            weight[j] = vload(w + j * LANES)
+        w += vectors * LANES
+        for i in range(pixels):
+            value = vset1(at[i])
+            for j in range(vectors):
+                total[i][j] = vmuladd(total[i][j], value, weight[j])
+    for i in range(pixels):
+        for j in range(vectors):
+            vstore(y + i * y_pixel + j * LANES, total[i][j])
+
+
+cdef inline void filters_by_pixels(
+    int pixels, const int vectors, const real* x, const int64_t* offset, int64_t taps,
+    const real* w, const real* bias, real* y, int64_t y_pixel,
+) noexcept nogil:
+    """The tile with `pixels` as the constant it has to be; those beyond TILE_PIXELS vanish at compile time."""
+    if pixels == 1:
+        tile_filters(1, vectors, x, offset, taps, w, bias, y, y_pixel)
+    elif pixels == 2 and TILE_PIXELS >= 2:
+        tile_filters(2, vectors, x, offset, taps, w, bias, y, y_pixel)
+    elif pixels == 3 and TILE_PIXELS >= 3:
+        tile_filters(3, vectors, x, offset, taps, w, bias, y, y_pixel)
+    elif pixels == 4 and TILE_PIXELS >= 4:
+        tile_filters(4, vectors, x, offset, taps, w, bias, y, y_pixel)
+    elif pixels == 5 and TILE_PIXELS >= 5:
+        tile_filters(5, vectors, x, offset, taps, w, bias, y, y_pixel)
+    elif pixels == 6 and TILE_PIXELS >= 6:
+        tile_filters(6, vectors, x, offset, taps, w, bias, y, y_pixel)
+    elif pixels == 7 and TILE_PIXELS >= 7:
+        tile_filters(7, vectors, x, offset, taps, w, bias, y, y_pixel)
+    elif pixels == 8 and TILE_PIXELS >= 8:
+        tile_filters(8, vectors, x, offset, taps, w, bias, y, y_pixel)
+    elif pixels == 9 and TILE_PIXELS >= 9:
+        tile_filters(9, vectors, x, offset, taps, w, bias, y, y_pixel)
+    elif pixels == 10 and TILE_PIXELS >= 10:
+        tile_filters(10, vectors, x, offset, taps, w, bias, y, y_pixel)
+    elif pixels == 11 and TILE_PIXELS >= 11:
+        tile_filters(11, vectors, x, offset, taps, w, bias, y, y_pixel)
+    elif pixels == 12 and TILE_PIXELS >= 12:
+        tile_filters(12, vectors, x, offset, taps, w, bias, y, y_pixel)
+    elif pixels == 13 and TILE_PIXELS >= 13:
+        tile_filters(13, vectors, x, offset, taps, w, bias, y, y_pixel)
+    elif TILE_PIXELS >= 14:
+        tile_filters(14, vectors, x, offset, taps, w, bias, y, y_pixel)
+
+
+cdef inline void row_of_filter_lanes(
+    int64_t pixels, int64_t panel, const real* x, const int64_t* offset, int64_t taps,
+    const real* w, const real* bias, real* y,
+) noexcept nogil:
+    """One output row into [pixel][panel], in tiles as equal as possible: 30 pixels are 3 × 10, never 14 + 14 + 2."""
+    cdef int64_t tiles = (pixels + TILE_PIXELS - 1) // TILE_PIXELS
+    cdef int64_t tile, width, done = 0
+    for tile in range(tiles):
+        width = (pixels - done + tiles - tile - 1) // (tiles - tile)
+        if panel == TILE_VECTORS * LANES:
+            filters_by_pixels(<int> width, TILE_VECTORS, x + done, offset, taps, w, bias, y + done * panel, panel)
+        else:
+            filters_by_pixels(
+                <int> width, (TILE_VECTORS + 1) // 2, x + done, offset, taps, w, bias, y + done * panel, panel
+            )
+        done += width
+
+
+cdef inline void panel_to_planes(
+    const real* panel, int64_t width, int64_t pixels, int64_t filters, real* y, int64_t y_filter
+) noexcept nogil:
+    """[pixel][width] to [filter][pixel], for the first `filters`: squares of LANES × LANES turned in registers."""
+    cdef vec square[MAX_LANES]
+    cdef int64_t pixel = 0, filter, rows, columns
+    cdef int i
+    while pixel < pixels:
+        rows = min(pixels - pixel, LANES)
+        filter = 0
+        while filter < filters:
+            columns = min(filters - filter, LANES)
+            for i in range(LANES):
+                square[i] = vload(panel + (pixel + min(i, rows - 1)) * width + filter)
+            vtranspose(square)
+            for i in range(LANES):
+                if i >= columns:
+                    break
+                if rows == LANES:
+                    vstore(y + (filter + i) * y_filter + pixel, square[i])
+                else:
+                    vstore_first(y + (filter + i) * y_filter + pixel, square[i], <int> rows)
+            filter += LANES
+        pixel += LANES
+
+
+cdef inline void store_panel(
+    const ConvSizes* s, const real* panel, int64_t width, const Chunk* chunk, int64_t filters, real* y
+) noexcept nogil:
+    cdef int64_t row, column, filter
+    cdef int64_t rows = chunk.rows, columns = chunk.columns
+    if s.y_column == 1 and s.y_row == columns:
+        columns, rows = rows * columns, 1
+    for row in range(rows):
+        if s.y_channel == 1:
+            for column in range(columns):
+                memcpy(y + column * s.y_column, panel + column * width, filters * sizeof(real))
+        elif s.y_column == 1:
+            panel_to_planes(panel, width, columns, filters, y, s.y_channel)
+        else:
+            for filter in range(filters):
+                for column in range(columns):
+                    y[filter * s.y_channel + column * s.y_column] = panel[column * width + filter]
+        panel += columns * width
+        y += s.y_row

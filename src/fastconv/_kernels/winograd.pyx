@@ -1,0 +1,280 @@
+"""Winograd convolution F(m×m, r×r) with m + r = 7, that is F(4×4, 3×3) and F(2×2, 5×5), fused per chunk of tiles.
+
+Decisions
+---------
+a. Points 0, ±√½, ±√2, ∞.  The textbook's 0, ±1, ±2, ∞ lose four times as much accuracy; the transforms cost the same.
+   Both sizes have the same six points, hence the same input transform.
+b. A chunk of tiles goes through all stages while it is in the second-level cache: input transform, 36 matrix products,
+   output transform.  Whole-image stages would carry 36 / 16 of the input and of the output through memory twice.
+c. The input is packed as for a direct convolution with a 6×6 kernel and stride m (`chunk.pxd`): phases put the same
+   element of neighbouring tiles side by side, so that lanes are tiles and no shuffle is needed.
+d. The products use the direct convolution's tile: tiles take the place of pixels, lanes are filters.
+e. Scaling is kept in the filter transform, which is done once, in float64.
+
+    V[point][channel][tile]     transformed input; rows are written one register too far, the next row mends it
+    U[group][panel][point][channel][F]      transformed filters
+    M[point][tile][F]           products, of one panel
+
+Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016; points after Barabasz et al., Error
+Analysis and Improving the Accuracy of Winograd Convolution, 2018.
+"""
+
+from libc.stdint cimport int64_t
+from libc.string cimport memset
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.pycapsule cimport PyCapsule_New
+
+from fastconv._kernels.chunk cimport Chunk, ConvSizes, chunk_of, pack_chunk
+from fastconv._kernels.packing cimport real
+from fastconv._kernels.tile cimport LANES, row_of_filter_lanes, store_panel, vec, vload, vmuladd, vset1, vstore
+
+cdef extern from "simd.h" nogil:
+    vec vadd(vec, vec)
+    vec vsub(vec, vec)
+    vec vmul(vec, vec)
+
+cdef enum:
+    SIDE = 6                # points of one dimension
+    POINTS = SIDE * SIDE
+    TAG_BYTES = 64          # head of the scratch: the chunk whose transform lies behind it
+    MAX_PANEL = 64
+    MAX_SIDE_TAPS = 5
+    MAX_TAPS = MAX_SIDE_TAPS * MAX_SIDE_TAPS
+
+cdef double ROOT = 1.4142135623730951
+
+cdef struct WinogradSizes:
+    ConvSizes chunks                    # of tiles: kernel 6×6, stride m
+    int64_t tile                        # m: output pixels along one side of a tile
+    int64_t y_rows, y_columns           # output pixels
+    int64_t chunk_tiles, v_plane        # tiles of a full chunk; elements of one point of V
+    int64_t v_scratch, m_scratch        # element of the scratch where they start
+
+
+cdef inline void input_transform(vec* d, const int stride) noexcept nogil:
+    """Six values, `stride` apart, by the rows of Bᵀ: the polynomial's values at the points."""
+    cdef vec half_root = vset1(<real> (0.5 * ROOT))
+    cdef vec root = vset1(<real> ROOT)
+    cdef vec d0 = d[0]
+    cdef vec d1 = d[stride]
+    cdef vec d2 = d[2 * stride]
+    cdef vec d3 = d[3 * stride]
+    cdef vec d4 = d[4 * stride]
+    cdef vec d5 = d[5 * stride]
+    cdef vec even, odd
+    d[0] = vmuladd(vadd(d0, d4), vset1(-2.5), d2)
+    even = vmuladd(d4, vset1(-2), d2)
+    odd = vmuladd(vmul(half_root, d3), vset1(<real> -ROOT), d1)
+    d[stride] = vadd(even, odd)
+    d[2 * stride] = vsub(even, odd)
+    even = vmuladd(d4, vset1(-0.5), d2)
+    odd = vmuladd(vmul(root, d3), vset1(<real> (-0.5 * ROOT)), d1)
+    d[3 * stride] = vadd(even, odd)
+    d[4 * stride] = vsub(even, odd)
+    d[5 * stride] = vmuladd(vadd(d1, d5), vset1(-2.5), d3)
+
+
+cdef inline void output_transform(vec* p, const int stride, const int outputs) noexcept nogil:
+    """Six products, `stride` apart, by the rows of Aᵀ, into the first `outputs` of them."""
+    cdef vec root = vset1(<real> ROOT)
+    cdef vec half_root = vset1(<real> (0.5 * ROOT))
+    cdef vec low_even = vadd(p[stride], p[2 * stride])
+    cdef vec low_odd = vsub(p[stride], p[2 * stride])
+    cdef vec high_even = vadd(p[3 * stride], p[4 * stride])
+    cdef vec high_odd = vsub(p[3 * stride], p[4 * stride])
+    cdef vec last = p[5 * stride]
+    p[0] = vadd(vadd(p[0], low_even), high_even)
+    p[stride] = vmuladd(vmul(half_root, low_odd), root, high_odd)
+    if outputs == 2:
+        p[stride] = vadd(p[stride], last)
+        return
+    p[2 * stride] = vmuladd(vmul(vset1(0.5), low_even), vset1(2), high_even)
+    p[3 * stride] = vmuladd(
+        vmuladd(last, vset1(<real> (0.25 * ROOT)), low_odd), vset1(<real> (2 * ROOT)), high_odd
+    )
+
+
+cdef void transform_chunk(
+    const WinogradSizes* s, const Chunk* chunk, const real* packed, real* transformed
+) noexcept nogil:
+    cdef const ConvSizes* c = &s.chunks
+    cdef vec d[POINTS]
+    cdef int64_t channel, row, tile
+    cdef const real* corner
+    cdef real* to
+    cdef int i, j
+    for channel in range(c.channels):
+        for row in range(chunk.rows):
+            tile = 0
+            while tile < chunk.columns:
+                for i in range(SIDE):
+                    corner = (
+                        packed + channel * c.plane + (i % s.tile * c.row_slots + row + i // s.tile) * c.pitch + tile
+                    )
+                    for j in range(SIDE):
+                        d[i * SIDE + j] = vload(corner + j % s.tile * c.column_slots + j // s.tile)
+                for j in range(SIDE):
+                    input_transform(d + j, SIDE)
+                for i in range(SIDE):
+                    input_transform(d + i * SIDE, 1)
+                to = transformed + channel * s.chunk_tiles + row * chunk.columns + tile
+                for i in range(POINTS):
+                    vstore(to + i * s.v_plane, d[i])
+                tile += LANES
+
+
+cdef inline void inverse_tiles(
+    const WinogradSizes* s, const int outputs, const Chunk* chunk, const real* products, int64_t width, const real* bias,
+    int64_t rows, int64_t columns, real* panel,
+) noexcept nogil:
+    """From [point][tile][width] to [pixel][width] of the chunk, `rows` × `columns` pixels."""
+    cdef vec p[POINTS]
+    cdef vec shift
+    cdef int64_t tile, point_step = s.chunk_tiles * width, lane, row, column, down, across
+    cdef int i
+    for tile in range(chunk.rows * chunk.columns):
+        row, column = tile // chunk.columns * outputs, tile % chunk.columns * outputs
+        lane = 0
+        while lane < width:
+            for i in range(POINTS):
+                p[i] = vload(products + i * point_step + tile * width + lane)
+            for i in range(SIDE):
+                output_transform(p + i, SIDE, outputs)
+            for i in range(outputs):
+                output_transform(p + i * SIDE, 1, outputs)
+            shift = vload(bias + lane)
+            for down in range(min(outputs, rows - row)):
+                for across in range(min(outputs, columns - column)):
+                    vstore(
+                        panel + ((row + down) * columns + column + across) * width + lane,
+                        vadd(p[down * SIDE + across], shift),
+                    )
+            lane += LANES
+
+
+cdef void winograd(
+    const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
+) noexcept nogil:
+    """arrays: y, x, transformed filters, bias padded to panels, offset of each channel in V, row phases, column phases."""
+    cdef const WinogradSizes* s = <const WinogradSizes*> sizes
+    cdef const ConvSizes* c = &s.chunks
+    cdef int64_t* tag = <int64_t*> scratch
+    cdef real* packed = <real*> (scratch + TAG_BYTES)
+    cdef real* transformed = packed + s.v_scratch
+    cdef real* products = packed + s.m_scratch
+    cdef real* result = packed + c.panel_scratch
+    cdef int64_t panels = (c.filters + c.panel - 1) // c.panel
+    cdef int64_t group_filters = (panels - 1) * c.panel + c.last_panel
+    cdef int64_t task, first_panel, panel, filter, width, point, tiles
+    cdef real zeros[MAX_PANEL]
+    cdef const real* w
+    cdef const real* bias
+    cdef real* y
+    cdef Chunk chunk, pixels
+    memset(zeros, 0, sizeof(zeros))
+    for task in range(first, last):
+        chunk = chunk_of(c, task // c.chunk_tasks)
+        tiles = chunk.rows * chunk.columns
+        if tag[0] != task // c.chunk_tasks + 1:
+            pack_chunk(
+                c, <const real*> arrays[1] + chunk.image * c.x_image + chunk.group * c.channels * c.x_channel,
+                <const int64_t*> arrays[5], <const int64_t*> arrays[6], &chunk, packed,
+            )
+            transform_chunk(s, &chunk, packed, transformed)
+            tag[0] = task // c.chunk_tasks + 1
+        pixels = chunk
+        pixels.rows = min(chunk.rows * s.tile, s.y_rows - chunk.row * s.tile)
+        pixels.columns = min(chunk.columns * s.tile, s.y_columns - chunk.column * s.tile)
+        y = (
+            <real*> arrays[0] + chunk.image * c.y_image + chunk.group * c.filters * c.y_channel
+            + chunk.row * s.tile * c.y_row + chunk.column * s.tile * c.y_column
+        )
+        first_panel = task % c.chunk_tasks * c.task_panels
+        for panel in range(first_panel, min(first_panel + c.task_panels, panels)):
+            filter = panel * c.panel
+            width = c.panel if panel < panels - 1 else c.last_panel
+            w = <const real*> arrays[2] + (chunk.group * group_filters + filter) * POINTS * c.channels
+            for point in range(POINTS):
+                row_of_filter_lanes(
+                    tiles, width, transformed + point * s.v_plane, <const int64_t*> arrays[4], c.channels,
+                    w + point * c.channels * width, zeros, products + point * s.chunk_tiles * width,
+                )
+            bias = <const real*> arrays[3] + chunk.group * group_filters + filter
+            if s.tile == 4:
+                inverse_tiles(s, 4, &chunk, products, width, bias, pixels.rows, pixels.columns, result)
+            else:
+                inverse_tiles(s, 2, &chunk, products, width, bias, pixels.rows, pixels.columns, result)
+            store_panel(c, result, width, &pixels, min(c.panel, c.filters - filter), y + filter * c.y_channel)
+
+
+cdef struct TransformSizes:
+    int64_t groups, channels, filters       # the last two per group
+    int64_t panel, last_panel
+    int64_t kernel                          # r: taps along one side
+
+
+cdef void transform_filters(
+    const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
+) noexcept nogil:
+    """arrays: U, w[filter][channel][row][column], G[point][tap] in float64.  A task is one panel; lanes are filters."""
+    cdef const TransformSizes* s = <const TransformSizes*> sizes
+    cdef const double* g = <const double*> arrays[2]
+    cdef int64_t panels = (s.filters + s.panel - 1) // s.panel
+    cdef int64_t group_filters = (panels - 1) * s.panel + s.last_panel
+    cdef int64_t r = s.kernel, square = s.kernel * s.kernel
+    cdef int64_t task, first_filter, width, filters, channel, f, i, j, k
+    cdef double taps[MAX_TAPS][MAX_PANEL]
+    cdef double half[SIDE * MAX_SIDE_TAPS][MAX_PANEL]
+    cdef double total[MAX_PANEL]
+    cdef const real* w
+    cdef real* to
+    memset(taps, 0, sizeof(taps))
+    for task in range(first, last):
+        first_filter = task % panels * s.panel
+        width = s.panel if first_filter + s.panel < s.filters else s.last_panel
+        filters = min(s.panel, s.filters - first_filter)
+        w = <const real*> arrays[1] + (task // panels * s.filters + first_filter) * s.channels * square
+        to = <real*> arrays[0] + (task // panels * group_filters + first_filter) * POINTS * s.channels
+        for channel in range(s.channels):
+            for k in range(square):
+                for f in range(filters):
+                    taps[k][f] = w[(f * s.channels + channel) * square + k]
+                for f in range(filters, width):
+                    taps[k][f] = 0
+            for i in range(SIDE):
+                for j in range(r):
+                    weighted_sum(g + i * r, r, taps[j], r, width, half[i * r + j])
+            for i in range(SIDE):
+                for j in range(SIDE):
+                    weighted_sum(g + j * r, r, half[i * r], 1, width, total)
+                    for f in range(width):
+                        to[((i * SIDE + j) * s.channels + channel) * width + f] = <real> total[f]
+
+
+cdef inline void weighted_sum(
+    const double* factor, int64_t terms, const double* rows, int64_t row_step, int64_t width, double* total
+) noexcept nogil:
+    """Σ factor[k] · row[k · row_step], for rows of MAX_PANEL."""
+    cdef int64_t k, f
+    for f in range(width):
+        total[f] = factor[0] * rows[f]
+    for k in range(1, terms):
+        for f in range(width):
+            total[f] += factor[k] * rows[k * row_step * MAX_PANEL + f]
+
+
+def winograd_sizes(dict fields):
+    cdef WinogradSizes sizes = fields
+    return PyBytes_FromStringAndSize(<const char*> &sizes, sizeof(sizes))
+
+
+def transform_sizes(dict fields):
+    cdef TransformSizes sizes = fields
+    return PyBytes_FromStringAndSize(<const char*> &sizes, sizeof(sizes))
+
+
+KERNELS = {
+    "winograd": (PyCapsule_New(<void*> winograd, b"fastconv kernel", NULL), winograd_sizes),
+    "transform_filters": (PyCapsule_New(<void*> transform_filters, b"fastconv kernel", NULL), transform_sizes),
+}

@@ -1,0 +1,52 @@
+"""Every algorithm's answer to a problem, without arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastconv.errors import ArgumentError
+from fastconv.ops.conv import CONV
+from fastconv.ops.conv_spec import conv_spec
+from fastconv.ops.linear import LINEAR, LinearSpec
+from fastconv.ops.table import Candidate
+
+__all__ = ["algorithms"]
+
+
+def algorithms(op: str, *shapes, dtype="float32", **arguments) -> list[Candidate]:
+    """Which algorithms compute a problem, at what cost, and why the others refuse; the fastest by prediction first.
+
+    ``algorithms("conv2d", x_shape, w_shape, stride=…, padding=…, dilation=…, groups=…)`` and so for conv1d and conv3d;
+    ``algorithms("linear", x_shape, w_shape)``.  The arguments are those of the function in
+    :mod:`fastconv.nn.functional`, shapes in place of arrays.
+
+    Raises :class:`ArgumentError` for an unknown operation and for shapes that the function itself would refuse.
+    """
+    if op not in _PROBLEMS:
+        raise ArgumentError(f"op: expected one of {', '.join(_PROBLEMS)}, got {op!r}")
+    table, spec = _PROBLEMS[op]
+    return table.candidates(spec(*map(tuple, shapes), dtype=np.dtype(dtype), **arguments))
+
+
+def _convolution(rank: int):
+    def spec(x_shape, w_shape, *, dtype, stride=1, padding=0, dilation=1, groups=1):
+        if len(w_shape) != rank + 2:
+            raise ArgumentError(f"w_shape: expected {rank + 2} axes for conv{rank}d, got {w_shape}")
+        strides = _contiguous(x_shape, dtype)
+        return conv_spec(x_shape, strides, dtype, w_shape, dtype, None, stride, padding, dilation, groups)
+
+    return CONV, spec
+
+
+def _linear(x_shape, w_shape, *, dtype):
+    if len(x_shape) != 2 or len(w_shape) != 2 or x_shape[1] != w_shape[1]:
+        raise ArgumentError(f"shapes: expected (images, inputs) and (outputs, inputs), got {x_shape} and {w_shape}")
+    return LinearSpec(x_shape[0], x_shape[1], w_shape[0], dtype.name)
+
+
+def _contiguous(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
+    steps = np.cumprod((dtype.itemsize, *reversed(shape[1:])))
+    return tuple(int(step) for step in reversed(steps))
+
+
+_PROBLEMS = {**{f"conv{rank}d": _convolution(rank) for rank in (1, 2, 3)}, "linear": (LINEAR, _linear)}

@@ -1,0 +1,298 @@
+"""Transposed convolution as direct convolutions: one for every position of the output within a stride.
+
+Output positions that leave the same remainder by the stride use the same taps, at input positions that step by one.
+Each remainder is therefore a direct convolution with some of the taps, whose results lie a stride apart; nothing is
+multiplied by the zeros that a stretched input would have, and nothing is added up in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from math import gcd, prod
+
+import numpy as np
+
+from fastconv import reference
+from fastconv._kernels import engine
+from fastconv.arrays import is_channels_last
+from fastconv.errors import ArgumentError, ArgumentTypeError
+from fastconv.geometry import element_count, integer, pads_per_axis, per_axis
+from fastconv.ops.conv import CALL_SECONDS, KERNEL_ELEMENTS, PACK_BYTES
+from fastconv.ops.conv_spec import empty_result, result_strides
+from fastconv.ops.cost import sum_error
+from fastconv.ops.direct import DirectLoops, direct_seconds
+from fastconv.ops.nest import Axis, Nest, merge
+from fastconv.ops.table import Algorithm, Op, plan_cache
+
+__all__ = ["CONV_TRANSPOSE", "ConvTransposeSpec", "conv_transpose_plan"]
+
+
+@dataclass(frozen=True)
+class ConvTransposeSpec:
+    """A transposed convolution of `x` (N, C, *input) with `w` (C, O / groups, *kernel)."""
+
+    batch: int
+    channels: int
+    filters: int
+    groups: int
+    input: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    pads: tuple[tuple[int, int], ...]
+    output_padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    dtype: str
+    x_strides: tuple[int, ...]  # bytes
+    channels_last: bool = False
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        return tuple(
+            (size - 1) * stride - before - after + dilation * (kernel - 1) + 1 + extra
+            for size, stride, (before, after), dilation, kernel, extra in zip(
+                self.input, self.stride, self.pads, self.dilation, self.kernel, self.output_padding, strict=True
+            )
+        )
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        return (self.batch, self.filters, *self.output)
+
+    @property
+    def itemsize(self) -> int:
+        return np.dtype(self.dtype).itemsize
+
+    @property
+    def weight_count(self) -> int:
+        return self.channels * (self.filters // self.groups) * prod(self.kernel)
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions: every input value meets every tap of every filter of its group."""
+        return 2 * self.batch * prod(self.input) * self.weight_count
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of input, weights and output, each counted once."""
+        arrays = self.batch * self.channels * prod(self.input) + prod(self.y_shape) + self.weight_count
+        return arrays * self.itemsize
+
+    @property
+    def taps(self) -> int:
+        """The most products summed for one output element."""
+        steps = (s // gcd(s, d) for s, d in zip(self.stride, self.dilation, strict=True))
+        return self.channels // self.groups * prod(-(-k // step) for k, step in zip(self.kernel, steps, strict=True))
+
+
+@dataclass(frozen=True)
+class Remainder:
+    """One axis of the output positions that leave `first` by the stride: the taps they use, in the order of the input."""
+
+    first: int
+    taps: tuple[int, ...]
+    axis: Axis
+
+
+def remainders(size, output, kernel, stride, dilation, before, x_stride, y_stride) -> list[Remainder]:
+    """Output position q · stride + first is Σ over taps k of x[q + (first + before - k · dilation) / stride] · w[k]."""
+    found = []
+    for first in range(min(stride, output)):
+        taps = tuple(k for k in reversed(range(kernel)) if (first + before - k * dilation) % stride == 0)
+        count = -(-(output - first) // stride)
+        nearest = (first + before - taps[0] * dilation) // stride if taps else 0
+        axis = Axis(
+            size, count, max(len(taps), 1), 1, dilation // gcd(stride, dilation), -nearest, x_stride, y_stride * stride
+        )
+        found.append(Remainder(first, taps, axis))
+    return found
+
+
+class Direct(Algorithm[ConvTransposeSpec]):
+    """A direct convolution for each remainder of the output positions by the stride."""
+
+    name = "direct"
+
+    def refusal(self, spec):
+        if spec.dtype not in KERNEL_ELEMENTS:
+            return f"the kernels compute float32 and float64, the input is {spec.dtype}"
+        if any(stride % spec.itemsize for stride in spec.x_strides):
+            return f"the input's strides of {spec.x_strides} bytes are no multiples of its {spec.itemsize}-byte elements"
+        return ""
+
+    def plan(self, spec):
+        return DirectPlan(spec)
+
+    def seconds(self, spec):
+        return sum(CALL_SECONDS + direct_seconds(nest) for _, nest in nests(spec))
+
+    def pack_seconds(self, spec):
+        return spec.weight_count * spec.itemsize / PACK_BYTES
+
+    def error_bound(self, spec):
+        return sum_error(spec.taps + 1, spec.dtype)
+
+    def scratch_bytes(self, spec):
+        return max((DirectLoops(nest).step.scratch for _, nest in nests(spec)), default=0)
+
+
+def nests(spec: ConvTransposeSpec):
+    """The remainders along every axis, and the direct convolution, of each part of the output that has taps."""
+    x_image, x_channel, *x_axes = (stride // spec.itemsize for stride in spec.x_strides)
+    y_image, y_channel, *y_axes = (
+        stride // spec.itemsize for stride in result_strides(spec.y_shape, spec.itemsize, spec.channels_last)
+    )
+    by_axis = [
+        remainders(*axis)
+        for axis in zip(
+            spec.input,
+            spec.output,
+            spec.kernel,
+            spec.stride,
+            spec.dilation,
+            (before for before, _ in spec.pads),
+            x_axes,
+            y_axes,
+            strict=True,
+        )
+    ]
+    for parts in product(*by_axis):
+        if all(part.taps for part in parts):
+            yield parts, Nest(
+                spec.dtype,
+                spec.batch,
+                spec.groups,
+                spec.channels // spec.groups,
+                spec.filters // spec.groups,
+                (x_image, x_channel),
+                (y_image, y_channel),
+                merge([part.axis for part in parts]),
+            )
+
+
+class DirectPlan:
+    def __init__(self, spec: ConvTransposeSpec):
+        self.spec = spec
+        self.parts = [(parts, DirectLoops(nest)) for parts, nest in nests(spec)]
+        positions = prod(min(stride, size) for stride, size in zip(spec.stride, spec.output, strict=True))
+        self.covers_output = len(self.parts) == positions
+        self.layout = ("remainders", *(loops.layout for _, loops in self.parts), spec.stride, spec.pads, spec.dilation)
+
+    def pack(self, w, b):
+        spec = self.spec
+        shape = (spec.groups, spec.channels // spec.groups, spec.filters // spec.groups, *spec.kernel)
+        by_filter = w.reshape(shape).swapaxes(1, 2)
+        packed = [
+            loops.pack(np.ascontiguousarray(by_filter[(..., *np.ix_(*(part.taps for part in parts)))]), b)
+            for parts, loops in self.parts
+        ]
+        return packed, b
+
+    def __call__(self, x, packed):
+        spec = self.spec
+        parts, b = packed
+        y = empty_result(spec.y_shape, spec.dtype, spec.channels_last)
+        if not self.covers_output:
+            y[...] = 0 if b is None else b.reshape(-1, *(1,) * len(spec.output))
+        for (remainder, loops), weights in zip(self.parts, parts, strict=True):
+            at = tuple(slice(part.first, None, step) for part, step in zip(remainder, spec.stride, strict=True))
+            loops.step(y[(..., *at)], x, *weights)
+        return y
+
+
+class Reference(Algorithm[ConvTransposeSpec]):
+    """The specification, in NumPy: any element type."""
+
+    name = "reference"
+
+    def plan(self, spec):
+        return ReferencePlan(spec)
+
+    def seconds(self, spec):
+        return 1e-4 + spec.flops / 1e9
+
+    def error_bound(self, spec):
+        return sum_error(spec.taps + 1, spec.dtype)
+
+
+class ReferencePlan:
+    layout = "as given"
+
+    def __init__(self, spec: ConvTransposeSpec):
+        self.spec = spec
+
+    def pack(self, w, b):
+        return w, b
+
+    def __call__(self, x, packed):
+        spec = self.spec
+        return reference.conv_transpose(
+            x,
+            *packed,
+            stride=spec.stride,
+            padding=spec.pads,
+            output_padding=spec.output_padding,
+            groups=spec.groups,
+            dilation=spec.dilation,
+        )
+
+
+CONV_TRANSPOSE = Op("transposed convolution", (Direct(), Reference()))
+
+
+def conv_transpose_plan(x, w, b, stride, padding, output_padding, groups, dilation, algorithm="auto"):
+    """The plan for these arrays; ``plan(x, plan.pack(w, b))`` is the result.  `x` is batched."""
+    last = is_channels_last(x) or is_channels_last(w)
+    facts = (x.shape, x.strides, x.dtype, w.shape, w.dtype, None if b is None else (b.shape, b.dtype), last)
+    rank = len(w.shape) - 2
+    arguments = (
+        per_axis(stride, rank, "stride"),
+        pads_per_axis(padding, rank),
+        per_axis(output_padding, rank, "output_padding", 0),
+        integer(groups, "groups", 1),
+        per_axis(dilation, rank, "dilation"),
+    )
+    return _plan(*facts, *arguments, algorithm, engine.get_threads())
+
+
+@plan_cache
+def _plan(
+    x_shape, x_strides, x_type, w_shape, w_type, b, last, stride, pads, extra, groups, dilation, algorithm, threads
+):
+    rank = len(w_shape) - 2
+    if len(x_shape) != rank + 2:
+        raise ArgumentError(
+            f"input: expected {rank + 1} axes (C, *spatial) or {rank + 2} (N, C, *spatial), got shape {x_shape}"
+        )
+    if x_type != w_type or (b is not None and b[1] != x_type):
+        types = f"input {x_type}, weight {w_type}" + ("" if b is None else f", bias {b[1]}")
+        raise ArgumentTypeError(f"input, weight and bias: expected one element type, got {types}; convert with astype()")
+    if x_shape[1] != w_shape[0]:
+        raise ArgumentError(
+            f"input: expected {w_shape[0]} channels for the weight {w_shape}, got {x_shape[1]} in shape {x_shape}"
+            "; a transposed convolution's weight is (input channels, output channels / groups, *kernel)"
+        )
+    if x_shape[1] % groups:
+        raise ArgumentError(f"groups: {groups} groups do not divide the {x_shape[1]} channels of the input {x_shape}")
+    if min(w_shape[1:]) < 1 or min(x_shape[1:]) < 1:
+        raise ArgumentError(f"input and weight: expected sizes of at least 1, got {x_shape} and {w_shape}")
+    filters = w_shape[1] * groups
+    if b is not None and b[0] != (filters,):
+        raise ArgumentError(f"bias: expected shape ({filters},), one value per filter, got {b[0]}")
+    for more, step, spread in zip(extra, stride, dilation, strict=True):
+        if more >= max(step, spread):
+            raise ArgumentError(
+                f"output_padding: expected less than the larger of stride {stride} and dilation {dilation} on each axis, "
+                f"got {extra}"
+            )
+    spec = ConvTransposeSpec(
+        x_shape[0], x_shape[1], filters, groups, x_shape[2:], w_shape[2:], stride, pads, extra, dilation, x_type.name,
+        x_strides, last,
+    )  # fmt: skip
+    if min(spec.output) < 1:
+        raise ArgumentError(
+            f"padding: it takes more than there is: input {x_shape[2:]}, kernel {w_shape[2:]}, stride {stride} and padding "
+            f"{pads} give an output of {spec.output}"
+        )
+    element_count(spec.y_shape, "output")
+    return CONV_TRANSPOSE.choose(spec, algorithm).plan(spec)

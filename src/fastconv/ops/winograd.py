@@ -1,0 +1,199 @@
+"""Winograd convolution: fewer products for a stride of 1, at the price of two transforms.
+
+F(m, r) computes m outputs of a filter of r taps from the m + r - 1 values of a polynomial product at as many points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import ceil
+
+import numpy as np
+
+from fastconv import machine
+from fastconv._kernels import family
+from fastconv._kernels.engine import Step
+from fastconv.ops.cost import CACHE_BYTES_PER_SECOND, peak_flops, sum_error
+from fastconv.ops.direct import STORE_FILTER_LANES
+from fastconv.ops.nest import (
+    THREAD_BYTES,
+    THREAD_FLOPS,
+    Nest,
+    aligned,
+    chunk_shape,
+    filter_panels,
+    nest_sizes,
+    packed_bias,
+    packed_elements,
+    packed_sizes,
+    split_filters,
+)
+
+__all__ = [
+    "FILTER_POINTS",
+    "SIDE",
+    "WinogradLoops",
+    "filter_transform",
+    "winograd_error",
+    "winograd_flops",
+    "winograd_seconds",
+]
+
+SIDE = 6
+FILTER_POINTS = (0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))  # and infinity
+CHUNK_TILES = 28
+
+
+def filter_transform(taps: int) -> np.ndarray:
+    """G (6, taps) in float64: a filter's values at the points, divided by what Lagrange interpolation divides by."""
+    rows = []
+    for point in FILTER_POINTS:
+        others = [point - other for other in FILTER_POINTS if other != point]
+        rows.append(point ** np.arange(taps) / np.prod(others))
+    return np.array([*rows, [0.0] * (taps - 1) + [1.0]])
+
+
+class WinogradLoops:
+    """A nest with a square kernel of 3 or 5 taps and stride 1, computed in tiles of 4×4 or 2×2."""
+
+    def __init__(self, nest: Nest):
+        self.nest = nest
+        kernels = family("winograd", nest.dtype)
+        tile_sizes = family("conv", nest.dtype).TILE
+        self.kernel = nest.axes[1].kernel
+        self.tile = SIDE + 1 - self.kernel
+        self.panel, self.last_panel = filter_panels(nest.filters, tile_sizes)
+        self.panels = ceil(nest.filters / self.panel)
+        _, down, across = nest.axes
+        tiles = replace(
+            nest,
+            axes=(
+                nest.axes[0],
+                *(
+                    replace(a, output=ceil(a.output / self.tile), kernel=SIDE, stride=self.tile)
+                    for a in (down, across)
+                ),
+            ),
+        )
+        itemsize = np.dtype(nest.dtype).itemsize
+        budget = machine.cache_bytes(2) // itemsize
+        most = max(tile_sizes["pixels"], min(CHUNK_TILES, budget * 3 // 4 // (SIDE**2 * (nest.channels + self.panel))))
+        sizes = packed_sizes(tiles, *chunk_shape(tiles, most, 1, budget))
+        chunk_tiles = sizes["chunk_rows"] * sizes["chunk_columns"]
+        chunks = sizes["chunks_down"] * sizes["chunks_across"]
+        split = split_filters(nest, chunks, self.panels)
+        lanes = tile_sizes["lanes"]
+        v_plane = aligned(nest.channels * chunk_tiles + lanes)
+        v_scratch = aligned(packed_elements(tiles, sizes) + 2 * lanes)
+        m_scratch = v_scratch + SIDE**2 * v_plane
+        result_scratch = m_scratch + SIDE**2 * chunk_tiles * self.panel
+        self.step = Step(
+            kernels.KERNELS["winograd"],
+            {
+                "chunks": {
+                    **nest_sizes(tiles),
+                    **sizes,
+                    **split,
+                    "packed": True,
+                    "panel": self.panel,
+                    "last_panel": self.last_panel,
+                    "panel_scratch": result_scratch,
+                    "lanes_are_filters": True,
+                },
+                "tile": self.tile,
+                "y_rows": down.output,
+                "y_columns": across.output,
+                "chunk_tiles": chunk_tiles,
+                "v_plane": v_plane,
+                "v_scratch": v_scratch,
+                "m_scratch": m_scratch,
+            },
+            inputs=3,
+            constants=(
+                np.arange(nest.channels, dtype=np.int64) * chunk_tiles,
+                *(np.array(axis.phases, np.int64) for axis in tiles.axes[1:]),
+            ),
+            tasks=nest.images * nest.groups * chunks * split["chunk_tasks"],
+            scratch=64 + (result_scratch + chunk_tiles * self.tile**2 * self.panel) * itemsize,
+            threads=1 + nest.flops // THREAD_FLOPS,
+        )
+        self.transform_step = Step(
+            kernels.KERNELS["transform_filters"],
+            {
+                "groups": nest.groups,
+                "channels": nest.channels,
+                "filters": nest.filters,
+                "panel": self.panel,
+                "last_panel": self.last_panel,
+                "kernel": self.kernel,
+            },
+            constants=(filter_transform(self.kernel),),
+            tasks=nest.groups * self.panels,
+            threads=1 + nest.groups * nest.filters * nest.channels * SIDE**2 * itemsize // THREAD_BYTES,
+        )
+
+    @property
+    def layout(self) -> tuple:
+        """What the form of the packed weights depends on, beside the weights."""
+        return ("winograd", self.nest.dtype, self.panel, self.last_panel)
+
+    def pack(self, w: np.ndarray, b: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Contiguous weights (filters, channels, r, r) transformed, and the bias, in the kernel's panels."""
+        filters = (self.panels - 1) * self.panel + self.last_panel
+        transformed = np.empty(self.nest.groups * filters * SIDE**2 * self.nest.channels, self.nest.dtype)
+        self.transform_step(transformed, w)
+        return transformed, packed_bias(self.nest, filters, b)
+
+
+# Register operations of a transform, loads and stores included, for one tile of one channel or filter.
+INPUT_OPERATIONS, OUTPUT_OPERATIONS = 240, 150
+
+
+def winograd_flops(nest: Nest) -> int:
+    """Multiplications and additions of the products and the transforms."""
+    tiles, _ = _tiles(nest)
+    products = 2 * SIDE**2 * tiles * nest.channels * nest.filters
+    return nest.groups * (products + 168 * tiles * nest.channels + 100 * tiles * nest.filters)
+
+
+def winograd_seconds(nest: Nest) -> float:
+    """Predicted time on one thread; the transformed weights may take longer to come than to be used."""
+    tile = family("conv", nest.dtype).TILE
+    lanes, half = tile["lanes"], tile["half_panel"]
+    tiles, across = _tiles(nest)
+    filters = ceil(nest.filters / half) * half
+    itemsize = np.dtype(nest.dtype).itemsize
+    per_flop = 1 / peak_flops(nest.dtype)
+    filled = across / (ceil(across / lanes) * lanes)
+    stored = tiles * (SIDE + 1 - nest.axes[1].kernel) ** 2
+    transforms = tiles * nest.channels * INPUT_OPERATIONS / filled + tiles * filters * OUTPUT_OPERATIONS
+    transforms += stored * filters * STORE_FILTER_LANES
+    products = SIDE**2 * tiles * nest.channels * filters * 1.1
+    weights = SIDE**2 * nest.channels * filters * itemsize
+    streams = ceil(tiles / CHUNK_TILES) if weights > machine.cache_bytes(2) else 1
+    arriving = weights * streams / CACHE_BYTES_PER_SECOND
+    return nest.groups * (2 * transforms * per_flop + max(2 * products * per_flop, arriving))
+
+
+def winograd_error(taps: int, channels: int, dtype: str) -> float:
+    """Bound of the error relative to max|x| · Σ|w|.
+
+    Each stage is a sum with fixed coefficients; its rounding errors are at most gamma(n) times the same stage applied to
+    magnitudes (Higham, 3.5).  Magnitudes grow by at most Σₚ |A[o, p]| |G[p, k]| Σ|B[p, :]| along each dimension.  A path
+    has at most 6 roundings in each pass of the input and of the output transform, one per channel, one of the filter
+    transform, and one of the bias.
+    """
+    outputs = SIDE + 1 - taps
+    powers = np.array([[abs(p) ** i for p in FILTER_POINTS] for i in range(outputs)])
+    absolute_a = np.column_stack([powers, np.arange(outputs) == outputs - 1])
+    numerators = [np.abs(np.poly([q for q in FILTER_POINTS if q != p])).sum() for p in FILTER_POINTS]
+    input_growth = np.array([*numerators, np.abs(np.poly(FILTER_POINTS)).sum()])
+    growth = ((absolute_a * input_growth) @ np.abs(filter_transform(taps))).max()
+    return sum_error(channels + 4 * 6 + 2, dtype) * float(growth) ** 2
+
+
+def _tiles(nest: Nest) -> tuple[int, int]:
+    """Tiles of all images, and tiles across one."""
+    m = SIDE + 1 - nest.axes[1].kernel
+    down, across = (ceil(axis.output / m) for axis in nest.axes[1:])
+    return nest.images * down * across, across

@@ -1,0 +1,68 @@
+"""The report: tables on the terminal, and one HTML file with everything in it."""
+
+from __future__ import annotations
+
+import shlex
+from base64 import b64encode
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+
+from fastconv.tools.bench.results import Results
+from fastconv.tools.bench.tables import Table, tables
+
+__all__ = ["circumstances", "terminal_report", "write_html"]
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.6rem } h2 { font-size: 1.25rem; margin-top: 2.5rem } h3 { font-size: 1rem; margin: 1.6rem 0 .4rem }
+table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums }
+th, td { padding: .18rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e4e4e4 }
+th { border-bottom: 2px solid #888 } .left { text-align: left } tbody tr:hover { background: #f3f6fa }
+.wide { overflow-x: auto } .note { font-size: .82rem; color: #555; margin: .3rem 0 } img { max-width: 100% }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .9rem }
+dt { color: #555 } dd { margin: 0 }
+"""
+
+
+def circumstances(results: Results) -> dict[str, str]:
+    """Date, machine, versions and command, in words."""
+    machine = results.machine
+    caches = ", ".join(f"L{level} {machine[f'l{level}_bytes'] >> 10} KiB" for level in (1, 2, 3))
+    memory = f"{machine['memory_bytes'] / 2**30:.0f} GiB" if machine.get("memory_bytes") else "unknown"
+    found = {
+        "Date": results.date + ("" if results.complete else " (interrupted: what was finished by then)"),
+        "Processor": f"{machine['processor']}, {machine['cores']} cores; {caches}; memory {memory}",
+        "System": f"{machine['system']}, Python {machine['python']}",
+        "Command": shlex.join(results.command),
+        "Duration": f"{results.seconds / 60:.1f} min",
+    }
+    versions = [f"{name} {facts['version']}" for name, facts in results.engines.items() if facts["version"]]
+    return found | ({"Versions": ", ".join(versions)} if versions else {})
+
+
+def terminal_report(results: Results, more: Iterable[Table] = ()) -> str:
+    """The circumstances and every table as text."""
+    facts = "\n".join(f"{name:10} {value}" for name, value in circumstances(results).items())
+    return "\n".join([facts, "", *(table.text() for table in (*tables(results), *more))])
+
+
+def write_html(path: str | Path, results: Results, plots: dict[str, Path], more: Iterable[Table] = ()) -> None:
+    """One self-contained file: circumstances, the PNG files `plots` (by title) embedded, every table."""
+    facts = circumstances(results).items()
+    definitions = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts)
+    images = "\n".join(
+        f'<h3>{escape(title)}</h3><img alt="{escape(title)}" src="data:image/png;base64,'
+        f'{b64encode(file.read_bytes()).decode()}">'
+        for title, file in plots.items()
+    )
+    if not images:
+        images = "<p class=note>No plots: matplotlib is not installed (pip install fastconv[plots]).</p>"
+    content = "\n".join(table.html() for table in (*tables(results), *more))
+    Path(path).write_text(
+        "<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n"
+        '<meta name=viewport content="width=device-width, initial-scale=1">\n'
+        f"<title>fastconv benchmark</title>\n<style>{STYLE}</style>\n<h1>fastconv benchmark</h1>\n<dl>{definitions}</dl>\n"
+        f"<h2>Plots</h2>\n{images}\n<h2>Tables</h2>\n{content}\n</html>\n",
+        encoding="utf-8",
+    )

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+import fastconv as fc
+from fastconv import reference
+from fastconv.nn import functional as F
+
+
+def test_every_row_answers():
+    answers = fc.algorithms("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), padding=1)
+    assert {a.algorithm for a in answers} == {"direct", "winograd", "im2col", "reference"}
+    assert all(not a.refusal and a.seconds > 0 and a.error_bound > 0 for a in answers)
+    assert [a.seconds for a in answers] == sorted(a.seconds for a in answers)
+    direct, winograd = (next(a for a in answers if a.algorithm == name) for name in ("direct", "winograd"))
+    assert direct.flops == 2 * 64 * 56 * 56 * 64 * 9
+    assert winograd.flops < direct.flops / 2
+    assert direct.bytes == 4 * (2 * 64 * 56 * 56 + 64 * 64 * 9)
+    assert "ms predicted" in str(direct)
+
+
+def test_refusals_come_last_and_say_why():
+    *_, last = fc.algorithms("conv1d", (1, 8, 100), (8, 8, 3))
+    assert last.algorithm == "winograd"
+    assert str(last) == "winograd   refused: it computes kernels of 3×3 and 5×5, this one has (3,)"
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "winograd", "im2col"])
+@pytest.mark.parametrize("taps", [3, 5])
+def test_the_error_bound_holds_on_adversarial_data(algorithm, taps, rng):
+    """Large values of alternating sign that nearly cancel: the error is of the size of what cancelled."""
+    x = (1 + rng.random((1, 64, 20, 20)) * 1e-3).astype(np.float32)
+    w = rng.choice([-1, 1], (48, 64, taps, taps)).astype(np.float32) * (1 + rng.random((48, 64, taps, taps)) * 1e-3)
+    w = w.astype(np.float32)
+    (answer,) = [a for a in fc.algorithms("conv2d", x.shape, w.shape) if a.algorithm == algorithm]
+    exact = reference.conv(x.astype(np.float64), w.astype(np.float64))
+    error = np.abs(F.conv2d(x, w, algorithm=algorithm) - exact)
+    magnitude = np.abs(x).max() * np.abs(w).sum(axis=(1, 2, 3)).max()
+    assert 0 < error.max() <= answer.error_bound * magnitude
+
+
+def test_linear_answers():
+    answers = fc.algorithms("linear", (1, 400), (120, 400))
+    assert answers[0].algorithm == "few_images"
+    (few,) = [a for a in fc.algorithms("linear", (64, 400), (120, 400)) if a.algorithm == "few_images"]
+    assert few.refusal == "it reads all weights again for every 4 images, and there are 64"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("conv4d", (1,), (1,)), "op: expected one of conv1d, conv2d, conv3d, linear, got 'conv4d'"),
+        (("conv2d", (1, 3, 8, 8), (4, 3, 3)), r"w_shape: expected 4 axes for conv2d, got \(4, 3, 3\)"),
+        (("conv2d", (1, 3, 8, 8), (4, 5, 3, 3)), "input: expected 5 channels"),
+        (("linear", (1, 3), (4, 5)), r"shapes: expected \(images, inputs\) and \(outputs, inputs\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused(arguments, text):
+    with pytest.raises(fc.ArgumentError, match=text):
+        fc.algorithms(*arguments)

@@ -1,0 +1,141 @@
+"""Winograd's transforms by algebra, and its results within a bound derived from the transforms themselves."""
+
+import numpy as np
+import pytest
+from tolerance import assert_within
+
+from fastconv import reference
+from fastconv.errors import ArgumentError
+from fastconv.nn import functional as F
+from fastconv.ops.conv import CONV, conv_plan
+from fastconv.ops.winograd import FILTER_POINTS, SIDE, filter_transform
+
+
+def input_transform():
+    """Bᵀ: row p holds the coefficients of the product of (x - q) over all points q but p (Lagrange's numerators)."""
+    rows = [np.poly([q for q in FILTER_POINTS if q != p])[::-1] for p in FILTER_POINTS]
+    return np.array([*([*row, 0.0] for row in rows), np.poly(FILTER_POINTS)[::-1]])
+
+
+def output_transform(outputs):
+    """Aᵀ: powers of the points; infinity contributes to the last output alone."""
+    finite = np.array([[p**i for p in FILTER_POINTS] for i in range(outputs)])
+    return np.column_stack([finite, np.arange(outputs) == outputs - 1])
+
+
+@pytest.mark.parametrize("taps", [3, 5])
+def test_the_matrices_compute_a_correlation(taps, rng):
+    outputs = SIDE + 1 - taps
+    d, g = rng.standard_normal(SIDE), rng.standard_normal(taps)
+    y = output_transform(outputs) @ ((filter_transform(taps) @ g) * (input_transform() @ d))
+    np.testing.assert_allclose(y, [d[i : i + taps] @ g for i in range(outputs)], rtol=1e-13, atol=1e-13)
+
+
+def bound(x, w, b, padding, dtype):
+    """Largest error of an output element: the same computation on magnitudes, times the roundings on one path.
+
+    Every stage is a sum of products with fixed coefficients, so its rounding errors are at most gamma(n) times the
+    stage applied to magnitudes (Higham, section 3.5); paths have at most 6 roundings in each of two passes of the
+    input and of the output transform, one per channel in between, one of the filter transform, and the bias.
+    """
+    taps = w.shape[-1]
+    m = SIDE + 1 - taps
+    absolute_a, absolute_b, absolute_g = (
+        np.abs(matrix) for matrix in (output_transform(m), input_transform(), filter_transform(taps))
+    )
+    batch, channels, height, width = x.shape
+    out_h, out_w = height + 2 * padding - taps + 1, width + 2 * padding - taps + 1
+    down, across = -(-out_h // m), -(-out_w // m)
+    padded = np.zeros((batch, channels, down * m + taps - 1, across * m + taps - 1))
+    padded[:, :, padding : padding + height, padding : padding + width] = np.abs(x)
+    tiles = np.lib.stride_tricks.sliding_window_view(padded, (SIDE, SIDE), axis=(2, 3))[:, :, ::m, ::m]
+    v = absolute_b @ tiles @ absolute_b.T
+    u = absolute_g @ np.abs(w.astype(np.float64)) @ absolute_g.T
+    products = np.einsum("ocij,ncyxij->noyxij", u, v)
+    y = np.einsum("pi,noyxij,qj->noypxq", absolute_a, products, absolute_a)
+    magnitude = y.reshape(batch, w.shape[0], down * m, across * m)[:, :, :out_h, :out_w] + np.abs(b)[:, None, None]
+    roundings = channels + 4 * 6 + 3
+    return (2 * roundings + 2) * np.finfo(dtype).eps / 2 * magnitude
+
+
+SHAPES = [
+    (1, 1, 4, 4, 1),
+    (2, 3, 5, 5, 7),
+    (1, 16, 14, 14, 32),
+    (1, 17, 7, 7, 33),
+    (1, 5, 28, 31, 20),
+    (1, 3, 90, 6, 48),
+    (3, 40, 9, 66, 8),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("taps", [3, 5])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_within_the_derived_bound(isa, team, taps, shape, dtype, rng):
+    batch, channels, height, width, filters = shape
+    x = rng.standard_normal((batch, channels, height, width)).astype(dtype)
+    w = rng.standard_normal((filters, channels, taps, taps)).astype(dtype)
+    b = rng.standard_normal(filters).astype(dtype)
+    for padding in (1, taps // 2, 4):
+        if height + 2 * padding < taps:
+            continue
+        y = F.conv2d(x, w, b, padding=padding, algorithm="winograd")
+        expected = reference.conv(x, w, b, padding=padding, accumulate=np.float64)
+        assert_within(y, expected, bound(x, w, b, padding, dtype), f"{shape} padding {padding}")
+
+
+def test_groups_and_asymmetric_padding(isa, rng):
+    x = rng.standard_normal((2, 12, 11, 10)).astype(np.float64)
+    w = rng.standard_normal((21, 4, 3, 3)).astype(np.float64)
+    geometry = {"padding": ((0, 2), (1, 0)), "groups": 3}
+    y = F.conv2d(x, w, algorithm="winograd", **geometry)
+    np.testing.assert_allclose(y, reference.conv(x, w, **geometry), rtol=0, atol=1e-12)
+
+
+def test_same_bits_for_any_number_of_threads_and_any_batch(isa, rng):
+    from fastconv import config
+
+    x = rng.standard_normal((3, 20, 30, 30)).astype(np.float32)
+    w = rng.standard_normal((40, 20, 3, 3)).astype(np.float32)
+    results = []
+    for threads in (1, 2, 3, 7):
+        with config.threads(threads):
+            results.append(F.conv2d(x, w, padding=1, algorithm="winograd"))
+    alone = F.conv2d(x[1:2], w, padding=1, algorithm="winograd")
+    assert all(result.tobytes() == results[0].tobytes() for result in results)
+    assert alone.tobytes() == results[0][1:2].tobytes()
+
+
+def test_writes_its_output_and_nothing_else(isa, rng):
+    x = rng.standard_normal((1, 5, 18, 23)).astype(np.float32)
+    w = rng.standard_normal((35, 5, 3, 3)).astype(np.float32)
+    plan = conv_plan(x, w, None, 1, 1, 1, 1, "winograd")
+    memory = np.full(int(np.prod(plan.spec.y_shape)) + 128, np.nan, np.float32)
+    memory[:64] = memory[-64:] = 12345
+    y = memory[64:-64].reshape(plan.spec.y_shape)
+    plan.loops.step(y, x, *plan.pack(w, None))
+    assert not np.isnan(y).any()
+    assert (memory[:64] == 12345).all()
+    assert (memory[-64:] == 12345).all()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "geometry", "reason"),
+    [
+        ((1, 3), {}, r"it computes kernels of 3×3 and 5×5, this one has \(1, 3\)"),
+        ((3, 3), {"stride": 2}, r"it needs stride and dilation 1, got \(2, 2\) and \(1, 1\)"),
+        ((3, 3), {"dilation": 2}, r"it needs stride and dilation 1, got \(1, 1\) and \(2, 2\)"),
+    ],
+)
+def test_refusals_are_sentences(kernel, geometry, reason):
+    x, w = np.ones((1, 2, 9, 9), np.float32), np.ones((4, 2, *kernel), np.float32)
+    with pytest.raises(ArgumentError, match="algorithm: 'winograd' refuses this convolution: " + reason):
+        F.conv2d(x, w, algorithm="winograd", **geometry)
+
+
+def test_an_unknown_algorithm_lists_those_that_exist():
+    x, w = np.ones((1, 2, 9, 9), np.float32), np.ones((4, 2, 3, 3), np.float32)
+    known = ", ".join(repr(row.name) for row in CONV.rows)
+    with pytest.raises(ArgumentError, match=f"expected 'auto' or one of {known} for convolution, got 'fastest'"):
+        F.conv2d(x, w, algorithm="fastest")
