@@ -69,6 +69,7 @@ LEFT_OUT_OPERATORS, LEFT_OUT_TESTS = left_out()
 AVAILABLE = {f"{domain}::{name}" if domain else name for domain, name in OPERATORS}
 MISSING = {name: operators_of(case) - AVAILABLE for name, case in CASES.items()}
 
+NUMPY_1 = np.lib.NumpyVersion(np.__version__) < "2.0.0"  # its assert_allclose cannot compare types of ml_dtypes
 expected_to_fail = {}
 counts: Counter = Counter()
 for suite_name, suite in SUITE.items():
@@ -76,7 +77,8 @@ for suite_name, suite in SUITE.items():
         name = test_name.removesuffix("_cpu").removesuffix("_cuda")
         if not test_name.startswith("test_"):
             continue
-        if test_name.endswith("_cuda") or MISSING.get(name):
+        incomparable = NUMPY_1 and name.startswith("test_castlike_") and ("_to_FLOAT4" in name or "_to_FLOAT8" in name)
+        if test_name.endswith("_cuda") or MISSING.get(name) or (incomparable and name not in LEFT_OUT_TESTS):
             delattr(suite, test_name)
         elif name in LEFT_OUT_TESTS:
             expected_to_fail[name] = function

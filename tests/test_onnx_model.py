@@ -121,6 +121,30 @@ class TestFacts:
         with pytest.raises(FileNotFoundError):
             model.load("/nowhere/model.onnx")
 
+    def test_onnxruntime_says_the_same(self):
+        onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: no facts to compare")
+        inputs = [write.value("x", ["batch", 3, None, 224]), write.value("c", [], 9), write.value("w", [3])]
+        nodes = [write.node("Abs", "x", "y"), write.node("SequenceConstruct", "x x", "s"), write.node("Not", "c", "d")]
+        tensor = write.message("TypeProto", tensor_type=write.message("TypeProto.Tensor", elem_type=1))
+        sequence = write.message("TypeProto", sequence_type=write.message("TypeProto.Sequence", elem_type=tensor))
+        outputs = [
+            write.value("y", ["batch", 3, None, 224]),
+            write.message("ValueInfoProto", name="s", type=sequence),
+            write.value("d", [], 9),
+        ]
+        initializers = [write.tensor(np.ones(3, np.float32), "w")]
+        props = [write.message("StringStringEntryProto", key="names", value="{0: 'cat'}")]
+        header = {"producer_name": "me", "domain": "org.here", "model_version": 4, "doc_string": "text"}
+        data = write.model(write.graph(nodes, inputs, outputs, initializers), metadata_props=props, **header)
+        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        ours = model.load(data)
+        for mine, theirs in [(ours.graph.inputs, session.get_inputs()), (ours.graph.outputs, session.get_outputs())]:
+            assert [(i.name, i.type, i.shape) for i in mine] == [(i.name, i.type, i.shape) for i in theirs]
+        meta = session.get_modelmeta()
+        assert ours.metadata == meta.custom_metadata_map
+        assert (ours.producer_name, ours.domain, ours.version) == (meta.producer_name, meta.domain, meta.version)
+        assert (ours.description, ours.graph.name) == (meta.description, meta.graph_name)
+
     def test_errors_pickle(self):
         error = pickle.loads(pickle.dumps(ModelError("broken", "graph")))
         assert str(error) == "graph: broken"

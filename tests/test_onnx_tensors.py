@@ -103,6 +103,7 @@ class TestTensors:
             read(write.message("TensorProto", name="weights", **values))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes of POSIX")
 class TestExternalData:
     @pytest.fixture
     def folder(self, tmp_path):

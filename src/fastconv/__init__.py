@@ -14,6 +14,7 @@ _LAZY_MODULES = {"geometry", "models", "nn", "reference"}
 _LAZY_NAMES = {
     "algorithms": "fastconv.ops.candidates",
     "get_num_threads": "fastconv.config",
+    "manual_seed": "fastconv.nn.random",
     "set_num_threads": "fastconv.config",
     "show_config": "fastconv.config",
     "threads": "fastconv.config",

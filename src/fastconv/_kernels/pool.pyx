@@ -85,21 +85,33 @@ cdef inline vec reduced_row(
     const int op, const int stride, const bint inside, const real* x, const vmask* masks, int64_t taps, int64_t step,
     vec filling, vmask* ordered,
 ) noexcept nogil:
-    """Lane i is the reduction of x[i·stride + tap·step].
+    """Lane i is the reduction of x[i·stride + tap·step]; LARGEST notes where it meets a NaN.
 
-    LARGEST looks for NaN at the first and the last taps: a chunk is at least as wide as its windows, so that together
-    they see every position.
+    With stride 1 it looks at the first and the last tap only: a chunk is at least as wide as its windows, so that
+    together they see every position.
     """
+    cdef vec best, first, last
+    cdef int64_t tap
+    if stride == 2:
+        return reduced_by_two(op, inside, x, masks, taps, step, filling, ordered)
+    if stride == 4:
+        return reduced_by_four(op, inside, x, masks, taps, filling, ordered)
+    best = first = last = load(inside, x, masks[0], filling)
+    for tap in range(1, taps):
+        last = load(inside, x + tap * step, masks[tap], filling)
+        best = reduced(op, best, last)
+    if op == LARGEST:
+        ordered[0] = vno_nan(ordered[0], first, last)
+    return best
+
+
+cdef inline vec reduced_by_two(
+    const int op, const bint inside, const real* x, const vmask* masks, int64_t taps, int64_t step, vec filling,
+    vmask* ordered,
+) noexcept nogil:
+    """Of neighbouring taps every second one comes from the same loads, and a last odd one from those of the pair before."""
     cdef vec best = filling, low, high, even
     cdef int64_t tap = 0
-    if stride == 1:
-        best = low = high = load(inside, x, masks[0], filling)
-        for tap in range(1, taps):
-            high = load(inside, x + tap * step, masks[tap], filling)
-            best = reduced(op, best, high)
-        if op == LARGEST:
-            ordered[0] = vno_nan(ordered[0], low, high)
-        return best
     while tap < taps:
         low = load(inside, x + tap * step, masks[2 * tap], filling)
         high = load(inside, x + tap * step + LANES, masks[2 * tap + 1], filling)
@@ -110,40 +122,75 @@ cdef inline vec reduced_row(
         tap += 1
         if step > 1 or tap == taps:
             continue
-        best = reduced(op, best, vodd(low, high))       # neighbouring taps come from the same loads
+        best = reduced(op, best, vodd(low, high))
         tap += 1
         if tap + 1 == taps:
             if inside:
-                high = vset1(x[tap + 2 * LANES - 2])
+                high = vset1(x[taps + 2 * LANES - 3])
             else:
-                high = vload_mask(x + tap + LANES - 1, masks[2 * taps], filling)
+                high = vload_mask(x + taps + LANES - 2, masks[2 * taps], filling)
             if op == LARGEST:
                 ordered[0] = vno_nan(ordered[0], high, high)
             return reduced(op, best, vshift(even, high))
     return best
 
 
+cdef inline vec reduced_by_four(
+    const int op, const bint inside, const real* x, const vmask* masks, int64_t taps, vec filling, vmask* ordered
+) noexcept nogil:
+    """Neighbouring taps, four of them from the same loads."""
+    cdef vec part[4]
+    cdef vec even[2]
+    cdef vec odd[2]
+    cdef vec best = filling
+    cdef int64_t tap = 0
+    cdef int v
+    while tap < taps:
+        for v in range(4):
+            part[v] = load(inside, x + tap + v * LANES, masks[tap + v], filling)
+        for v in range(2):
+            if op == LARGEST:
+                ordered[0] = vno_nan(ordered[0], part[2 * v], part[2 * v + 1])
+            even[v] = veven(part[2 * v], part[2 * v + 1])
+            odd[v] = vodd(part[2 * v], part[2 * v + 1])
+        best = veven(even[0], even[1]) if tap == 0 else reduced(op, best, veven(even[0], even[1]))
+        if tap + 1 < taps:
+            best = reduced(op, best, veven(odd[0], odd[1]))
+        if tap + 2 < taps:
+            best = reduced(op, best, vodd(even[0], even[1]))
+        if tap + 3 < taps:
+            best = reduced(op, best, vodd(odd[0], odd[1]))
+        tap += 4
+    return best
+
+
 cdef inline void set_masks(
     const int stride, int64_t at, int64_t size, int64_t taps, int64_t step, vmask* masks
 ) noexcept nogil:
+    """The masks of the loads above, in their order."""
     cdef int64_t tap
     for tap in range(taps):
         if stride == 1:
             masks[tap] = vinside(at + tap * step, size)
-        else:
+        elif stride == 2:
             masks[2 * tap] = vinside(at + tap * step, size)
             masks[2 * tap + 1] = vinside(at + tap * step + LANES, size)
+        elif tap % 4 == 0:
+            masks[tap] = vinside(at + tap, size)
+            masks[tap + 1] = vinside(at + tap + LANES, size)
+            masks[tap + 2] = vinside(at + tap + 2 * LANES, size)
+            masks[tap + 3] = vinside(at + tap + 3 * LANES, size)
     if stride == 2:
         masks[2 * taps] = vinside(at + taps - 2 + LANES, size)
 
 
 cdef inline vec square_row(
     const int op, const int kernel, const int stride, const bint inside, const real* x, int64_t x_row, int64_t row,
-    int64_t rows, const vmask* masks, vec filling, vmask* ordered,
+    int64_t rows, int64_t step, const vmask* masks, vec filling, vmask* ordered,
 ) noexcept nogil:
     if row < 0 or row >= rows:
         return filling
-    return reduced_row(op, stride, inside, x + row * x_row, masks, kernel, 1, filling, ordered)
+    return reduced_row(op, stride, inside, x + row * x_row, masks, kernel, step, filling, ordered)
 
 
 cdef inline bint square_strip(
@@ -157,20 +204,21 @@ cdef inline bint square_strip(
     cdef vec filling = vset1(0 if op == SUM else -INFINITY)
     cdef vec best
     cdef int64_t x_row = s.x_row, in_rows = s.in_rows, y_row = s.out_columns, rows = chunk.rows
+    cdef int64_t step = s.dilation_column if stride == 1 else 1
     cdef int64_t o, r = chunk.row * stride - s.pad_row
     cdef int k
     if not inside:
-        set_masks(stride, at, s.in_columns, kernel, 1, masks)
+        set_masks(stride, at, s.in_columns, kernel, step, masks)
     x += at
     for k in range(stride, kernel):
-        row[k] = square_row(op, kernel, stride, inside, x, x_row, r + k - stride, in_rows, masks, filling, &ordered)
+        row[k] = square_row(op, kernel, stride, inside, x, x_row, r + k - stride, in_rows, step, masks, filling, &ordered)
     r += kernel - stride
     for o in range(rows):
         for k in range(stride, kernel):
             row[k - stride] = row[k]
         for k in range(stride):
             row[kernel - stride + k] = square_row(
-                op, kernel, stride, inside, x, x_row, r + k, in_rows, masks, filling, &ordered
+                op, kernel, stride, inside, x, x_row, r + k, in_rows, step, masks, filling, &ordered
             )
         r += stride
         best = row[0]
@@ -262,9 +310,10 @@ cdef inline bint reduce_rows(
     """The first pass; whether LARGEST has met a NaN."""
     cdef int64_t done = 0, at, reach = (s.kernel_column - 1) * s.dilation_column
     cdef bint nan = False, inside
-    if op == LARGEST and reach > s.stride_column * chunk.columns:
+    cdef bint by_four = s.stride_column == 4 and s.dilation_column == 1
+    if op == LARGEST and s.stride_column == 1 and reach > chunk.columns:
         return True
-    if s.stride_column > 2 or s.stride_column * s.kernel_column > MAX_LOADS:
+    if s.stride_column > 2 and not by_four or 2 * s.kernel_column > MAX_LOADS:
         return strip(op, 0, False, s, x, 0, row_phase, chunk, h)
     while True:
         at = (chunk.column + done) * s.stride_column - s.pad_column
@@ -273,10 +322,14 @@ cdef inline bint reduce_rows(
             nan |= strip(op, 1, True, s, x, at, row_phase, chunk, h + done)
         elif s.stride_column == 1:
             nan |= strip(op, 1, False, s, x, at, row_phase, chunk, h + done)
-        elif inside:
+        elif s.stride_column == 2 and inside:
             nan |= strip(op, 2, True, s, x, at, row_phase, chunk, h + done)
-        else:
+        elif s.stride_column == 2:
             nan |= strip(op, 2, False, s, x, at, row_phase, chunk, h + done)
+        elif inside:
+            nan |= strip(op, 4, True, s, x, at, row_phase, chunk, h + done)
+        else:
+            nan |= strip(op, 4, False, s, x, at, row_phase, chunk, h + done)
         if done + LANES >= chunk.columns:
             return nan
         done = min(done + LANES, chunk.columns - LANES)
@@ -338,7 +391,8 @@ cdef inline bint pool_square(
     cdef const real* row_divisor = NULL
     cdef vec column_divisor = vset1(0)
     cdef bint nan = False
-    if op == LARGEST and kernel - 1 > stride * chunk.columns:
+    cdef int64_t reach = (kernel - 1) * s.dilation_column
+    if op == LARGEST and stride == 1 and reach > chunk.columns:
         return True
     while True:
         if op == SUM:
@@ -347,7 +401,7 @@ cdef inline bint pool_square(
                 vset1((<const real*> arrays[4])[chunk.depth]), vload(<const real*> arrays[6] + chunk.column + done)
             )
         at = (chunk.column + done) * stride - s.pad_column
-        if at >= 0 and at + kernel - 1 + stride * LANES <= s.in_columns:
+        if at >= 0 and at + reach + stride * LANES <= s.in_columns:
             nan |= square_strip(
                 op, kernel, stride, True, s, x, at, chunk, row_divisor, column_divisor, stored, y + done, y_end
             )

@@ -35,12 +35,14 @@ class Packing:
         return Packing, ()
 
     def get(self, module, plan):
-        """The module's weights as `plan` packs them."""
+        """The module's weights as `plan` packs them; a plan without a layout reads them where they lie."""
+        parameters = module._parameters
+        if plan.layout is None:
+            return plan.pack(parameters["weight"], parameters["bias"])
         if module._handed_out:
             self._check(module)
         packed = self._packed.get(plan.layout)
         if packed is None:
-            parameters = module._parameters
             packed = self._packed[plan.layout] = plan.pack(parameters["weight"], parameters["bias"])
         return packed
 

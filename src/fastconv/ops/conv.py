@@ -51,7 +51,7 @@ class Reference(Algorithm[ConvSpec]):
 
 
 class ReferencePlan:
-    layout = "as given"
+    layout = None
 
     def __init__(self, spec: ConvSpec):
         self.spec = spec

@@ -186,7 +186,7 @@ class DirectPlan:
             loops.pack(np.ascontiguousarray(by_filter[(..., *np.ix_(*(part.taps for part in parts)))]), b)
             for parts, loops in self.parts
         ]
-        return packed, b
+        return packed, None if b is None else b.copy()
 
     def __call__(self, x, packed):
         spec = self.spec
@@ -216,7 +216,7 @@ class Reference(Algorithm[ConvTransposeSpec]):
 
 
 class ReferencePlan:
-    layout = "as given"
+    layout = None
 
     def __init__(self, spec: ConvTransposeSpec):
         self.spec = spec

@@ -77,11 +77,10 @@ class FewImages(Kernel):
 
 
 class FewImagesPlan:
-    layout = "as given, contiguous"
-
     def __init__(self, spec: LinearSpec):
         self.spec = spec
         self.dtype = "float64" if spec.dtype == "float64" else "float32"
+        self.layout = None if self.dtype == spec.dtype else ("wide", self.dtype)
         self.step = Step(
             family("linear", self.dtype).KERNELS["few_images"],
             {"images": spec.images, "inputs": spec.inputs, "outputs": spec.outputs, "task_outputs": TASK_OUTPUTS},
@@ -147,7 +146,7 @@ class Reference(Algorithm[LinearSpec]):
 
 
 class ReferencePlan:
-    layout = "as given"
+    layout = None
 
     def pack(self, w, b):
         return w, b

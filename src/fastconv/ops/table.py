@@ -45,7 +45,11 @@ class Algorithm(ABC, Generic[Spec]):
 
     @abstractmethod
     def plan(self, spec: Spec):
-        """Decide everything that `spec` lets one decide; the result only runs."""
+        """Decide everything that `spec` lets one decide; the result only runs.
+
+        Where there are weights, a plan has ``pack(w, b)`` and a ``layout``: what the packed form depends on beside the
+        weights, or None where ``pack`` returns the arrays themselves.
+        """
 
     @abstractmethod
     def seconds(self, spec: Spec) -> float:

@@ -19,7 +19,7 @@ from fastconv.tools.image_file import read_image
 
 __all__ = ["network_input", "normalise_digit", "read_digit"]
 
-_LONGEST = 768  # pixels of the working image
+_LONGEST = 512  # pixels of the working image
 _BOX, _FRAME, _PADDING = 20, 28, 2
 _LEAST_CONTRAST = 0.06  # between ink and paper, of the full range
 _LEAST_SIZE = 5  # pixels the ink must span
@@ -144,12 +144,9 @@ def _labels(mask: np.ndarray) -> np.ndarray:
 
     Every pixel takes the largest number around it, then that of the pixel so named, until nothing changes.
     """
-    height, width = mask.shape
     labels = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
     while True:
-        padded = np.pad(labels, 1)
-        around = np.max([padded[i : i + height, j : j + width] for i in range(3) for j in range(3)], axis=0)
-        linked = np.concatenate([[0], np.where(mask, around, 0).ravel()])
+        linked = np.concatenate([[0], np.where(mask, _grown_by_one(labels), 0).ravel()])
         for _ in range(4):
             linked = linked[linked]
         following = linked[1:].reshape(mask.shape)
@@ -166,11 +163,17 @@ def _bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
 def _grown(image: np.ndarray, radius: int) -> np.ndarray:
     """Maximum over an octagon of about ``radius`` pixels, by steps over a cross and a square in turn."""
     for step in range(radius):
-        padded = np.pad(image, 1)
-        middle, sides = padded[1:-1], np.maximum(padded[:-2], padded[2:])
-        across = np.maximum(middle, sides) if step % 2 else middle
-        image = np.maximum(sides[:, 1:-1], np.maximum(across[:, 1:-1], np.maximum(across[:, :-2], across[:, 2:])))
+        image = _grown_by_one(image, corners=step % 2 == 1)
     return image
+
+
+def _grown_by_one(image: np.ndarray, corners: bool = True) -> np.ndarray:
+    """Maximum over each pixel and its 8 neighbours, or the 4 that share a side."""
+    padded = np.pad(image, 1)
+    middle = padded[1:-1]
+    column = np.maximum(middle, np.maximum(padded[:-2], padded[2:]))
+    beside = column if corners else middle
+    return np.maximum(column[:, 1:-1], np.maximum(beside[:, :-2], beside[:, 2:]))
 
 
 def _with_pen_width(shades: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -13,5 +13,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print ``fastconv.show_config()``."""
-    show_config()
+    print(show_config())
     return 0

@@ -61,6 +61,7 @@ class NcnnModel:
             for layer in self.layers:
                 for array in layer.weights:
                     file.write(np.ascontiguousarray(array).tobytes())
+
     def _lines(self) -> tuple[list[str], int]:
         readers: dict[str, int] = {}
         for layer in self.layers:

@@ -42,8 +42,5 @@ def _pairs(rows: list[Row]) -> list[tuple[Row, Row]]:
         if row.kind == "kernel" and row.is_timed:
             groups.setdefault((row.problem, row.dtype, row.isa, row.threads), []).append(row)
     return [
-        (pick, min(group, key=lambda row: row.median))
-        for group in groups.values()
-        for pick in group
-        if pick.picked
+        (pick, min(group, key=lambda row: row.median)) for group in groups.values() for pick in group if pick.picked
     ]

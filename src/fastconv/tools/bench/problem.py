@@ -112,9 +112,7 @@ class Problem:
         if self.family == "pad":
             return (batch, channels, *(size + b + a for size, (b, a) in zip(spatial, self.pads, strict=True)))
         if self.family == "conv_transpose":
-            axes = zip(
-                spatial, self.kernel, self.stride, self.pads, self.dilation, self.output_padding, strict=True
-            )
+            axes = zip(spatial, self.kernel, self.stride, self.pads, self.dilation, self.output_padding, strict=True)
             sizes = [(size - 1) * s - b - a + d * (k - 1) + 1 + extra for size, k, s, (b, a), d, extra in axes]
             if min(sizes) < 1:
                 raise ArgumentError(f"padding: {self.op} of {self.input} would have an empty output {sizes}")

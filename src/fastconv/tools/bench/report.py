@@ -62,7 +62,8 @@ def write_html(path: str | Path, results: Results, plots: dict[str, Path], more:
     Path(path).write_text(
         "<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n"
         '<meta name=viewport content="width=device-width, initial-scale=1">\n'
-        f"<title>fastconv benchmark</title>\n<style>{STYLE}</style>\n<h1>fastconv benchmark</h1>\n<dl>{definitions}</dl>\n"
+        f"<title>fastconv benchmark</title>\n<style>{STYLE}</style>\n"
+        f"<h1>fastconv benchmark</h1>\n<dl>{definitions}</dl>\n"
         f"<h2>Plots</h2>\n{images}\n<h2>Tables</h2>\n{content}\n</html>\n",
         encoding="utf-8",
     )

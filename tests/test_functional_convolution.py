@@ -1,0 +1,159 @@
+"""What callers may pass to the convolutions and to linear, and what they are told when they may not."""
+
+import numpy as np
+import pytest
+
+from fastconv import reference
+from fastconv.errors import ArgumentError, ArgumentTypeError
+from fastconv.nn import functional as F
+
+BY_RANK = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+class Dlpack:
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **arguments):
+        return self.array.__dlpack__(**arguments)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+class Array:
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.array, dtype)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_unbatched_empty_batch_and_no_channels(rank):
+    conv, w, b = BY_RANK[rank], np.ones((4, 3, *(2,) * rank), np.float32), np.arange(4, dtype=np.float32)
+    x = np.ones((2, 3, *(5,) * rank), np.float32)
+    np.testing.assert_array_equal(conv(x[0], w, b), conv(x, w, b)[0])
+    assert conv(x[:0], w, b).shape == (0, 4, *(4,) * rank)
+    without_channels = conv(x[:, :0], w[:, :0], b)
+    np.testing.assert_array_equal(without_channels, np.broadcast_to(b.reshape(1, 4, *(1,) * rank), without_channels.shape))
+
+
+@pytest.mark.parametrize("wrap", [Array, Dlpack, lambda a: a.astype(">f4"), lambda a: a.copy(order="F")])
+def test_what_is_an_array(wrap, rng):
+    x, w = rng.standard_normal((1, 2, 5, 5)).astype(np.float32), rng.standard_normal((3, 2, 2, 2)).astype(np.float32)
+    np.testing.assert_array_equal(F.conv2d(wrap(x), wrap(w)), F.conv2d(x, w))
+
+
+def test_an_unaligned_array_is_read_right(rng):
+    x = rng.standard_normal((1, 2, 5, 5)).astype(np.float32)
+    unaligned = np.frombuffer(b"." + x.tobytes(), np.uint8)[1:].view(np.float32).reshape(x.shape)
+    assert not unaligned.flags.aligned
+    w = np.ones((3, 2, 2, 2), np.float32)
+    np.testing.assert_array_equal(F.conv2d(unaligned, w), F.conv2d(x, w))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.int32, np.int64])
+def test_integers_wrap_as_torch_does(dtype):
+    x = np.full((1, 8, 3, 3), 100, dtype)
+    y = F.conv2d(x, np.full((1, 8, 3, 3), 100, dtype))
+    assert y.dtype == dtype
+    assert y[0, 0, 0, 0] == np.array(8 * 9 * 100 * 100).astype(dtype)
+
+
+def test_half_accumulates_in_single():
+    x, w = np.ones((1, 4096, 1, 1), np.float16), np.ones((1, 4096, 1, 1), np.float16)
+    assert F.conv2d(x, w)[0, 0, 0, 0] == 4096
+    assert F.linear(x[:, :, 0, 0], w[:, :, 0, 0])[0, 0] == 4096
+
+
+def test_even_same_padding_puts_the_extra_zero_after():
+    x = np.arange(1.0, 6).reshape(1, 1, 5)
+    np.testing.assert_array_equal(F.conv1d(x, np.array([[[1.0, 0, 0, 0]]]), padding="same")[0, 0], [0, 1, 2, 3, 4])
+
+
+def test_lists_of_sizes_are_taken(rng):
+    x, w = rng.standard_normal((1, 2, 8, 8)), rng.standard_normal((3, 2, 3, 3))
+    expected = reference.conv(x, w, stride=(2, 1), padding=((1, 0), (2, 2)), dilation=(1, 2))
+    y = F.conv2d(x, w, stride=[2, 1], padding=[[1, 0], [2, 2]], dilation=np.array([1, 2]))
+    np.testing.assert_allclose(y, expected, atol=1e-12)
+
+
+X, W = np.ones((1, 3, 8, 8), np.float32), np.ones((4, 3, 3, 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"input": X[0, 0]}, ArgumentError, r"input: expected 3 axes \(C, \*spatial\) or 4 \(N, C, \*spatial\), got shape"),
+        ({"weight": W[0]}, ArgumentError, r"weight: expected 4 axes \(filters, channels / groups, 2 of the kernel\), got"),
+        ({"input": np.ones((1, 8, 8, 3), np.float32)}, ArgumentError, r"expected 3 channels .* looks like NHWC: pass numpy"),
+        ({"input": np.ones((1, 5, 8, 8), np.float32)}, ArgumentError, r"input: expected 3 channels for the weight"),
+        ({"groups": 3}, ArgumentError, "groups: 3 groups do not divide the 4 filters"),
+        ({"groups": 0}, ArgumentError, "groups: expected at least 1, got 0"),
+        ({"bias": np.ones(3, np.float32)}, ArgumentError, r"bias: expected shape \(4,\), one value per filter, got \(3,\)"),
+        ({"bias": np.ones(4)}, ArgumentTypeError, "expected one element type, got input float32, weight float32, bias float64"),
+        ({"weight": W.astype(float)}, ArgumentTypeError, "expected one element type, got input float32, weight float64"),
+        ({"input": X > 0, "weight": W > 0}, ArgumentTypeError, "input: convolution of bool arrays is not defined"),
+        ({"input": [[1.0]]}, ArgumentTypeError, r"input: expected an array, got list; wrap it in numpy.asarray"),
+        ({"input": "x"}, ArgumentTypeError, "input: expected an array, got str"),
+        ({"input": X.astype(object)}, ArgumentTypeError, "input: expected an array of numbers, got elements of type object"),
+        ({"stride": 0}, ArgumentError, "stride: expected at least 1, got 0"),
+        ({"stride": -1}, ArgumentError, "stride: expected at least 1, got -1"),
+        ({"stride": 1.0}, ArgumentTypeError, "stride: expected an integer, got 1.0"),
+        ({"stride": (1, 1, 1)}, ArgumentError, "stride: expected 1 or 2 values, got 3"),
+        ({"dilation": 0}, ArgumentError, "dilation: expected at least 1, got 0"),
+        ({"dilation": 9}, ArgumentError, "a kernel of 19×19 does not fit into the padded input of 8×8"),
+        ({"padding": -1}, ArgumentError, "padding: expected at least 0, got -1"),
+        ({"padding": "full"}, ArgumentError, "padding: expected numbers or one of valid, same, SAME_UPPER, SAME_LOWER"),
+        ({"padding": 2**62}, ArgumentError, "padding: expected at most"),
+        ({"padding": 2**40}, ArgumentError, "more than any memory holds"),
+        ({"padding": (1, 2, 3, 4)}, ArgumentError, "padding: expected 1 or 2 values, got 4"),
+        ({"weight": np.ones((4, 3, 9, 9), np.float32)}, ArgumentError, r"kernel of 9×9 does not fit into .* input of 8×8"),
+        ({"weight": np.ones((0, 3, 3, 3), np.float32)}, ArgumentError, "weight: expected at least one filter and one tap"),
+        ({"input": np.ones((1, 3, 0, 8), np.float32)}, ArgumentError, "input: expected spatial sizes of at least 1"),
+    ],
+)
+def test_bad_arguments(arguments, error, text):
+    good = {"input": X, "weight": W}
+    with pytest.raises(error, match=text):
+        F.conv2d(**(good | arguments))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("images", [0, 1, 2, 3, 4, 5, 8, 9, 33])
+def test_linear(isa, team, images, dtype, rng):
+    from tolerance import sum_tolerance
+
+    for inputs, outputs in ((1, 1), (84, 10), (33, 17), (400, 120)):
+        x, w, b = (rng.standard_normal(shape).astype(dtype) for shape in ((images, inputs), (outputs, inputs), (outputs,)))
+        y = F.linear(x, w, b)
+        magnitude = np.abs(x.astype(float)) @ np.abs(w.astype(float)).T + np.abs(b)
+        expected = reference.linear(x, w, b)
+        assert y.dtype == dtype
+        assert y.shape == (images, outputs)
+        assert (np.abs(y.astype(float) - expected) <= sum_tolerance(inputs + 1, magnitude, dtype)).all()
+
+
+def test_linear_shapes(rng):
+    x, w = rng.standard_normal((2, 3, 5)), rng.standard_normal((4, 5))
+    np.testing.assert_allclose(F.linear(x, w), x @ w.T, atol=1e-14)
+    np.testing.assert_allclose(F.linear(x[0, 0], w), w @ x[0, 0], atol=1e-14)
+    np.testing.assert_allclose(F.linear(x, w[0]), x @ w[0], atol=1e-14)
+    assert F.linear(np.ones((2, 0)), np.ones((3, 0)), np.arange(3.0)).tolist() == [[0, 1, 2]] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"input": np.ones((2, 16, 5, 5))}, ArgumentError, "expected 400 features .* got 5; .* a Flatten is missing"),
+        ({"weight": np.ones((3, 400, 1))}, ArgumentError, r"weight: expected shape \(out, in\) or \(in,\), got \(3, 400, 1\)"),
+        ({"bias": np.ones(4)}, ArgumentError, r"bias: expected shape \(3,\), one value per output, got \(4,\)"),
+        ({"input": np.ones((2, 400), np.float32)}, ArgumentTypeError, "expected one element type, got input float32"),
+        ({"input": np.ones(())}, ArgumentError, r"input: expected at least one axis, got shape \(\)"),
+    ],
+)
+def test_linear_bad_arguments(arguments, error, text):
+    good = {"input": np.ones((2, 400)), "weight": np.ones((3, 400))}
+    with pytest.raises(error, match=text):
+        F.linear(**(good | arguments))
