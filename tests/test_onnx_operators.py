@@ -272,6 +272,10 @@ class TestEvaluator:
         with pytest.raises(error, match=message):
             evaluator([write.node("Mul", "x x", "y")], self.INPUTS, ["y"]).run(feeds)
 
+    def test_minus_one_is_a_size_that_varies(self):
+        model = evaluator([write.node("Neg", "x", "y")], [write.value("x", [-1, 2])], ["y"])
+        assert model.run({"x": f32([1, 2], [3, 4])})[0].shape == (2, 2)
+
     def test_an_initializer_is_a_default(self):
         model = evaluator([write.node("Add", "x w", "y")], ["x", "w"], ["y"], [write.tensor(f32(1), "w")])
         assert model.run({"x": f32(1)})[0] == 2

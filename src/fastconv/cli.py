@@ -1,7 +1,7 @@
 """The command line: ``python -m fastconv COMMAND`` and, installed, ``fastconv COMMAND``.
 
-A command is a module of ``fastconv.tools`` with ``add_arguments(parser)`` and ``run(arguments) -> exit status``, and a row
-in the table below.  Only the module of the command that is asked for is imported.
+A command is a module of ``fastconv.tools`` with ``add_arguments(parser)`` and ``run(arguments) -> exit status``, and a
+row in the table below.  Only the module of the command that is asked for is imported.
 """
 
 import argparse

@@ -20,7 +20,7 @@ class ArgumentTypeError(TypeError, RuntimeError):
 
 
 class ModelError(ArgumentError):
-    """A model file that cannot be read or run: `what` is wrong, `where` in the model, as graph.node[3].attribute[1].t."""
+    """A model that cannot be read or run: `what` is wrong, and `where`, as in ``graph.node[3].attribute[1].t``."""
 
     def __init__(self, what: str, where: str = ""):
         super().__init__(f"{where}: {what}" if where else what)

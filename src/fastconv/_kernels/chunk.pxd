@@ -11,7 +11,7 @@ Packed input of one chunk, per depth tap kd and input channel c (only the phases
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from fastconv._kernels.packing cimport pack_row, real
+from fastconv._kernels.packing cimport pack_phases, real
 
 cdef struct ConvSizes:
     int64_t groups, channels, filters                   # the last two per group
@@ -42,7 +42,7 @@ cdef inline void pack_chunk(
 ) noexcept nogil:
     cdef int64_t rows = s.row_slots - s.chunk_rows + chunk.rows
     cdef int64_t columns = s.column_slots - s.chunk_columns + chunk.columns
-    cdef int64_t tap, channel, phase, slot, side, depth, row
+    cdef int64_t tap, channel, phase, slot, depth, row
     cdef const real* plane
     cdef real* line
     for tap in range(s.kernel_depth):
@@ -56,12 +56,10 @@ cdef inline void pack_chunk(
                     if depth < 0 or depth >= s.in_depth or row < 0 or row >= s.in_rows:
                         memset(line, 0, s.column_phases * s.column_slots * sizeof(real))
                         continue
-                    for side in range(s.column_phases):
-                        pack_row(
-                            plane + row * s.x_row, s.x_column,
-                            chunk.column * s.stride_column + column_phase[side] - s.pad_column, s.stride_column,
-                            s.in_columns, columns, line + side * s.column_slots,
-                        )
+                    pack_phases(
+                        plane + row * s.x_row, s.x_column, chunk.column * s.stride_column - s.pad_column,
+                        s.stride_column, s.in_columns, columns, column_phase, s.column_phases, s.column_slots, line,
+                    )
 
 
 cdef inline Chunk chunk_of(const ConvSizes* s, int64_t index) noexcept nogil:

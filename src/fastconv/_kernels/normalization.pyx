@@ -50,7 +50,7 @@ cdef inline void one_channel(
 ) noexcept nogil:
     cdef int64_t i = 0
     while i < elements:
-        store_left(y + i, apply(operation, load_left(x + i, elements - i, vset1(0)), mean, scale, bias), elements - i)
+        store_left(y + i, apply(operation, load_left(x + i, elements - i), mean, scale, bias), elements - i)
         i += LANES
 
 
@@ -60,13 +60,14 @@ cdef inline void all_channels(
 ) noexcept nogil:
     """One position with its channels side by side."""
     cdef int64_t c = 0, left
+    cdef vec result
     while c < channels:
         left = channels - c
-        store_left(
-            y + c,
-            apply(operation, load_left(x + c, left, vset1(0)), load_left(mean + c, left, vset1(0)), load_left(scale + c, left, vset1(0)), load_left(bias + c, left, vset1(0))),
-            left,
+        result = apply(
+            operation, load_left(x + c, left), load_left(mean + c, left), load_left(scale + c, left),
+            load_left(bias + c, left),
         )
+        store_left(y + c, result, left)
         c += LANES
 
 
@@ -104,13 +105,15 @@ cdef void per_channel(
     cdef const real* weight = <const real*> arrays[4]
     cdef const real* bias = <const real*> arrays[5]
     cdef int64_t c = 0, left
+    cdef vec root
     if s.operation == PRELU:
         channelwise(PRELU, s, arrays, first, last, mean, mean, mean)
         return
     if not tag[0]:
         while c < s.channels:
             left = s.channels - c
-            store_left(scale + c, load_left(weight + c, left, vset1(0)) / vsqrt(load_left(variance + c, left, vset1(0)) + vset1(s.eps)), left)
+            root = vsqrt(load_left(variance + c, left) + vset1(s.eps))
+            store_left(scale + c, load_left(weight + c, left) / root, left)
             c += LANES
         tag[0] = 1
     if s.operation == NORMALISE:
@@ -189,7 +192,7 @@ cdef void normalise_rows(
     cdef const real* weight
     cdef const real* bias
     cdef real* y
-    cdef vec mean, scale
+    cdef vec mean, scale, value
     for task in range(first, last):
         x = <const real*> arrays[1] + task * length
         y = <real*> arrays[0] + task * length
@@ -204,11 +207,8 @@ cdef void normalise_rows(
             i = 0
             while i < length:
                 left = length - i
-                store_left(
-                    y + i,
-                    vmuladd(load_left(bias + i, left, vset1(0)), (load_left(x + i, left, vset1(0)) - mean) * scale, load_left(weight + i, left, vset1(0))),
-                    left,
-                )
+                value = (load_left(x + i, left) - mean) * scale
+                store_left(y + i, vmuladd(load_left(bias + i, left), value, load_left(weight + i, left)), left)
                 i += LANES
             continue
         for c in range(s.channels):
@@ -249,10 +249,10 @@ cdef inline void response_strip(
         while i < width:
             total = vset1(0)
             for other in range(max(channel - s.before, 0), min(channel + s.after + 1, s.channels)):
-                value = load_left(x + other * s.inner + i, width - i, vset1(0))
+                value = load_left(x + other * s.inner + i, width - i)
                 total = vmuladd(total, value, value)
             total = vmuladd(vset1(s.k), vset1(s.alpha), total)
-            value = load_left(x + channel * s.inner + i, width - i, vset1(0))
+            value = load_left(x + channel * s.inner + i, width - i)
             store_left(y + channel * s.inner + i, value / raised(power, total, vset1(s.beta)), width - i)
             i += LANES
 

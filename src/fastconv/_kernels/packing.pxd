@@ -5,6 +5,17 @@ from libc.string cimport memcpy, memset
 
 cdef extern from "simd.h" nogil:
     ctypedef float real
+    ctypedef float vec
+    ctypedef int vmask
+    const int LANES
+    vec vload(const real*)
+    vec vload_mask(const real*, vmask, vec)
+    void vstore(real*, vec)
+    void vstore_first(real*, vec, int)
+    vec vset1(real)
+    vec veven(vec, vec)
+    vec vodd(vec, vec)
+    vmask vinside(int64_t, int64_t)
 
 
 cdef inline void pack_row(
@@ -24,3 +35,50 @@ cdef inline void pack_row(
         for i in range(before, after):
             packed[i] = x[(start + i * stride) * x_column]
     memset(packed + after, 0, (slots - after) * sizeof(real))
+
+
+cdef inline void pack_phases(
+    const real* x, int64_t x_column, int64_t start, int64_t stride, int64_t size, int64_t slots,
+    const int64_t* phase, int64_t phases, int64_t phase_step, real* packed,
+) noexcept nogil:
+    """packed[p · phase_step + i] = x[start + phase[p] + i·stride], zero outside [0, size)."""
+    cdef int64_t p, slot = 0
+    if x_column == 1 and (stride == 1 or stride == 2 or stride == 4):
+        while slot < slots:
+            pack_register(x, start + slot * stride, stride, size, min(slots - slot, LANES), phase, phases, phase_step,
+                          packed + slot)
+            slot += LANES
+    else:
+        for p in range(phases):
+            pack_row(x, x_column, start + phase[p], stride, size, slots, packed + p * phase_step)
+
+
+cdef inline void pack_register(
+    const real* x, int64_t at, int64_t stride, int64_t size, int64_t slots,
+    const int64_t* phase, int64_t phases, int64_t phase_step, real* packed,
+) noexcept nogil:
+    """Up to LANES slots of every phase of a stride of 1, 2 or 4."""
+    cdef vec value[4]
+    cdef vec half[4]
+    cdef int64_t j, p
+    for j in range(4):
+        if j >= stride:
+            break
+        if at >= 0 and at + LANES <= size:
+            value[j] = vload(x + at)
+        else:
+            value[j] = vload_mask(x + at, vinside(at, size), vset1(0))
+        at += LANES
+    if stride == 2:
+        half[0], half[1] = veven(value[0], value[1]), vodd(value[0], value[1])
+        value[0], value[1] = half[0], half[1]
+    elif stride == 4:
+        half[0], half[1] = veven(value[0], value[1]), veven(value[2], value[3])
+        half[2], half[3] = vodd(value[0], value[1]), vodd(value[2], value[3])
+        value[0], value[2] = veven(half[0], half[1]), vodd(half[0], half[1])
+        value[1], value[3] = veven(half[2], half[3]), vodd(half[2], half[3])
+    for p in range(phases):
+        if slots == LANES:
+            vstore(packed + p * phase_step, value[phase[p]])
+        else:
+            vstore_first(packed + p * phase_step, value[phase[p]], <int> slots)

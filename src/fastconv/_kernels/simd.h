@@ -142,23 +142,6 @@ FC_INLINE vec vmax_running(vec best, vec v) { return vselect((vec_bits)(v == v),
 FC_INLINE vec vmax_running(vec best, vec v) { return v == v ? vmax(v, best) : v; }
 #endif
 
-/* The first n lanes, 0 < n <= LANES; memory behind them is not touched, lanes behind them load as zero. */
-#if defined(FC_VECTORS) && defined(__AVX512F__)
-FC_INLINE vec vload_first(const real *p, int n) { return (vec)FC_OP(maskz_loadu)((1u << n) - 1, p); }
-FC_INLINE void vstore_first(real *p, vec v, int n) { FC_OP(mask_storeu)(p, (1u << n) - 1, v); }
-#else
-FC_INLINE vec vload_first(const real *p, int n) {
-    real lanes[LANES] = {0};
-    for (int i = 0; i < n; i++) lanes[i] = p[i];
-    return vload(lanes);
-}
-FC_INLINE void vstore_first(real *p, vec v, int n) {
-    real lanes[LANES];
-    vstore(lanes, v);
-    for (int i = 0; i < n; i++) p[i] = lanes[i];
-}
-#endif
-
 /* The sum of all lanes, in halves. */
 FC_INLINE real vsum(vec v) {
     real lanes[LANES];
@@ -269,6 +252,26 @@ FC_INLINE vmask vinside(int64_t at, int64_t size) {
     int64_t first = at < 0 ? -at : 0, last = size - at;
     return vrange(first < LANES ? first : LANES, last < 0 ? 0 : last < LANES ? last : LANES);
 }
+
+/* The first n lanes, 0 < n <= LANES; memory behind them is not touched, lanes behind them load as zero. */
+#if defined(FC_VECTORS) && defined(__AVX512F__)
+FC_INLINE vec vload_first(const real *p, int n) { return (vec)FC_OP(maskz_loadu)((1u << n) - 1, p); }
+FC_INLINE void vstore_first(real *p, vec v, int n) { FC_OP(mask_storeu)(p, (1u << n) - 1, v); }
+#elif defined(FC_VECTORS) && defined(__AVX2__)
+FC_INLINE vec vload_first(const real *p, int n) { return (vec)FC_OP(maskload)(p, (__m256i)vrange(0, n)); }
+FC_INLINE void vstore_first(real *p, vec v, int n) { FC_OP(maskstore)(p, (__m256i)vrange(0, n), v); }
+#else
+FC_INLINE vec vload_first(const real *p, int n) {
+    real lanes[LANES] = {0};
+    for (int i = 0; i < n; i++) lanes[i] = p[i];
+    return vload(lanes);
+}
+FC_INLINE void vstore_first(real *p, vec v, int n) {
+    real lanes[LANES];
+    vstore(lanes, v);
+    for (int i = 0; i < n; i++) p[i] = lanes[i];
+}
+#endif
 
 /* Every second lane of two neighbouring vectors: the even and the odd ones.  vshift: a moved down by a lane, with the last
  * lane of b behind it. */

@@ -17,7 +17,8 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.pycapsule cimport PyCapsule_New
 
 from fastconv._kernels.vector_math cimport (
-    LANES, largest_of_lanes, load_left, real, store_left, sum_of_lanes, vec, vexp, vfirst, vload, vlog, vmax, vset1, vstore,
+    LANES, first_left, largest_of_lanes, load_left, real, store_left, sum_of_lanes, vec, vexp, vload, vlog, vmax, vset1,
+    vstore,
 )  # fmt: skip
 
 cdef enum:
@@ -33,13 +34,13 @@ cdef inline void row(const bint logarithm, const real* x, real* y, int64_t lengt
     cdef vec largest = vset1(-INFINITY), total = vset1(0), e
     cdef int64_t i = 0
     while i < length:
-        largest = vmax(largest, load_left(x + i, length - i, largest))
+        largest = vmax(largest, first_left(load_left(x + i, length - i), length - i, largest))
         i += LANES
     largest = vset1(largest_of_lanes(largest))
     i = 0
     while i < length:
-        e = vexp(load_left(x + i, length - i, vset1(-INFINITY)) - largest)
-        total = total + (e if length - i >= LANES else vfirst(e, <int> (length - i), vset1(0)))
+        e = vexp(load_left(x + i, length - i) - largest)
+        total = total + first_left(e, length - i, vset1(0))
         if not logarithm:
             store_left(y + i, e, length - i)
         i += LANES
@@ -50,9 +51,9 @@ cdef inline void row(const bint logarithm, const real* x, real* y, int64_t lengt
     i = 0
     while i < length:
         if logarithm:
-            e = load_left(x + i, length - i, largest) - largest - total
+            e = load_left(x + i, length - i) - largest - total
         else:
-            e = load_left(y + i, length - i, largest) * total
+            e = load_left(y + i, length - i) * total
         store_left(y + i, e, length - i)
         i += LANES
 
@@ -71,12 +72,12 @@ cdef inline void strip(
     for k in range(length):
         i = 0
         while i < width:
-            vstore(largest + i, vmax(vload(largest + i), load_left(x + k * inner + i, width - i, vset1(0))))
+            vstore(largest + i, vmax(vload(largest + i), load_left(x + k * inner + i, width - i)))
             i += LANES
     for k in range(length):
         i = 0
         while i < width:
-            e = vexp(load_left(x + k * inner + i, width - i, vset1(0)) - vload(largest + i))
+            e = vexp(load_left(x + k * inner + i, width - i) - vload(largest + i))
             vstore(total + i, vload(total + i) + e)
             if not logarithm:
                 store_left(y + k * inner + i, e, width - i)
@@ -89,9 +90,9 @@ cdef inline void strip(
         i = 0
         while i < width:
             if logarithm:
-                e = load_left(x + k * inner + i, width - i, vset1(0)) - vload(largest + i) - vload(total + i)
+                e = load_left(x + k * inner + i, width - i) - vload(largest + i) - vload(total + i)
             else:
-                e = load_left(y + k * inner + i, width - i, vset1(0)) * vload(total + i)
+                e = load_left(y + k * inner + i, width - i) * vload(total + i)
             store_left(y + k * inner + i, e, width - i)
             i += LANES
 

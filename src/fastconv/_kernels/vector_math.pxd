@@ -1,7 +1,7 @@
 """Elementary functions of a vector; shared by the kernels that need them.
 
-Largest errors, in units in the last place of the exact result, float32 and float64 (`tests/test_functional_activation.py`
-holds the kernels to them):
+Largest errors, in units in the last place of the exact result (`tests/test_functional_activation.py` holds the kernels
+to them):
 
     exp     1.2    1.2      also where the result is subnormal
     expm1   2.0    2.0
@@ -108,9 +108,14 @@ cdef inline vec verfc_positive(vec x) noexcept nogil:
     return t * polynomial(ERFC_TERMS, ERFC_SERIES, t) * vexp(-(x * x))
 
 
-cdef inline vec load_left(const real* p, int64_t left, vec rest) noexcept nogil:
-    """A vector of which `left` elements are there; `rest` in the other lanes."""
-    return vload(p) if left >= LANES else vfirst(vload_first(p, <int> left), <int> left, rest)
+cdef inline vec load_left(const real* p, int64_t left) noexcept nogil:
+    """A vector of which `left` elements are there; zero in the other lanes."""
+    return vload(p) if left >= LANES else vload_first(p, <int> left)
+
+
+cdef inline vec first_left(vec v, int64_t left, vec rest) noexcept nogil:
+    """The first `left` lanes of `v`; `rest` in the others."""
+    return v if left >= LANES else vfirst(v, <int> left, rest)
 
 
 cdef inline void store_left(real* p, vec v, int64_t left) noexcept nogil:

@@ -17,9 +17,9 @@ _WEIGHTS = {"mnist": "lenet5_mnist.npz"}
 def lenet5(weights: str | None = None) -> nn.Sequential:
     """LeNet-5 for 10 classes, with the customary ReLU and max pooling; 61,706 parameters.
 
-    Input float32 (n, 1, 32, 32), ink 1 on background 0; output logits (n, 10).  The state dict has torchvision's style of
-    keys: ``features.{0,3}`` are the convolutions and ``classifier.{0,2,4}`` the full connections, each with ``.weight`` and
-    ``.bias``.
+    Input float32 (n, 1, 32, 32), ink 1 on background 0; output logits (n, 10).  The state dict has torchvision's style
+    of keys: ``features.{0,3}`` are the convolutions and ``classifier.{0,2,4}`` the full connections, each with
+    ``.weight`` and ``.bias``.
 
     Args:
         weights: None for torch's random initialisation, or "mnist" for the weights shipped (provenance and accuracy in
@@ -33,7 +33,7 @@ def lenet5(weights: str | None = None) -> nn.Sequential:
     """
     if weights is not None and not (isinstance(weights, str) and weights in _WEIGHTS):
         known = ", ".join(map(repr, _WEIGHTS))
-        raise ArgumentError(f"lenet5: no weights named {weights!r}; expected {known}, or None for random initialisation")
+        raise ArgumentError(f"lenet5: no weights named {weights!r}; expected {known}, or None to initialise at random")
     features = nn.Sequential(
         nn.Conv2d(1, 6, 5),
         nn.ReLU(),

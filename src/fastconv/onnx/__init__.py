@@ -1,0 +1,1 @@
+"""ONNX models: reader, operators in NumPy, evaluator, and the backend interface of the onnx package."""

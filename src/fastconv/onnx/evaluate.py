@@ -78,12 +78,15 @@ def _check_feed(info: ValueInfo, value):
         raise ArgumentTypeError(
             f"input {info.name!r}: expected {info.type}, an array of {info.dtype}, got one of {array.dtype}"
         )
-    fits = len(array.shape) == len(info.shape) and all(
-        not isinstance(size, int) or size == given for size, given in zip(info.shape, array.shape, strict=True)
-    )
+    fits = len(array.shape) == len(info.shape) and all(map(_fits, info.shape, array.shape))
     if info.has_rank and not fits:
         raise ArgumentError(f"input {info.name!r}: expected shape {_shape(info)}, got {array.shape}")
     return array
+
+
+def _fits(expected: int | str | None, given: int) -> bool:
+    """Names and None stand for any size, and so does -1, which some exporters write."""
+    return not isinstance(expected, int) or expected in (-1, given)
 
 
 def _shape(info: ValueInfo) -> str:

@@ -130,7 +130,8 @@ def load(source) -> Model:
     path = None
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
-        data = tensors.map_file(path)
+        with open(path, "rb") as file:  # not mapped: an export over the same file must not pull it from under a session
+            data = file.read()
     elif isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
     elif hasattr(source, "SerializeToString"):
@@ -269,7 +270,7 @@ class _Builder:
         where = f"{call.where} → {where}"
         inside = context.deeper(
             where,
-            opsets=_opsets(function.opset_import),
+            opsets={**context.opsets, **_opsets(function.opset_import)},
             prefix=f"{next(filter(None, call.outputs), call.where)}/",
             calls=(*context.calls, function),
             bindings={},

@@ -1,7 +1,8 @@
 """NumPy arrays of the tensors in an ONNX file: element types, the ways data is stored, data in files of its own.
 
-Arrays are read-only views into the file wherever NumPy's alignment allows, copies elsewhere.  Of the element types that
-NumPy lacks, 4- and 2-bit integers are unpacked to int8 or uint8, the others (bfloat16, float8, float6, float4) refused.
+Arrays are read-only views into the file's bytes wherever NumPy's alignment allows, copies elsewhere; data in files of
+its own is mapped.  Of the element types that NumPy lacks, 4- and 2-bit integers are unpacked to int8 or uint8, the
+others (bfloat16, float8, float6, float4) refused.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from fastconv.errors import ModelError
 from fastconv.geometry import MAX_ELEMENTS
 from fastconv.onnx.proto import Message
 
-__all__ = ["DTYPES", "TYPE_NAMES", "DataFiles", "array", "dtype_of", "map_file"]
+__all__ = ["DTYPES", "TYPE_NAMES", "DataFiles", "array", "dtype_of"]
 
 # TensorProto.DataType → its name in types such as tensor(float).
 TYPE_NAMES = {
@@ -79,16 +80,11 @@ def dtype_of(data_type: int) -> np.dtype:
     raise ModelError(f"element type {data_type} is unknown; expected one of {min(TYPE_NAMES)} to {max(TYPE_NAMES)}")
 
 
-def map_file(path: str) -> memoryview:
-    """The bytes of a regular file, mapped: pages are read when touched.  The file must not shrink while in use."""
-    with open(path, "rb") as file:
-        if not os.fstat(file.fileno()).st_size:
-            return memoryview(b"")
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-
-
 class DataFiles:
-    """Files beside the model that hold data of its tensors.  Nothing outside of the model's folder is ever opened."""
+    """Files beside the model that hold data of its tensors, mapped; they must not shrink while in use.
+
+    Nothing outside of the model's folder is ever opened.
+    """
 
     def __init__(self, model_path: str | None):
         self._mapped: dict[str, memoryview] = {}
@@ -114,7 +110,14 @@ class DataFiles:
 
     def _map(self, location: str) -> memoryview:
         if location not in self._mapped:
-            self._mapped[location] = map_file(self._resolve(location))
+            path = self._resolve(location)
+            try:
+                with open(path, "rb") as file:
+                    size = os.fstat(file.fileno()).st_size
+                    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+            except OSError as error:
+                raise ModelError(f"external data: {location!r} cannot be read: {error.strerror}") from error
+            self._mapped[location] = memoryview(mapped)
         return self._mapped[location]
 
     def _resolve(self, location: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -12,8 +11,8 @@ from fastconv import reference
 from fastconv._kernels import family
 from fastconv._kernels.engine import Step
 from fastconv.arrays import is_channels_last
-from fastconv.ops.table import Op
-from fastconv.ops.vectorised import NumpyReference, Vectorised, constant, thread_limit
+from fastconv.ops.table import Op, plan_cache
+from fastconv.ops.vectorised import MemorySpec, NumpyReference, Vectorised, constant, thread_limit
 
 __all__ = ["BATCH_NORM", "MOMENTS", "PRELU", "ChannelSpec", "MomentSpec", "batch_norm", "moments", "prelu"]
 
@@ -22,7 +21,7 @@ TAG_BYTES = 64  # before the scales in the scratch
 
 
 @dataclass(frozen=True)
-class ChannelSpec:
+class ChannelSpec(MemorySpec):
     """An operation with numbers per channel on x (outer, channels, inner)."""
 
     outer: int
@@ -33,9 +32,8 @@ class ChannelSpec:
     relu: bool = False
 
     @property
-    def bytes(self) -> int:
-        """Read and written."""
-        return 2 * self.outer * self.channels * self.inner * np.dtype(self.dtype).itemsize
+    def elements(self) -> int:
+        return self.outer * self.channels * self.inner
 
 
 class OnePass(Vectorised):
@@ -72,7 +70,10 @@ class OnePass(Vectorised):
         )
 
     def scratch_bytes(self, spec):
-        return TAG_BYTES + spec.channels * np.dtype(spec.dtype).itemsize
+        return TAG_BYTES + spec.channels * spec.itemsize
+
+    def roundings(self, spec):
+        return 6
 
 
 def _batch_norm(spec, x, mean, var, weight, bias):
@@ -118,14 +119,14 @@ def _laid_out(x):
     return np.ascontiguousarray(x), np.empty(shape, x.dtype), (shape[0], shape[1], prod(shape[2:]))
 
 
-@lru_cache(maxsize=4096)
+@plan_cache
 def _plan(op: Op, sizes: tuple[int, int, int], char: str, eps: float = 0.0, relu: bool = False):
     spec = ChannelSpec(*sizes, np.dtype(char).name, eps, relu)
     return op.choose(spec).plan(spec)
 
 
 @dataclass(frozen=True)
-class MomentSpec:
+class MomentSpec(MemorySpec):
     """Mean and variance of every channel of x (images, channels, inner)."""
 
     images: int
@@ -134,15 +135,14 @@ class MomentSpec:
     dtype: str
 
     @property
-    def bytes(self) -> int:
-        """Read."""
-        return self.images * self.channels * self.inner * np.dtype(self.dtype).itemsize
+    def elements(self) -> int:
+        return self.images * self.channels * self.inner
 
 
 class TwoPasses(Vectorised):
     """The mean, then the squares of the differences from it; one task per channel."""
 
-    passes = 2.0
+    passes = 2
 
     def step(self, spec):
         return Step(
@@ -153,8 +153,13 @@ class TwoPasses(Vectorised):
             threads=thread_limit(spec, 2),
         )
 
+    def roundings(self, spec):
+        return 2 * spec.images * spec.inner + 2
+
 
 class MomentReference(NumpyReference):
+    """Two results at once."""
+
     def plan(self, spec):
         def run(mean, var, x):
             _, mean[...], var[...] = reference.batch_norm_training(x.reshape(spec.images, spec.channels, spec.inner))
@@ -178,7 +183,7 @@ def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, var
 
 
-@lru_cache(maxsize=1024)
+@plan_cache
 def _moments_plan(images: int, channels: int, inner: int, char: str):
     spec = MomentSpec(images, channels, inner, np.dtype(char).name)
     return MOMENTS.choose(spec).plan(spec)

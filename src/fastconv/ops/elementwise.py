@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +11,8 @@ import numpy as np
 from fastconv import reference
 from fastconv._kernels import family
 from fastconv._kernels.engine import Step
-from fastconv.ops.table import Op
-from fastconv.ops.vectorised import NumpyReference, Vectorised, thread_limit
+from fastconv.ops.table import Op, plan_cache
+from fastconv.ops.vectorised import MemorySpec, NumpyReference, Vectorised, thread_limit
 from fastconv.reference.activation import SELU_ALPHA, SELU_SCALE
 
 __all__ = ["ACTIVATIONS", "ELEMENTWISE", "ElementwiseSpec", "elementwise", "in_memory_order"]
@@ -65,18 +64,13 @@ ACTIVATIONS = {
 
 
 @dataclass(frozen=True)
-class ElementwiseSpec:
+class ElementwiseSpec(MemorySpec):
     """An activation of so many elements."""
 
     activation: str
     elements: int
     dtype: str
     parameters: tuple[float, ...] = ()
-
-    @property
-    def bytes(self) -> int:
-        """Read and written."""
-        return 2 * self.elements * np.dtype(self.dtype).itemsize
 
 
 class OnePass(Vectorised):
@@ -100,6 +94,9 @@ class OnePass(Vectorised):
             threads=thread_limit(spec, activation.cost),
         )
 
+    def roundings(self, spec):
+        return 1 if ACTIVATIONS[spec.activation].cost == 1 else 8
+
 
 ELEMENTWISE = Op(
     "element-wise activation",
@@ -107,7 +104,9 @@ ELEMENTWISE = Op(
 )
 
 
-def elementwise(activation: str, x: np.ndarray, parameters: tuple[float, ...] = (), inplace: bool = False) -> np.ndarray:
+def elementwise(
+    activation: str, x: np.ndarray, parameters: tuple[float, ...] = (), inplace: bool = False
+) -> np.ndarray:
     """The activation of `x`, in the memory order of `x`; in `x` itself where that is asked for and `x` is writable."""
     plan = _plan(activation, x.size, x.dtype.char, parameters)
     inplace = inplace and x.flags.writeable
@@ -124,12 +123,12 @@ def elementwise(activation: str, x: np.ndarray, parameters: tuple[float, ...] = 
 
 
 def in_memory_order(x: np.ndarray) -> np.ndarray:
-    """`x` where its elements lie side by side in some order of its axes, as channels-last arrays do; else such a copy."""
+    """`x` where its elements lie side by side in some order of its axes, as channels-last arrays do; else a copy."""
     order = np.argsort([-stride for stride in x.strides], kind="stable")
     return x if x.transpose(order).flags.c_contiguous else x.copy(order="K")
 
 
-@lru_cache(maxsize=4096)
+@plan_cache
 def _plan(activation: str, elements: int, char: str, parameters: tuple[float, ...]):
     spec = ElementwiseSpec(activation, elements, np.dtype(char).name, parameters)
     return ELEMENTWISE.choose(spec).plan(spec)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -11,14 +10,14 @@ import numpy as np
 from fastconv import reference
 from fastconv._kernels import family
 from fastconv._kernels.engine import Step
-from fastconv.ops.table import Op
-from fastconv.ops.vectorised import NumpyReference, Vectorised, constant, thread_limit
+from fastconv.ops.table import Op, plan_cache
+from fastconv.ops.vectorised import MemorySpec, NumpyReference, Vectorised, constant, thread_limit
 
 __all__ = ["LOCAL_RESPONSE", "ROW_NORM", "ResponseSpec", "RowSpec", "local_response_norm", "row_norm"]
 
 
 @dataclass(frozen=True)
-class RowSpec:
+class RowSpec(MemorySpec):
     """Rows (outer, groups) of (channels, inner), each normalised by its own statistics.
 
     Weight and bias are (groups * channels,).  Uncentred rows keep their mean and are divided by the root of their mean
@@ -34,15 +33,14 @@ class RowSpec:
     centred: bool = True
 
     @property
-    def bytes(self) -> int:
-        """Read and written."""
-        return 2 * self.outer * self.groups * self.channels * self.inner * np.dtype(self.dtype).itemsize
+    def elements(self) -> int:
+        return self.outer * self.groups * self.channels * self.inner
 
 
 class ThreePasses(Vectorised):
     """Mean, variance and result of a row while it is in the cache."""
 
-    passes = 3.0
+    passes = 3
 
     def step(self, spec):
         return Step(
@@ -59,6 +57,9 @@ class ThreePasses(Vectorised):
             threads=thread_limit(spec, 2),
         )
 
+    def roundings(self, spec):
+        return 2 * spec.channels * spec.inner + 8
+
 
 def _row_norm(spec, x, weight, bias):
     rows = x.reshape(spec.outer, spec.groups * spec.channels, spec.inner)
@@ -70,9 +71,7 @@ def _row_norm(spec, x, weight, bias):
 ROW_NORM = Op("row norm", (ThreePasses(), NumpyReference(_row_norm)))
 
 
-def row_norm(
-    x, groups: int, channels: int, inner: int, weight, bias, eps: float, centred: bool = True
-) -> np.ndarray:
+def row_norm(x, groups: int, channels: int, inner: int, weight, bias, eps: float, centred: bool = True) -> np.ndarray:
     """`x`, read as rows (outer, groups) of (channels, inner), with every row normalised; the shape of `x` stays.
 
     `weight` and `bias` are contiguous, of groups * channels values of one element type, or None.
@@ -88,14 +87,14 @@ def row_norm(
     return y
 
 
-@lru_cache(maxsize=4096)
+@plan_cache
 def _row_plan(outer: int, groups: int, channels: int, inner: int, char: str, eps: float, centred: bool):
     spec = RowSpec(outer, groups, channels, inner, np.dtype(char).name, eps, centred)
     return ROW_NORM.choose(spec).plan(spec)
 
 
 @dataclass(frozen=True)
-class ResponseSpec:
+class ResponseSpec(MemorySpec):
     """Local response norm over `size` neighbours among the channels of x (images, channels, inner)."""
 
     images: int
@@ -108,15 +107,14 @@ class ResponseSpec:
     dtype: str
 
     @property
-    def bytes(self) -> int:
-        """Read and written."""
-        return 2 * self.images * self.channels * self.inner * np.dtype(self.dtype).itemsize
+    def elements(self) -> int:
+        return self.images * self.channels * self.inner
 
 
 class Windows(Vectorised):
     """Strips of positions with all their channels: what a window reads is in the cache."""
 
-    passes = 3.0
+    passes = 3
 
     def step(self, spec):
         kernels = family("normalization", spec.dtype)
@@ -138,6 +136,9 @@ class Windows(Vectorised):
             threads=thread_limit(spec, 3),
         )
 
+    def roundings(self, spec):
+        return spec.size + 8
+
 
 def _response(spec, x):
     sizes = spec.images, spec.channels, spec.inner
@@ -155,7 +156,7 @@ def local_response_norm(x, size: int, alpha: float, beta: float, k: float) -> np
     return y
 
 
-@lru_cache(maxsize=1024)
+@plan_cache
 def _response_plan(images, channels, inner, size, alpha, beta, k, char: str):
     spec = ResponseSpec(images, channels, inner, size, alpha, beta, k, np.dtype(char).name)
     return LOCAL_RESPONSE.choose(spec).plan(spec)

@@ -1,6 +1,6 @@
 """Loops of the pooling kernels: chunks, tables and sizes.
 
-`_kernels/pool.pyx`, `_kernels/boxes.pyx` and `_kernels/pool_indices.pyx` draw what is sized here.
+`_kernels/pool.pyx`, `_kernels/pool_boxes.pyx` and `_kernels/pool_indices.pyx` say how they are used.
 """
 
 from __future__ import annotations
@@ -10,29 +10,63 @@ from math import ceil, prod
 
 import numpy as np
 
-from fastconv._kernels import family
+from fastconv import _kernels
+from fastconv._kernels import pool_indices
 from fastconv._kernels.engine import Step
 
-__all__ = ["Planes", "PoolAxis", "SlidingLoops"]
+__all__ = ["AdaptiveAxis", "Axis", "BoxLoops", "IndexLoops", "Planes", "SlidingAxis", "SlidingLoops"]
 
-CHUNK_BYTES = 16 << 10  # reduced rows of one chunk: half of a small first-level cache
+CHUNK_BYTES = 16 << 10  # input or reduced rows of one chunk: half of a small first-level cache
 CHUNK_ROWS = 8  # output rows of a chunk at least: the rows that neighbouring chunks share are reduced twice
 THREAD_BYTES = 100_000  # with less to move than this for each thread, one has finished before another wakes up
+SQUARES = ((2, 2), (3, 2), (3, 1), (5, 1))  # kernel and stride of the windows that stay in registers
+VECTOR_STRIDES = (1, 2)  # and 4 without dilation; others are reduced one value at a time
 AXES = ("depth", "row", "column")
 PLURALS = ("depth", "rows", "columns")
 
 
 @dataclass(frozen=True)
-class PoolAxis:
-    """One spatial axis: sizes, window, positions before the input, and the stride of the input in elements."""
+class Axis:
+    """One spatial axis: sizes, and the stride of the input in elements."""
 
     input: int
     output: int
+    x_stride: int
+
+    @property
+    def step(self) -> int:
+        """From tap to tap."""
+        return 1
+
+    def windows(self) -> np.ndarray:
+        """(output, 2): first position inside the input and number of taps there, of every window."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class SlidingAxis(Axis):
     kernel: int
     stride: int
     dilation: int
-    before: int
-    x_stride: int
+    before: int  # positions of padding
+    after: int
+
+    @property
+    def step(self) -> int:
+        return self.dilation
+
+    def windows(self) -> np.ndarray:
+        return self._between(0, self.input)
+
+    def padded_windows(self) -> np.ndarray:
+        """The same inside the padded input."""
+        return self._between(-self.before, self.input + self.after)
+
+    def _between(self, start: int, end: int) -> np.ndarray:
+        at = np.arange(self.output, dtype=np.int64) * self.stride - self.before
+        first = np.maximum(-((at - start) // self.dilation), 0)
+        last = np.minimum(-((at - end) // self.dilation), self.kernel)
+        return np.stack([at + first * self.dilation, np.maximum(last - first, 0)], axis=1)
 
     @property
     def tap_positions(self) -> list[tuple[int, int]]:
@@ -40,19 +74,24 @@ class PoolAxis:
         return [(k * self.dilation % self.stride, k * self.dilation // self.stride) for k in range(self.kernel)]
 
 
-UNIT_AXIS = PoolAxis(1, 1, 1, 1, 1, 0, 0)
+@dataclass(frozen=True)
+class AdaptiveAxis(Axis):
+    def windows(self) -> np.ndarray:
+        i = np.arange(self.output, dtype=np.int64)
+        first = i * self.input // self.output
+        return np.stack([first, -(-(i + 1) * self.input // self.output) - first], axis=1)
 
 
 @dataclass(frozen=True)
 class Planes:
-    """Pooling as loops over images, channels and three axes.  `unit` channels lie side by side in memory."""
+    """Pooling as loops over images, channels and three axes; `unit` channels lie side by side in memory."""
 
     dtype: str
     images: int
     channels: int
     unit: int
     x_strides: tuple[int, int]  # image, channel; elements
-    axes: tuple[PoolAxis, PoolAxis, PoolAxis]
+    axes: tuple[Axis, Axis, Axis]
 
     @property
     def itemsize(self) -> int:
@@ -74,12 +113,27 @@ class Planes:
         """The most that are worth waking."""
         return 1 + self.bytes // THREAD_BYTES
 
+    def sizes(self) -> dict[str, int]:
+        """The fields that all kernels share."""
+        x_image, x_channel = self.x_strides
+        sizes = {"channels": self.channels, "x_image": x_image, "x_channel": x_channel}
+        for name, plural, axis in zip(AXES, PLURALS, self.axes, strict=True):
+            sizes |= {f"x_{name}": axis.x_stride, f"in_{plural}": axis.input, f"out_{plural}": axis.output}
+        return sizes
+
+    def windows(self) -> list[np.ndarray]:
+        return [axis.windows() for axis in self.axes]
+
 
 class SlidingLoops:
-    """Sliding windows over planes, rows first: ``step(y, x)``.  `divisors` of a mean are one table per axis."""
+    """Sliding windows over planes whose columns are contiguous: ``step(y, x)``.
+
+    `divisors` of a mean are a table for each axis.  Channels-last pixels are planes too where the windows move by one
+    column: those columns are `unit` times as many, with a dilation of `unit`.
+    """
 
     def __init__(self, planes: Planes, divisors: list[np.ndarray] | None = None):
-        kernels = family("pool", planes.dtype)
+        kernels = _kernels.family("pool", planes.dtype)
         depth, down, across = planes.axes
         phases = sorted({phase for phase, _ in down.tap_positions})
         reaches = [max(slot for p, slot in down.tap_positions if p == phase) for phase in phases]
@@ -97,10 +151,13 @@ class SlidingLoops:
         if divisors is not None:
             constants += [table.astype(planes.dtype) for table in divisors[:2]]
             constants.append(np.concatenate([divisors[2], np.ones(kernels.SLOTS)]).astype(planes.dtype))
+        sizes = planes.sizes()
+        for name, axis in zip(AXES, planes.axes, strict=True):
+            sizes |= {f"pad_{name}": axis.before, f"stride_{name}": axis.stride}
         self.step = Step(
             kernels.KERNELS["max_pool" if divisors is None else "average_pool"],
             {
-                **plane_sizes(planes),
+                **sizes,
                 "y_image": planes.channels * planes.outputs,
                 "y_channel": planes.outputs,
                 "kernel_depth": depth.kernel,
@@ -127,42 +184,80 @@ class SlidingLoops:
         )
 
 
-def usual_square(axes: tuple[PoolAxis, PoolAxis, PoolAxis]) -> int:
-    """The size of the kernel where the kernel has a loop for it that stays in registers, else 0."""
+def usual_square(axes: tuple[SlidingAxis, SlidingAxis, SlidingAxis]) -> int:
+    """The size of the kernel where there is a loop that keeps its window in registers, else 0."""
     depth, down, across = axes
-    same = (down.kernel, down.stride) == (across.kernel, across.stride) in ((2, 2), (3, 2), (3, 1), (5, 1))
-    flat = depth.kernel == 1 and depth.before == 0 and down.dilation == across.dilation == 1
-    return down.kernel if same and flat else 0
+    same = (down.kernel, down.stride) == (across.kernel, across.stride) in SQUARES
+    flat = depth.kernel == 1 and depth.before == 0 and down.dilation == 1
+    return down.kernel if same and flat and (across.dilation == 1 or across.stride == 1) else 0
 
 
 def chunk_of(planes: Planes, phases: int, reach: int, square: int) -> tuple[int, int]:
     """Output rows and columns of a chunk: its input (of the usual windows) or its reduced rows fill CHUNK_BYTES."""
     depth, down, across = planes.axes
-    width = across.stride if square else depth.kernel
-    elements = CHUNK_BYTES // (width * planes.itemsize)
-    columns = even_part(across.output, max(elements // (phases * CHUNK_ROWS + reach), 1))
+    elements = CHUNK_BYTES // ((across.stride if square else depth.kernel) * planes.itemsize)
+    widest = max(elements // (phases * CHUNK_ROWS + reach), across.dilation * (across.kernel - 1), 1)
+    columns = even_part(across.output, widest)
     rows = even_part(down.output, max((elements // columns - reach) // phases, 1))
     return rows, columns
-
-
-def plane_sizes(planes: Planes) -> dict[str, int]:
-    sizes = {
-        "channels": planes.channels,
-        "x_image": planes.x_strides[0],
-        "x_channel": planes.x_strides[1],
-        "x_depth": planes.axes[0].x_stride,
-        "x_row": planes.axes[1].x_stride,
-    }
-    for name, plural, axis in zip(AXES, PLURALS, planes.axes, strict=True):
-        sizes |= {
-            f"in_{plural}": axis.input,
-            f"out_{plural}": axis.output,
-            f"pad_{name}": axis.before,
-            f"stride_{name}": axis.stride,
-        }
-    return sizes
 
 
 def even_part(size: int, most: int) -> int:
     """The size of equal parts of at most `most`."""
     return ceil(size / ceil(size / most))
+
+
+def sliding_cost(planes: Planes) -> float:
+    """Vector operations of one plane, roughly, in `SlidingLoops`."""
+    lanes = _kernels.family("pool", planes.dtype).SLOTS
+    depth, down, across = planes.axes
+    rows = depth.output * depth.kernel * min(down.output * min(down.kernel, down.stride) + down.kernel, down.input)
+    vector = across.stride in VECTOR_STRIDES or (across.stride == 4 and across.dilation == 1)
+    row = ceil(across.output / lanes) * (across.kernel + 3) if vector else 3 * across.output * across.kernel
+    return rows * row + ceil(planes.outputs / lanes) * depth.kernel * down.kernel
+
+
+def box_cost(planes: Planes) -> float:
+    """The same in `BoxLoops`."""
+    lanes = _kernels.family("pool", planes.dtype).SLOTS
+    depth, rows, columns = (axis.windows()[:, 1] for axis in planes.axes)
+    return depth.sum() * rows.sum() * (3 + 2 * -(-columns // lanes)).sum() + 25 * planes.outputs
+
+
+class BoxLoops:
+    """Windows as listed boxes, over contiguous columns or channels-last pixels: ``step(y, x)``."""
+
+    def __init__(self, planes: Planes, divisors: list[np.ndarray] | None = None):
+        kernels = _kernels.family("pool_boxes", planes.dtype)
+        depth, down, _ = planes.axes
+        sizes = planes.sizes() | {f"step_{name}": axis.step for name, axis in zip(AXES, planes.axes, strict=True)}
+        pixels = planes.unit > 1
+        operation = "max_pool" if divisors is None else "average_pool"
+        rows = planes.images * planes.channels * depth.output * down.output
+        self.step = Step(
+            kernels.KERNELS[f"{operation}_{'pixels' if pixels else 'boxes'}"],
+            {**sizes, "images": planes.images, "unit": planes.unit},
+            constants=planes.windows() + [table.astype(planes.dtype) for table in divisors or ()],
+            tasks=rows if pixels else ceil(planes.images * planes.channels * planes.outputs / kernels.BOXES_PER_TASK),
+            threads=planes.threads,
+        )
+
+
+class IndexLoops:
+    """Maxima of any number type and any strides, with indices or without: ``step(y, [indices,] x)``."""
+
+    def __init__(self, planes: Planes, y_strides: tuple[int, ...], indices: bool):
+        depth, down, _ = planes.axes
+        sizes = planes.sizes() | {f"step_{name}": axis.step for name, axis in zip(AXES, planes.axes, strict=True)}
+        y_names = ("image", "channel", *AXES)
+        sizes |= {f"y_{name}": stride for name, stride in zip(y_names, y_strides, strict=True)}
+        dtype = np.dtype(planes.dtype)
+        lowest = -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
+        self.step = Step(
+            pool_indices.KERNELS["max_pool_indices"],
+            {**sizes, "element": pool_indices.ELEMENTS.index(planes.dtype), "indices": indices},
+            outputs=1 + indices,
+            constants=[*planes.windows(), np.array([lowest], dtype)],
+            tasks=planes.images * planes.channels * depth.output * down.output,
+            threads=planes.threads,
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -11,14 +10,14 @@ import numpy as np
 from fastconv import reference
 from fastconv._kernels import family
 from fastconv._kernels.engine import Step
-from fastconv.ops.table import Op
-from fastconv.ops.vectorised import NumpyReference, Vectorised, thread_limit
+from fastconv.ops.table import Op, plan_cache
+from fastconv.ops.vectorised import MemorySpec, NumpyReference, Vectorised, thread_limit
 
 __all__ = ["SOFTMAX", "SoftmaxSpec", "softmax"]
 
 
 @dataclass(frozen=True)
-class SoftmaxSpec:
+class SoftmaxSpec(MemorySpec):
     """Softmax along the middle axis of (outer, length, inner), or with `logarithm` its logarithm."""
 
     outer: int
@@ -28,15 +27,14 @@ class SoftmaxSpec:
     logarithm: bool = False
 
     @property
-    def bytes(self) -> int:
-        """Read and written."""
-        return 2 * self.outer * self.length * self.inner * np.dtype(self.dtype).itemsize
+    def elements(self) -> int:
+        return self.outer * self.length * self.inner
 
 
 class ThreePasses(Vectorised):
     """Rows, or strips of neighbouring rows, while they are in the cache."""
 
-    passes = 3.0
+    passes = 3
 
     def step(self, spec):
         kernels = family("softmax", spec.dtype)
@@ -51,7 +49,10 @@ class ThreePasses(Vectorised):
 
     def scratch_bytes(self, spec):
         strip = family("softmax", "float32").STRIP_ELEMENTS
-        return 0 if spec.inner == 1 else 2 * strip * np.dtype(spec.dtype).itemsize
+        return 0 if spec.inner == 1 else 2 * strip * spec.itemsize
+
+    def roundings(self, spec):
+        return spec.length + 8
 
 
 def _reference(spec, x):
@@ -69,7 +70,7 @@ def softmax(x: np.ndarray, axis: int, logarithm: bool = False) -> np.ndarray:
     return y
 
 
-@lru_cache(maxsize=4096)
+@plan_cache
 def _plan(shape: tuple[int, ...], axis: int, char: str, logarithm: bool):
     sizes = prod(shape[:axis]), prod(shape[axis : axis + 1]), prod(shape[axis + 1 :])
     spec = SoftmaxSpec(*sizes, np.dtype(char).name, logarithm)

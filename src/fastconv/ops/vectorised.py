@@ -12,16 +12,33 @@ from functools import lru_cache
 
 import numpy as np
 
+from fastconv.ops.cost import CACHE_BYTES_PER_SECOND, sum_error
 from fastconv.ops.table import Algorithm
 
-__all__ = ["NumpyReference", "Vectorised", "constant", "thread_limit"]
+__all__ = ["MemorySpec", "NumpyReference", "Vectorised", "constant", "thread_limit"]
 
 KERNEL_ELEMENTS = ("float32", "float64")
-SECONDS_PER_BYTE = 1e-10
 THREAD_BYTES = 200_000  # of memory traffic that keep a thread busy for as long as another takes to wake up
+REFERENCE_SLOWNESS = 30
 
 
-def thread_limit(spec, cost: float) -> int:
+class MemorySpec:
+    """An operation that reads and writes so many elements of one type."""
+
+    dtype: str
+    elements: int
+
+    @property
+    def itemsize(self) -> int:
+        return np.dtype(self.dtype).itemsize
+
+    @property
+    def bytes(self) -> int:
+        """Read and written."""
+        return 2 * self.elements * self.itemsize
+
+
+def thread_limit(spec: MemorySpec, cost: float) -> int:
     """The most threads worth waking where an element costs `cost` times what its memory traffic does."""
     return 1 + int(spec.bytes * cost) // THREAD_BYTES
 
@@ -30,7 +47,7 @@ class Vectorised(Algorithm):
     """A vector at a time; float16 is computed in float32."""
 
     name = "direct"
-    passes = 1.0  # over memory
+    passes = 1  # over memory
 
     def refusal(self, spec):
         if spec.dtype not in (*KERNEL_ELEMENTS, "float16"):
@@ -44,8 +61,18 @@ class Vectorised(Algorithm):
     def step(self, spec) -> Callable:
         """The kernel bound to the sizes of `spec`, which is float32 or float64."""
 
+    @abstractmethod
+    def roundings(self, spec) -> int:
+        """How many roundings reach one result, one after the other."""
+
+    def flops(self, spec):
+        return self.passes * spec.elements
+
     def seconds(self, spec):
-        return 1e-6 + self.passes * spec.bytes * SECONDS_PER_BYTE
+        return 1e-6 + self.passes * spec.bytes / CACHE_BYTES_PER_SECOND
+
+    def error_bound(self, spec):
+        return sum_error(self.roundings(spec), spec.dtype)
 
 
 class HalfPlan:
@@ -73,8 +100,11 @@ class NumpyReference(Algorithm):
 
         return run
 
+    def flops(self, spec):
+        return spec.elements
+
     def seconds(self, spec):
-        return 1e-5 + 100 * spec.bytes * SECONDS_PER_BYTE
+        return 1e-5 + REFERENCE_SLOWNESS * spec.bytes / CACHE_BYTES_PER_SECOND
 
     def scratch_bytes(self, spec):
         return 2 * spec.bytes

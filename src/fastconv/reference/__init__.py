@@ -51,19 +51,23 @@ from fastconv.reference.normalization import (
 from fastconv.reference.padding import pad
 from fastconv.reference.pooling import adaptive_avg_pool, adaptive_max_pool, avg_pool, lp_pool, max_pool
 from fastconv.reference.resize import interpolate, pixel_shuffle, pixel_unshuffle
+from fastconv.reference.sampling import affine_grid, channel_shuffle, grid_sample
 
 __all__ = [
     "adaptive_avg_pool",
     "adaptive_max_pool",
+    "affine_grid",
     "avg_pool",
     "batch_norm",
     "batch_norm_training",
     "celu",
+    "channel_shuffle",
     "conv",
     "conv_transpose",
     "elu",
     "fold",
     "gelu",
+    "grid_sample",
     "group_norm",
     "hardshrink",
     "hardsigmoid",

@@ -6,6 +6,8 @@ import sys
 import numpy as np
 
 from fastconv.errors import ArgumentError
+from fastconv.models import lenet5, mnist_samples
+from fastconv.nn import functional as F
 from fastconv.tools.digits import network_input, read_digit
 
 __all__ = ["add_arguments", "run"]
@@ -17,8 +19,8 @@ _SHADES = " .:-=+*#%@"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Read handwritten digits. Without FILE, the ten MNIST digits that come with fastconv are classified; the network "
-        "was not trained on them."
+        "Read handwritten digits. Without FILE, the ten MNIST digits that come with fastconv are classified; "
+        "the network was not trained on them."
     )
     parser.add_argument(
         "files", nargs="*", metavar="FILE", help="PNG or JPEG of one digit: any size, dark on light or light on dark"
@@ -26,16 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the digit in each image, its probability and a picture.  Returns 1 if an image could not be read, else 0."""
-    from fastconv.models import lenet5
-
+    """Print the digit in each image, its probability and a picture.  Return 1 if an image could not be read, else 0."""
     model = lenet5(weights="mnist")
     return _classify_files(model, arguments.files) if arguments.files else _classify_samples(model)
 
 
 def _classify_samples(model) -> int:
-    from fastconv.models import mnist_samples
-
     images, labels = mnist_samples()
     right = 0
     for digit, label in zip(network_input(images), labels, strict=True):
@@ -59,8 +57,6 @@ def _classify_files(model, files: list[str]) -> int:
 
 
 def _print_answer(model, title: str, digit: np.ndarray) -> int:
-    from fastconv.nn import functional as F
-
     probabilities = np.asarray(F.softmax(model(digit[None]), dim=1))[0]
     second, first = np.argsort(probabilities)[-2:]
     line = f"{title}: {first}  {probabilities[first]:.1%}"
@@ -72,7 +68,7 @@ def _print_answer(model, title: str, digit: np.ndarray) -> int:
 
 
 def picture(digit: np.ndarray, encoding: str | None) -> str:
-    """A digit (28, 28) in 0..1 as at most 14 lines of 28 characters: half blocks, or ASCII shades if the encoding lacks them."""
+    """A digit (28, 28) in 0..1 as up to 14 lines of 28 characters: half blocks, or ASCII if the encoding lacks them."""
     upper, lower = digit[0::2], digit[1::2]
     try:
         _HALF_BLOCKS.encode(encoding or "ascii")

@@ -1,7 +1,7 @@
 """A handwritten digit in any image, made into what a network trained on MNIST expects.
 
-MNIST's own preparation (http://yann.lecun.com/exdb/mnist): the ink's bounding box scaled, with anti-aliasing, to 20 pixels
-on its longer side, and placed in 28 × 28 by its centre of mass.  What a photograph adds is removed before that:
+MNIST's own preparation (http://yann.lecun.com/exdb/mnist): the ink's bounding box scaled, with anti-aliasing, to 20
+pixels on its longer side, and placed in 28 × 28 by its centre of mass.  What a photograph adds is removed before that:
 
     pixels  ->  minus lighting       a quadratic surface fitted to the frame's border, whatever crosses it left out
             ->  projected on ink     the colour direction in which pixels leave the paper, so polarity needs no rule
@@ -75,7 +75,8 @@ def normalise_digit(pixels: np.ndarray) -> np.ndarray:
     height, width = bottom - top, right - left
     if max(height, width) < _LEAST_SIZE:
         raise ArgumentError(
-            f"the ink spans {height} × {width} pixels; expected a digit of at least {_LEAST_SIZE} pixels: crop the image"
+            f"the ink spans {height} × {width} pixels of the image; expected a digit of at least {_LEAST_SIZE} pixels; "
+            f"crop the image to the digit"
         )
     full = np.median(ink[mask])
     shades = np.clip((ink - 3 * noise) / max(full - 3 * noise, 1e-6), 0, 1)
@@ -97,7 +98,7 @@ def _ink(pixels: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _paper(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The lighting as a quadratic surface through the border's paper, and the mask of the border pixels that are paper."""
+    """The lighting as a quadratic surface through the border's paper, and the mask of that paper."""
     height, width = pixels.shape[:2]
     v, u = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
     terms = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=-1).astype(np.float32)
@@ -116,7 +117,7 @@ def _paper(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _otsu(ink: np.ndarray) -> tuple[np.ndarray, float]:
-    """The mask of the ink by the best two classes (N. Otsu, IEEE Trans. SMC 9(1), 1979), and how far their means lie apart."""
+    """The mask of the ink, and how far its mean lies above the rest's: N. Otsu, IEEE Trans. SMC 9(1), 1979."""
     peak = float(ink.max())
     if peak < _LEAST_CONTRAST:
         return np.zeros_like(ink, dtype=bool), max(peak, 0.0)

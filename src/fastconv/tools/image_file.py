@@ -10,7 +10,7 @@ from fastconv.errors import ArgumentError
 
 __all__ = ["read_image"]
 
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "MPO")
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _WANTED = "expected an image file, such as PNG or JPEG"
 
 
@@ -18,8 +18,8 @@ def read_image(path: str | os.PathLike, longest: int) -> np.ndarray:
     """Read an image upright, without transparency, and reduced to at most ``longest`` pixels on its longer side.
 
     Returns:
-        float32 (height, width, channels) in 0..1 with 1 or 3 channels; 16-bit grey keeps its precision.  Reduction is by
-        whole factors, averaging.  What is transparent becomes paper: the median colour of the rest where that covers
+        float32 (height, width, channels) in 0..1 with 1 or 3 channels; 16-bit grey keeps its precision.  Reduction is
+        by whole factors, averaging.  What is transparent becomes paper: the median colour of the rest where that covers
         most of the frame, and otherwise black or white, whichever contrasts with the rest.
 
     Raises:
@@ -32,7 +32,8 @@ def read_image(path: str | os.PathLike, longest: int) -> np.ndarray:
         from PIL import Image, ImageOps, UnidentifiedImageError
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            f'{name}: reading image files needs Pillow, which is not installed; pip install "fastconv[images]"', name="PIL"
+            f'{name}: reading image files needs Pillow, which is not installed; pip install "fastconv[images]"',
+            name="PIL",
         ) from None
 
     head = _first_bytes(name)
@@ -42,22 +43,23 @@ def read_image(path: str | os.PathLike, longest: int) -> np.ndarray:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(name, formats=_FORMATS) as image:
                 image.draft(None, (longest, longest))
-                return _pixels(ImageOps.exif_transpose(image), longest)
+                upright = ImageOps.exif_transpose(image)
     except UnidentifiedImageError:
-        raise ArgumentError(f"{name}: not an image: it begins with {head!r}; {_WANTED}") from None
+        raise ArgumentError(f"{name}: not a readable image: it begins with {head!r}; {_WANTED}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = f"at most {Image.MAX_IMAGE_PIXELS:,} pixels are read; crop or shrink it first"
         raise ArgumentError(f"{name}: the image is too large: {error}; {limit}") from None
     except Exception as error:  # Pillow's decoders raise nearly every exception on damaged data
         reason = str(error) or type(error).__name__
         raise ArgumentError(f"{name}: a damaged or truncated image ({reason}); {_WANTED}") from None
+    return _pixels(upright, longest)
 
 
 def _first_bytes(name: str) -> bytes:
     try:
         mode = os.stat(name).st_mode
         if stat.S_ISDIR(mode):
-            raise ArgumentError(f"{name}: a directory; {_WANTED}: name the files in it")
+            raise ArgumentError(f"{name}: a directory; {_WANTED}; name the files in it")
         if not stat.S_ISREG(mode):
             raise ArgumentError(f"{name}: not a regular file; {_WANTED}")
         with open(name, "rb") as file:
@@ -92,8 +94,6 @@ def _reduce(pixels: np.ndarray, longest: int) -> np.ndarray:
 def _on_paper(premultiplied: np.ndarray) -> np.ndarray:
     colour, alpha = premultiplied[..., :3], premultiplied[..., 3:]
     opaque = alpha[..., 0] > 0.5
-    if opaque.mean() > 0.5:
-        paper = np.median(colour[opaque], axis=0)
-    else:
-        paper = np.float32(colour.sum() < 1.5 * alpha.sum())
+    contrasting = np.float32(colour.sum() < 1.5 * alpha.sum())
+    paper = np.median(colour[opaque], axis=0) if opaque.mean() > 0.5 else contrasting
     return colour + (1 - alpha) * paper

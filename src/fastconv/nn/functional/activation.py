@@ -234,7 +234,9 @@ def log_softmax(input, dim=None, _stacklevel=3, dtype=None):
 
 def softmin(input, dim=None, _stacklevel=3, dtype=None):
     """softmax(-x)."""
-    return _softmax(np.negative(floats(input) if dtype is None else real_numbers(input)), dim, _stacklevel, dtype, "softmin")
+    return _softmax(
+        np.negative(floats(input) if dtype is None else real_numbers(input)), dim, _stacklevel, dtype, "softmin"
+    )
 
 
 def _softmax(input, dim, stacklevel, dtype, name):

@@ -44,10 +44,12 @@ def real_numbers(input) -> np.ndarray:
     return x
 
 
-def floats(input) -> np.ndarray:
-    x = as_array(input, "input")
+def floats(value, name="input") -> np.ndarray:
+    x = as_array(value, name)
     if x.dtype.kind != "f":
-        raise ArgumentTypeError(f"input: expected floating point, got elements of type {x.dtype}; convert with astype()")
+        raise ArgumentTypeError(
+            f"{name}: expected floating point, got elements of type {x.dtype}; convert with astype()"
+        )
     return x
 
 

@@ -61,7 +61,7 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
 def instance_norm(
     input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5
 ):
-    """:func:`batch_norm` of each sample of (N, C, ...) by its own statistics, or without `use_input_stats` by the running.
+    """:func:`batch_norm` of each sample of (N, C, ...) by itself, or without `use_input_stats` by the running arrays.
 
     The running arrays, where they are given, move by `momentum`, in place, towards the average over the samples.
     Source: Ulyanov, Vedaldi and Lempitsky, arXiv:1607.08022.

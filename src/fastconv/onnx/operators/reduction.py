@@ -17,7 +17,6 @@ def _sum(x, axis, keepdims):
     return x.sum(axis=axis, keepdims=keepdims, dtype=x.dtype)
 
 
-@rounded_once
 def _mean(x, axis, keepdims):
     count = x.size // max(np.sum(x, axis=axis).size, 1)
     total = _sum(x, axis, keepdims)
@@ -43,7 +42,6 @@ def _product(x, axis, keepdims):
     return x.prod(axis=axis, keepdims=keepdims, dtype=x.dtype)
 
 
-@rounded_once
 def _log_sum_exp(x, axis, keepdims):
     largest = x.max(axis=axis, keepdims=True, initial=-np.inf)
     shift = np.where(np.isfinite(largest), largest, 0)
@@ -53,19 +51,21 @@ def _log_sum_exp(x, axis, keepdims):
 
 _REDUCTIONS = {
     "ReduceL1": lambda x, axis, keepdims: _sum(np.abs(x), axis, keepdims),
-    "ReduceL2": rounded_once(lambda x, axis, keepdims: np.sqrt(_sum(x * x, axis, keepdims))),
-    "ReduceLogSum": rounded_once(lambda x, axis, keepdims: np.log(_sum(x, axis, keepdims))),
+    "ReduceL2": lambda x, axis, keepdims: np.sqrt(_sum(x * x, axis, keepdims)),
+    "ReduceLogSum": lambda x, axis, keepdims: np.log(_sum(x, axis, keepdims)),
     "ReduceLogSumExp": _log_sum_exp,
     "ReduceMax": _max,
     "ReduceMean": _mean,
     "ReduceMin": _min,
     "ReduceProd": _product,
-    "ReduceSum": rounded_once(_sum),
-    "ReduceSumSquare": rounded_once(lambda x, axis, keepdims: _sum(x * x, axis, keepdims)),
+    "ReduceSum": _sum,
+    "ReduceSumSquare": lambda x, axis, keepdims: _sum(x * x, axis, keepdims),
 }
 
 
 def _reduction(function):
+    function = rounded_once(function)
+
     def inner(x, axes=None, *, keepdims=1, noop_with_empty_axes=0):
         return function(x, _axes(axes, noop_with_empty_axes), bool(keepdims))
 

@@ -21,7 +21,7 @@ __all__ = ["Roof", "measure"]
 LEVELS = ("L2", "L3", "memory")
 SECONDS = 0.25
 ELEMENTS = ("float32", "float64")
-MOST_BYTES = 512 << 20
+LARGE_BYTES, MOST_BYTES = 128 << 20, 512 << 20
 READ_AT_ONCE = 64 << 20  # a longer call than one pass over a cache, so that threads do not wait for the interpreter
 
 
@@ -73,7 +73,7 @@ def measure(threads: int) -> Roof:
 def _sizes(threads: int) -> tuple[int, int, int]:
     """Working sets in bytes, all threads together, that lie well inside L2 and L3 and well outside both."""
     l2, l3 = cache_bytes(2) * threads, cache_bytes(3)
-    return l2 // 2, max(min(l3 // 2, 8 * l2), 2 * l2), min(max(4 * l3, 128 << 20), MOST_BYTES)
+    return l2 // 2, max(min(l3 // 2, 8 * l2), 2 * l2), min(max(4 * l3, LARGE_BYTES), MOST_BYTES)
 
 
 def _reader(part: np.ndarray) -> Callable[[], int]:

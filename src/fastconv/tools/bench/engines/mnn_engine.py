@@ -60,8 +60,11 @@ def _module(path, feeds, output, threads):
     ((_, x),) = feeds.items()
     value = expr.const(np.ascontiguousarray(x), list(x.shape), expr.NCHW)
 
+    kept = [runtime]  # the module does not keep its runtime alive, nor an array the result that it looks into
+
     def call():
-        result = net.forward([value])[0]
-        return expr.convert(result, expr.NCHW).read()
+        result = expr.convert(net.forward([value])[0], expr.NCHW)
+        kept[1:] = [result]
+        return result.read()
 
     return call

@@ -1,0 +1,221 @@
+"""Results, tables, plots, comparison and the command line of the benchmark suite."""
+
+import argparse
+import json
+import re
+from dataclasses import replace
+
+import pytest
+
+from fastconv.errors import ArgumentError
+from fastconv.tools import bench
+from fastconv.tools.bench import commands
+from fastconv.tools.bench.compare import comparison
+from fastconv.tools.bench.picks import failed_picks, pick_table
+from fastconv.tools.bench.report import terminal_report, write_html
+from fastconv.tools.bench.results import Results, Row, load_results
+from fastconv.tools.bench.tables import best_peer, speed_ratio, tables
+
+CONV, POOL = "conv2d 1x64x56x56 -> 64 k3 p1", "max_pool2d 1x64x56x56 k2 s2"
+ROOF = {
+    "threads": 1,
+    "fma_gflops": {"avx512 float32": 170.0, "avx2 float32": 90.0},
+    "read_gbps": {"L2": 100.0, "L3": 60.0, "memory": 20.0},
+    "copy_gbps": {"L2": 90.0, "L3": 50.0, "memory": 18.0},
+}
+
+
+def timed(kind, problem, engine, microseconds, **more):
+    fields = {"threads": 1, "median": microseconds * 1e-6, "minimum": microseconds * 0.9e-6, "spread": 0.02, "samples": 20}
+    fields |= {"error": 1e-6, "load": 0.01, "first_run": 0.002, "peak_bytes": 50_000_000}
+    return Row(kind, problem, engine, **(fields | more))
+
+
+def layer(problem, engine, microseconds, count=1, **more):
+    work = {"flops": 231_211_008, "bytes": 1_753_344} if problem == CONV else {"flops": 802_816, "bytes": 1_003_520}
+    return timed("layer", problem, engine, microseconds, appearances=[["vgg", "layer", count]], **work, **more)
+
+
+@pytest.fixture
+def results():
+    rows = [
+        layer(CONV, "fastconv", 500, 3),
+        layer(CONV, "torch", 1500, 3),
+        layer(CONV, "ncnn", 1000, 3, status="inexact", reason="largest error 1e-3", error=1e-3),
+        layer(POOL, "fastconv", 60),
+        layer(POOL, "torch", 50),
+        Row("layer", POOL, "ncnn", 1, status="failed", reason="ValueError: <no>", appearances=[["vgg", "p", 1]]),
+        timed("network", "resnet50", "fastconv", 40_000),
+        timed("network", "resnet50", "torch", 90_000),
+        timed("kernel", CONV, "winograd", 500, isa="avx512", flops=231_211_008, bytes=1_753_344, picked=True),
+        timed("kernel", CONV, "direct", 400, isa="avx512", flops=231_211_008, bytes=1_753_344, picked=False),
+        Row("kernel", CONV, "fft", 1, isa="avx512", status="refused", reason="it is not built"),
+    ]
+    engines = {"fastconv": {"version": "0.1.0", "import_seconds": 0.05, "installed_bytes": 3_000_000}}
+    return Results(["fastconv", "bench", "all"], seconds=100.0, engines=engines, roofs=[ROOF], rows=rows)
+
+
+def test_results_survive_the_file(results, tmp_path):
+    results.save(tmp_path / "r.json")
+    assert load_results(tmp_path / "r.json") == results
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert content["schema"] == "fastconv-bench/1"
+    assert {"processor", "cores", "python", "l2_bytes"} <= content["machine"].keys()
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d", content["date"])
+    assert content["rows"][0]["median"] == 500e-6
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"schema": "other"}', '{"schema": "fastconv-bench/1"}', "{", '{"rows": 3}'])
+def test_other_files_are_no_results(text, tmp_path):
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(ArgumentError, match=r"r\.json: no results of a benchmark run"):
+        load_results(tmp_path / "r.json")
+    with pytest.raises(ArgumentError, match=r"gone\.json: no results of a benchmark run"):
+        load_results(tmp_path / "gone.json")
+
+
+def test_rates_follow_from_times(results):
+    row = results.rows[0]
+    assert row.gflops == pytest.approx(462.4, rel=1e-3)
+    assert row.gbps == pytest.approx(3.507, rel=1e-3)
+    assert results.rows[5].gflops is None
+
+
+def test_the_best_peer_may_be_inexact_but_not_fastconv(results):
+    by_engine = {row.engine: row for row in results.rows[:3]}
+    assert best_peer(by_engine).engine == "ncnn"
+    assert speed_ratio(by_engine) == 2
+    assert best_peer({}) is None
+    assert speed_ratio({"torch": results.rows[1]}) is None
+
+
+def test_tables_have_times_totals_marks_and_reasons(results):
+    text = terminal_report(results)
+    found = {table.title: table for table in tables(results)}
+    layers = found["vgg: µs per layer, 1 thread"]
+    assert layers.rows[0] == [f"{CONV} *3", "500", "1500", "1000~", "ncnn", "2.00"]
+    assert layers.rows[1] == [POOL, "60.0", "50.0", "fails", "torch", "0.83"]
+    assert layers.rows[2] == ["sum of all layers", "1560", "4550", "", "geometric mean", "1.29"]
+    assert "ncnn failed (1×): ValueError: <no>" in layers.notes
+    assert found["Networks: ms per image, batch 1, 1 thread"].rows[0] == ["resnet50", "40.0", "90.0", "torch", "2.25"]
+    kernels = found["Algorithms"]
+    assert kernels.rows[0][-1] == "◀"
+    assert "fft refused (1×): it is not built" in kernels.notes
+    assert "multiply-add, avx512 float32" in text
+    assert "fastconv bench all" in text
+    lines = text.splitlines()
+    assert len({len(line) for line in lines if line.startswith("─")}) >= 3
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_the_pick_is_held_against_the_fastest(results):
+    assert pick_table(results.rows).rows[0][-2:] == ["+25%", "slow"]
+    assert [row.engine for row in failed_picks(results.rows)] == ["winograd"]
+    results.rows[8].median = 430e-6
+    assert failed_picks(results.rows) == []
+
+
+def test_a_comparison_states_ratio_and_noise(results):
+    rows = [replace(row) for row in results.rows]
+    rows[0].median *= 2
+    rows[1].median /= 1.01
+    del rows[3]
+    table = comparison(results, Results(["new"], rows=rows))
+    assert table.rows[0][:-1] == [CONV, "fastconv", "", "1", "500.0", "1000.0", "0.50", "3%"]
+    assert table.rows[0][-1] == "slower"
+    assert table.rows[-1][-3:] == ["1.01", "3%", "="]
+    assert "7 of 8 within the noise" in table.notes[0]
+    assert "1 timed only in the old run" in table.notes
+    other = Results(["new"], rows=rows, machine=results.machine | {"processor": "another"})
+    assert comparison(results, other).notes[-1].endswith("now another")
+
+
+def test_the_report_is_one_file_without_links(results, tmp_path):
+    picture = tmp_path / "p.png"
+    picture.write_bytes(b"\x89PNG")
+    write_html(tmp_path / "r.html", results, {"A <plot>": picture})
+    html = (tmp_path / "r.html").read_text()
+    assert "data:image/png;base64,iVBORw==" in html
+    assert "A &lt;plot&gt;" in html
+    assert "ValueError: &lt;no&gt;" in html
+    assert all(target.startswith("data:") for target in re.findall(r"(?:src|href)=[\"']?([^\"' >]+)", html))
+    assert "http" not in html
+    write_html(tmp_path / "bare.html", results, {})
+    assert "matplotlib is not installed" in (tmp_path / "bare.html").read_text()
+
+
+def test_plots_are_written(results, tmp_path):
+    pytest.importorskip("matplotlib", reason="plots: matplotlib is not installed")
+    from fastconv.tools.bench.plots import write_plots
+
+    written = write_plots(results, tmp_path / "plots")
+    assert sorted(path.name for path in written.values()) == ["layers-vgg-1.png", "networks-1.png", "roofline-1.png"]
+    for path in written.values():
+        assert path.read_bytes().startswith(b"\x89PNG")
+        assert path.stat().st_size > 5000
+    assert write_plots(Results(["nothing"]), tmp_path / "none") == {}
+
+
+def command(*words):
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    return bench.run(parser.parse_args(words))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("layers", "--shapes", "resnet5"), "shapes: 'resnet5' is no suite (lenet5, alexnet"),
+        (("layers", "--shapes", "conv2d 1x2"), "input: conv2d takes 4 sizes, got 2"),
+        (("layers", "--peers", "caffe"), "peers: 'caffe' is none of fastconv, torch"),
+        (("networks", "--networks", "lenet6"), "networks: 'lenet6' is none of alexnet-caffe, densenet121"),
+        (("kernels", "--isa", "avx1024"), "isa: 'avx1024' is none that this machine has"),
+        (("layers", "--threads", "1,some"), "threads: expected numbers and 'all'"),
+        (("layers", "--threads", "0"), "threads: expected numbers and 'all'"),
+        (("layers", "--compare", "gone.json"), "gone.json: no results of a benchmark run"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_measured(words, message, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "_measure", None)
+    assert command(*words) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"fastconv bench: {message}")
+    assert captured.out == ""
+
+
+def test_a_run_writes_everything_asked_for(results, tmp_path, monkeypatch, capsys):
+    def measure(kind, plan, networks, target):
+        target.rows += results.rows
+        target.roofs += results.roofs
+        target.engines |= results.engines
+
+    monkeypatch.setattr(commands, "_measure", measure)
+    results.save(tmp_path / "old.json")
+    files = {name: str(tmp_path / name) for name in ("new.json", "new.html", "old.json", "plots")}
+    asked = ("--json", files["new.json"], "--html", files["new.html"], "--compare", files["old.json"])
+    assert command("all", *asked, "--plots", files["plots"]) == 0
+    assert load_results(files["new.json"]).rows == results.rows
+    assert "Against the run of" in capsys.readouterr().out
+    assert "Against the run of" in (tmp_path / "new.html").read_text()
+    assert command("pick") == 0
+    assert command("pick", "--assert") == 1
+    results.rows[0].status = "differs"
+    assert command("layers") == 1
+
+
+def test_the_plan_follows_the_kind_of_run():
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+
+    def plan(*words):
+        return commands._plan(parser.parse_args(words))
+
+    kernels = plan("kernels", "--threads", "1", "--isa", "baseline")
+    assert ([e.name for e in kernels.engines], kernels.threads, kernels.isas) == (["fastconv"], [1], ["baseline"])
+    assert kernels.dtypes == ["float32", "float64"]
+    layers = plan("layers", "--shapes", "resnet18", "resnet50", "--peers", "scipy")
+    assert [e.name for e in layers.engines] == ["fastconv", "scipy"]
+    shared = [where for where in layers.problems.values() if len(where) == 2]
+    assert [suite for suite, *_ in shared[0]] == ["resnet18", "resnet50"]
+    assert not plan("networks").problems
+    assert {where[0][0] for where in plan("overhead").problems.values()} == {"tiny", "lenet5"}

@@ -1,0 +1,233 @@
+"""Runs with engines that are made up: what fails, differs or crashes is reported, and the run goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastconv.errors import ArgumentError
+from fastconv.tools.bench import process
+from fastconv.tools.bench.engines import ENGINES, Engine, find_engines
+from fastconv.tools.bench.process import EngineError, EngineProcess
+from fastconv.tools.bench.progress import Progress
+from fastconv.tools.bench.results import Results
+from fastconv.tools.bench.roof import Roof, measure
+from fastconv.tools.bench.runs import Plan, describe_engines, measure_roofs, run_kernels, run_layers
+from fastconv.tools.bench.suites import find_problems
+
+TESTS = Path(__file__).parent
+LINES = ["conv2d 1x4x6x6 -> 4 k3 p1", "linear 1x8 -> 8"]
+
+
+@pytest.fixture(autouse=True)
+def fakes_are_importable(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), *filter(None, sys.path)]))
+
+
+def fake(variant, library="bench_fakes"):
+    return Engine(variant, "bench_fakes", library, "bench-fakes", variant)
+
+
+def run(variants, lines=LINES, threads=(1,)):
+    plan = Plan([fake(v) for v in variants], list(threads), budget=0.5)
+    for line in lines:
+        plan.add(*find_problems(line))
+    results = Results(["test"])
+    run_layers(plan, results)
+    return {(row.problem, row.engine, row.threads): row for row in results.rows}
+
+
+def test_every_engine_gets_a_row_and_the_run_goes_on():
+    variants = ["right", "fails", "wrong", "inexact", "crashes", "refuses", "reshapes"]
+    rows = run(variants)
+    assert len(rows) == len(LINES) * len(variants)
+    for line in LINES:
+        status = {variant: rows[line, variant, 1].status for variant in variants}
+        assert status == {
+            "right": "ok",
+            "fails": "failed",
+            "wrong": "differs",
+            "inexact": "inexact",
+            "crashes": "failed",
+            "refuses": "refused",
+            "reshapes": "differs",
+        }
+        reasons = {variant: rows[line, variant, 1].reason for variant in variants}
+        assert reasons["fails"] == "ValueError: no such luck"
+        assert reasons["refuses"] == "it is only a fake"
+        assert reasons["crashes"].startswith("the process was killed by SIGKILL")
+        assert reasons["wrong"].startswith("largest error ")
+        for variant in variants:
+            row = rows[line, variant, 1]
+            assert row.is_timed == (row.status in ("ok", "inexact")), variant
+    right = rows[LINES[0], "right", 1]
+    assert 0 < right.minimum <= right.median
+    assert right.samples >= 15
+    assert right.load > 0
+    assert right.peak_bytes > 1 << 20
+    assert right.flops == 2 * 4 * 36 * 36
+
+
+def test_threads_and_multiplicity():
+    rows = run(["right"], ["conv2d 1x4x6x6 -> 4 k3 p1 *3 # a", "conv2d 1x4x6x6 -> 4 k3 p1 # b"], threads=(1, 2))
+    assert [key[2] for key in rows] == [1, 2]
+    assert rows[LINES[0], "right", 2].appearances == [["line", "a", 3], ["line", "b", 1]]
+
+
+def test_a_peer_that_is_not_installed_is_absent():
+    plan = Plan([fake("right"), fake("gone", library="no_such_library")], [1], 0.1)
+    plan.add(*find_problems(LINES[0]))
+    results = Results(["test"])
+    run_layers(plan, results)
+    assert [row.status for row in results.rows] == ["ok", "absent"]
+    assert results.rows[1].reason == "no_such_library is not installed"
+    describe_engines(plan, results)
+    assert results.engines["right"]["import_seconds"] >= 0
+    assert results.engines["gone"] == {"version": "", "import_seconds": None, "installed_bytes": None}
+
+
+def test_an_engine_that_hangs_is_ended(monkeypatch):
+    monkeypatch.setattr(process, "SECONDS_TO_ANSWER", 1)
+    engine = EngineProcess(fake("hangs"), 1)
+    arguments = {"problem": LINES[1], "folder": str(TESTS / "nowhere"), "threads": 1, "variant": "hangs"}
+    with pytest.raises(EngineError):
+        engine.ask("layer", **arguments)  # no arrays there
+    with pytest.raises(EngineError, match="no answer within 0 s"):
+        engine.ask("memory", timeout=0)
+    assert engine.ask("memory")["peak_bytes"] > 0
+    engine.close()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="stopping processes: not on this system")
+def test_a_process_is_stopped_between_requests():
+    engine = EngineProcess(fake("right"), 1)
+    engine.ask("memory")
+    status = Path(f"/proc/{engine._process.pid}/stat")
+    if not status.exists():
+        pytest.skip("process states: no /proc on this system")
+    for _ in range(100):
+        if status.read_text().split()[2] == "T":
+            break
+        time.sleep(0.01)
+    assert status.read_text().split()[2] == "T"
+    engine.close()
+
+
+def test_mistrusted_problems_are_not_timed():
+    rows = run(["right"], ["pad 1x1x2x2 p9"])
+    (row,) = rows.values()
+    assert row.status == "mistrusted"
+    assert row.reason.endswith("of the expected output is zero")
+    assert not row.is_timed
+
+
+def kernel_plan(**settings):
+    plan = Plan([fake("right")], [1], budget=0.2, **settings)
+    plan.add(*find_problems(LINES[0]))
+    return plan
+
+
+def test_kernels_have_a_row_per_algorithm():
+    results = Results(["test"])
+    run_kernels(kernel_plan(dtypes=["float32", "float64"]), results)
+    rows = {(row.engine, row.dtype): row for row in results.rows}
+    assert len(rows) == 8
+    assert rows["no", "float64"].reason == "it has a cold"
+    assert rows["wrong", "float32"].status == "differs"
+    assert rows["wrong", "float32"].reason.startswith("on whole numbers: ")
+    slow, right = rows["slow", "float32"], rows["right", "float32"]
+    assert (slow.picked, right.picked) == (True, False)
+    assert slow.median > right.median
+    assert slow.scratch_bytes == 1024
+
+
+def test_an_unknown_algorithm_lists_what_exists():
+    with pytest.raises(ArgumentError, match="algorithms: 'fast' is none of right, slow, wrong, no"):
+        run_kernels(kernel_plan(algorithms=["fast"]), Results(["test"]))
+
+
+def test_an_unknown_peer_lists_what_exists():
+    with pytest.raises(ArgumentError, match="peers: 'tensorflow' is none of fastconv, torch, .*all, default"):
+        find_engines(["fastconv", "tensorflow"])
+    assert [engine.name for engine in find_engines(["scipy", "fastconv", "scipy"])] == ["scipy", "fastconv"]
+    assert find_engines(["all"])[0].name == "fastconv"
+
+
+def test_networks_without_torch_are_compared_with_the_first_engine(monkeypatch, tmp_path):
+    from fastconv.tools.bench import network_runs
+
+    file = tmp_path / "net.onnx"
+    file.write_bytes(b"network")
+    monkeypatch.setattr(network_runs, "network_file", lambda name: file)
+    monkeypatch.setattr(network_runs, "network_feeds", lambda path: {"x": np.zeros((1, 3), np.float32)})
+    monkeypatch.setitem(ENGINES, "torch", Engine("torch", "no_such_module", "no_such_library", "none"))
+    results = Results(["test"])
+    plan = Plan([fake(v) for v in ("right", "fails", "wrong", "crashes")], [1], 0.2)
+    network_runs.run_networks(["net"], plan, results)
+    assert [row.status for row in results.rows] == ["ok", "failed", "differs", "failed"]
+    assert results.rows[0].first_run > 0
+
+
+def test_an_interrupted_run_keeps_what_is_finished(tmp_path):
+    code = (
+        "import os, signal, sys\n"
+        "from fastconv.tools.bench import commands, runs\n"
+        "kept = runs._finish_rows\n"
+        "def finish(rows, results):\n"
+        "    kept(rows, results)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "runs._finish_rows = finish\n"
+        "runs.roof.measure = lambda threads: runs.roof.Roof(threads, {}, {'L2': 1.0, 'L3': 1.0, 'memory': 1.0}, {})\n"
+        "import argparse\n"
+        "parser = argparse.ArgumentParser()\n"
+        "commands.add_arguments(parser)\n"
+        f"arguments = ['layers', '--shapes', *{LINES!r}, '--peers', 'fastconv', '--threads', '1', '--budget', '1',"
+        f" '--json', {str(tmp_path / 'r.json')!r}]\n"
+        "sys.exit(commands.run(parser.parse_args(arguments)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 130, done.stderr
+    assert "interrupted" in done.stdout
+    from fastconv.tools.bench.results import load_results
+
+    results = load_results(tmp_path / "r.json")
+    assert not results.complete
+    assert [row.problem for row in results.rows] == LINES[:1]
+
+
+def test_the_roof_bounds_what_is_possible():
+    roof = Roof(2, {"avx2 float32": 100.0, "avx512 float32": 200.0}, {"L2": 100.0, "L3": 50.0, "memory": 10.0}, {})
+    assert roof.peak("float32") == 200
+    assert roof.peak("float32", "avx2") == 100
+    assert roof.peak("float64") is None
+    assert roof.least_seconds(2 * 10**9, 1000, "float32") == pytest.approx(0.01)
+    assert roof.least_seconds(0, 10**9, "float32") == pytest.approx(0.1)
+    assert roof.least_seconds(1, 1000, "float64") is None
+
+
+def test_the_roof_is_measured(monkeypatch):
+    monkeypatch.setattr("fastconv.tools.bench.roof.SECONDS", 0.001)
+    monkeypatch.setattr("fastconv.tools.bench.roof.cache_bytes", lambda level: (32 << 10) << level)
+    monkeypatch.setattr("fastconv.tools.bench.roof.LARGE_BYTES", 4 << 20)
+    roof = measure(1)
+    assert roof.read_gbps.keys() == roof.copy_gbps.keys() == {"L2", "L3", "memory"}
+    assert all(rate > 0 for rate in (*roof.read_gbps.values(), *roof.copy_gbps.values(), *roof.fma_gflops.values()))
+    results = Results(["test"])
+    measure_roofs(Plan([], [1], 1.0), results)
+    assert Roof(**results.roofs[0]).threads == 1
+
+
+def test_progress_shares_the_budget(capsys):
+    progress = Progress(10, 100.0)
+    assert progress.seconds == 1.0
+    progress.budget = 1.0
+    assert progress.seconds == pytest.approx(0.06, rel=0.1)
+    progress.show("first")
+    progress.advance(5)
+    progress.show("too soon for a line")
+    assert capsys.readouterr().err == "[0/10, 1 s left] first\n"
