@@ -128,7 +128,7 @@ def train(x: torch.Tensor, labels: torch.Tensor, x_val: np.ndarray, labels_val: 
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, epochs=epochs, steps_per_epoch=steps)
     start = time.perf_counter()
     for epoch in range(1, epochs + 1):
-        for batch in torch.randperm(len(x)).split(BATCH):
+        for batch in torch.randperm(len(x))[: steps * BATCH].split(BATCH):
             loss = F.cross_entropy(model(augment(x[batch])), labels[batch], label_smoothing=0.02)
             optimizer.zero_grad()
             loss.backward()
@@ -221,7 +221,7 @@ def report(state: dict, splits: dict[str, tuple[np.ndarray, np.ndarray]]) -> dic
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=350)
+    parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--verify", action="store_true", help="only measure the stored weights")
     arguments = parser.parse_args()
 

@@ -42,16 +42,16 @@ def test_the_bound_follows_terms_type_and_algorithm():
     assert error_bound(CONV, 8) == 8 * error_bound(CONV)
 
 
-@pytest.mark.parametrize("line", ["conv2d 1x64x14x14 -> 32 k3 p1", "linear 4x2048 -> 100", "avg_pool2d 1x8x16x16 k3 s1"])
+@pytest.mark.parametrize(
+    "line", ["conv2d 1x64x14x14 -> 32 k3 p1", "linear 4x2048 -> 100", "avg_pool2d 1x8x16x16 k3 s1"]
+)
 def test_a_float32_computation_lies_within_the_bound(line):
     problem = parse_problem(line)
     arrays = make_arrays(problem)
     exact = exact_output(problem, arrays)
-    single = {"weight": arrays.get("weight"), "x": arrays["x"]}
+    y = exact.astype(np.float32)
     if problem.family == "linear":
-        y = single["x"] @ single["weight"].T + arrays["bias"]
-    else:
-        y = exact.astype(np.float32)
+        y = arrays["x"] @ arrays["weight"].T + arrays["bias"]
     verdict = judge(y, exact, error_bound(problem))
     assert verdict.status == "ok"
     assert 0 < verdict.error <= error_bound(problem)

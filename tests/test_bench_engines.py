@@ -81,5 +81,5 @@ def test_an_unknown_network_lists_what_exists():
     from fastconv.errors import ArgumentError
     from fastconv.tools.bench.networks import network_file
 
-    with pytest.raises(ArgumentError, match="network: 'lenet6' is none of alexnet-caffe, densenet121, .*vgg16"):
+    with pytest.raises(ArgumentError, match=r"network: 'lenet6' is none of alexnet-caffe, densenet121, .*vgg16"):
         network_file("lenet6")

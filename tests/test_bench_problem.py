@@ -114,9 +114,8 @@ def line_of(node, x, w):
     if node.op_type == "Gemm":
         return Problem("linear", tuple(x), w[0], bias=True).line
     attributes = {a.name: list(a.ints) or a.i for a in node.attribute}
-    pads = attributes["pads"]
-    text = f"conv2d {'x'.join(map(str, x))} -> {w[0]} k{w[2]} s{attributes['strides'][0]} p{pads[0]} g{attributes['group']}"
-    return parse_problem(text).line
+    shape, stride, pad = "x".join(map(str, x)), attributes["strides"][0], attributes["pads"][0]
+    return parse_problem(f"conv2d {shape} -> {w[0]} k{w[2]} s{stride} p{pad} g{attributes['group']}").line
 
 
 @pytest.mark.parametrize(

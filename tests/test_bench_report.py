@@ -12,7 +12,7 @@ from fastconv.tools import bench
 from fastconv.tools.bench import commands
 from fastconv.tools.bench.compare import comparison
 from fastconv.tools.bench.picks import failed_picks, pick_table
-from fastconv.tools.bench.report import terminal_report, write_html
+from fastconv.tools.bench.report import terminal_report, write_html, write_markdown
 from fastconv.tools.bench.results import Results, Row, load_results
 from fastconv.tools.bench.tables import best_peer, speed_ratio, tables
 
@@ -26,7 +26,13 @@ ROOF = {
 
 
 def timed(kind, problem, engine, microseconds, **more):
-    fields = {"threads": 1, "median": microseconds * 1e-6, "minimum": microseconds * 0.9e-6, "spread": 0.02, "samples": 20}
+    fields = {
+        "threads": 1,
+        "median": microseconds * 1e-6,
+        "minimum": microseconds * 0.9e-6,
+        "spread": 0.02,
+        "samples": 20,
+    }
     fields |= {"error": 1e-6, "load": 0.01, "first_run": 0.002, "peak_bytes": 50_000_000}
     return Row(kind, problem, engine, **(fields | more))
 
@@ -65,7 +71,9 @@ def test_results_survive_the_file(results, tmp_path):
     assert content["rows"][0]["median"] == 500e-6
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"schema": "other"}', '{"schema": "fastconv-bench/1"}', "{", '{"rows": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"schema": "other"}', '{"schema": "fastconv-bench/1"}', "{", '{"rows": 3}']
+)
 def test_other_files_are_no_results(text, tmp_path):
     (tmp_path / "r.json").write_text(text)
     with pytest.raises(ArgumentError, match=r"r\.json: no results of a benchmark run"):
@@ -142,6 +150,17 @@ def test_the_report_is_one_file_without_links(results, tmp_path):
     assert "http" not in html
     write_html(tmp_path / "bare.html", results, {})
     assert "matplotlib is not installed" in (tmp_path / "bare.html").read_text()
+
+
+def test_the_summary_is_markdown(results, tmp_path):
+    results.rows += [replace(row, appearances=[["other", "a", 1]]) for row in results.rows[:2]]
+    write_markdown(tmp_path / "r.md", results)
+    text = (tmp_path / "r.md").read_text()
+    assert f"Processor: {results.machine['processor']}" in text
+    assert "Versions: fastconv 0.1.0" in text
+    assert "| resnet50 | 40.0 | 90.0 | torch | 2.25 |" in text
+    assert f"| vgg | 2 | 1.29 | 0.83 | {POOL} |" in text
+    assert f"| other | 1 | 3.00 | 3.00 | {CONV} |" in text
 
 
 def test_plots_are_written(results, tmp_path):

@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastconv import get_num_threads
+from fastconv._kernels import levels
 from fastconv.errors import ArgumentError
 from fastconv.tools.bench import process
 from fastconv.tools.bench.engines import ENGINES, Engine, find_engines
 from fastconv.tools.bench.process import EngineError, EngineProcess
 from fastconv.tools.bench.progress import Progress
 from fastconv.tools.bench.results import Results
-from fastconv.tools.bench.roof import Roof, measure
+from fastconv.tools.bench.roof import Roof
 from fastconv.tools.bench.runs import Plan, describe_engines, measure_roofs, run_kernels, run_layers
 from fastconv.tools.bench.suites import find_problems
 
@@ -152,7 +154,7 @@ def test_an_unknown_algorithm_lists_what_exists():
 
 
 def test_an_unknown_peer_lists_what_exists():
-    with pytest.raises(ArgumentError, match="peers: 'tensorflow' is none of fastconv, torch, .*all, default"):
+    with pytest.raises(ArgumentError, match=r"peers: 'tensorflow' is none of fastconv, torch, .*all, default"):
         find_engines(["fastconv", "tensorflow"])
     assert [engine.name for engine in find_engines(["scipy", "fastconv", "scipy"])] == ["scipy", "fastconv"]
     assert find_engines(["all"])[0].name == "fastconv"
@@ -211,15 +213,20 @@ def test_the_roof_bounds_what_is_possible():
 
 
 def test_the_roof_is_measured(monkeypatch):
-    monkeypatch.setattr("fastconv.tools.bench.roof.SECONDS", 0.001)
+    for name, value in {"SECONDS": 0.001, "CHAIN_STEPS": 100, "STEP_BYTES": 1 << 20, "LARGE_BYTES": 4 << 20}.items():
+        monkeypatch.setattr(f"fastconv.tools.bench.roof.{name}", value)
     monkeypatch.setattr("fastconv.tools.bench.roof.cache_bytes", lambda level: (32 << 10) << level)
-    monkeypatch.setattr("fastconv.tools.bench.roof.LARGE_BYTES", 4 << 20)
-    roof = measure(1)
-    assert roof.read_gbps.keys() == roof.copy_gbps.keys() == {"L2", "L3", "memory"}
-    assert all(rate > 0 for rate in (*roof.read_gbps.values(), *roof.copy_gbps.values(), *roof.fma_gflops.values()))
+    before = get_num_threads()
     results = Results(["test"])
-    measure_roofs(Plan([], [1], 1.0), results)
-    assert Roof(**results.roofs[0]).threads == 1
+    measure_roofs(Plan([], [1, 3], 1.0), results)
+    assert get_num_threads() == before
+    for threads, fields in zip((1, 3), results.roofs, strict=True):
+        roof = Roof(**fields)
+        assert roof.threads == threads
+        assert roof.read_gbps.keys() == roof.copy_gbps.keys() == {"L2", "L3", "memory"}
+        assert all(rate > 0 for rate in (*roof.read_gbps.values(), *roof.copy_gbps.values()))
+        assert roof.fma_gflops.keys() == {f"{isa} {dtype}" for isa in levels for dtype in ("float32", "float64")}
+        assert all(rate > 0 for rate in roof.fma_gflops.values())
 
 
 def test_progress_shares_the_budget(capsys):

@@ -200,3 +200,23 @@ def test_reference_needs_numpy_alone():
     code = "import sys, fastconv.reference; print([m for m in sys.modules if m.startswith('fastconv._kernels')])"
     assert run_python(code).stdout.strip() == "[]"
     assert reference.conv(np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2)))[0, 0, 0, 0] == 4
+
+
+def test_a_program_runs_its_steps_in_order(rng):
+    kernel = _kernels.family("linear", "float32").KERNELS["few_images"]
+    w = [rng.standard_normal((n, m)).astype(np.float32) for n, m in ((5, 7), (3, 5))]
+    b = [np.zeros(5, np.float32), np.zeros(3, np.float32)]
+    steps = [
+        Step(kernel, {"images": 1, "inputs": m, "outputs": n, "task_outputs": 2}, inputs=3, tasks=-(-n // 2))
+        for n, m in ((5, 7), (3, 5))
+    ]
+    between = np.zeros((1, 5), np.float32)
+    program = _kernels.engine.Program([(steps[0], (between, "x", w[0], b[0])), (steps[1], ("y", between, w[1], b[1]))])
+    for _ in range(3):
+        x, y = rng.standard_normal((1, 7)).astype(np.float32), np.zeros((1, 3), np.float32)
+        program({"x": x, "y": y})
+        np.testing.assert_allclose(y[0], w[1] @ (w[0] @ x[0]), rtol=1e-4, atol=1e-5)
+    with pytest.raises(KeyError, match="y"):
+        program({"x": x})
+    with pytest.raises(TypeError, match="step 0: expected 4 arrays, got 2"):
+        _kernels.engine.Program([(steps[0], (between, "x"))])

@@ -44,8 +44,8 @@ def training():
 
 def lenet5_in_reference(state, x):
     for layer in ("features.0", "features.3"):
-        x = reference.relu(reference.conv2d(x, state[f"{layer}.weight"], state[f"{layer}.bias"]))
-        x = reference.max_pool2d(x, 2)
+        x = reference.relu(reference.conv(x, state[f"{layer}.weight"], state[f"{layer}.bias"]))
+        x = reference.max_pool(x, 2)[0]
     x = x.reshape(len(x), -1)
     for layer in ("classifier.0", "classifier.2"):
         x = reference.relu(reference.linear(x, state[f"{layer}.weight"], state[f"{layer}.bias"]))

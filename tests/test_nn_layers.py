@@ -140,7 +140,7 @@ CASES = [
     ("AvgPool2d", (3, 2, 1), {"ceil_mode": True}, (2, 3, 8, 7)),
     ("AvgPool3d", (2,), {"divisor_override": 3}, (2, 3, 4, 5, 4)),
     ("LPPool1d", (2, 3), {}, (2, 3, 9)),
-    ("LPPool2d", (3, 2), {"stride": 1}, (2, 3, 8, 7)),
+    ("LPPool2d", (2, 2), {"stride": 1}, (2, 3, 8, 7)),
     ("AdaptiveAvgPool1d", (4,), {}, (2, 3, 9)),
     ("AdaptiveAvgPool2d", ((None, 3),), {}, (2, 3, 8, 7)),
     ("AdaptiveAvgPool3d", (2,), {}, (2, 3, 4, 5, 4)),

@@ -4,7 +4,7 @@ They derive from the exceptions of both worlds the callers come from: torch rais
 raises ``ValueError`` or ``TypeError``, and code written for either catches these.
 """
 
-__all__ = ["ArgumentError", "ArgumentIndexError", "ArgumentTypeError", "ModelError"]
+__all__ = ["ArgumentError", "ArgumentIndexError", "ArgumentTypeError", "ModelError", "WeightsError"]
 
 
 class ArgumentError(ValueError, RuntimeError):
@@ -34,3 +34,7 @@ class ModelError(ArgumentError):
         """The same error seen from one level further out."""
         separator = "." if self.where and not self.where.startswith("[") else ""
         return ModelError(self.what, outer + separator + self.where)
+
+
+class WeightsError(ArgumentError):
+    """A weight file that is broken, hostile, or of a kind that cannot be read; nothing was loaded from it."""

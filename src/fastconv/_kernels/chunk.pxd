@@ -29,6 +29,8 @@ cdef struct ConvSizes:
     int64_t panel, last_panel                           # filters in one, and in the last of a group
     int64_t panel_scratch                               # element of the scratch where a panel's result starts
     int64_t lanes_are_filters
+    int64_t has_residual                                # y = clamp(sum + residual): an array laid out as y
+    double low, high                                    # clamp; infinite where there is none
 
 
 cdef struct Chunk:

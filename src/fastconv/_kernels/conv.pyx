@@ -27,8 +27,8 @@ from cpython.pycapsule cimport PyCapsule_New
 from fastconv._kernels.chunk cimport Chunk, ConvSizes, chunk_of, pack_chunk
 from fastconv._kernels.packing cimport real
 from fastconv._kernels.tile cimport (
-    LANES, MAX_VECTORS, TILE_PIXELS, TILE_VECTORS, row_of_filter_lanes, store_panel, vec, vload, vmuladd, vset1, vstore,
-    vstore_first,
+    LANES, MAX_VECTORS, TILE_PIXELS, TILE_VECTORS, Clamp, add_residual, clamp, limits_of, row_of_filter_lanes,
+    store_panel, vec, vload, vmuladd, vset1, vstore, vstore_first,
 )
 
 cdef extern from "simd.h" nogil:
@@ -42,7 +42,7 @@ cdef enum:
 
 cdef inline void tile_pixels(
     const int filters, const int vectors, const real* x, const int64_t* offset, int64_t taps,
-    const real* w, const real* bias, real* y, int64_t y_filter, int64_t pixels,
+    const real* w, const real* bias, const Clamp* limits, real* y, int64_t y_filter, int64_t pixels,
 ) noexcept nogil:
     """y[filter][pixel] = bias + Σ x[pixel + offset] · w[tap][filter]; lanes are pixels, the first `pixels` are stored."""
     cdef vec total[MAX_FILTERS][MAX_VECTORS]
@@ -68,32 +68,32 @@ cdef inline void tile_pixels(
         left = pixels - v * LANES
         for f in range(filters):
             if left >= LANES:
-                vstore(y + f * y_filter + v * LANES, total[f][v])
+                vstore(y + f * y_filter + v * LANES, clamp(total[f][v], limits))
             elif left > 0:
-                vstore_first(y + f * y_filter + v * LANES, total[f][v], <int> left)
+                vstore_first(y + f * y_filter + v * LANES, clamp(total[f][v], limits), <int> left)
 
 
 cdef inline void pixels_by_filters(
     int64_t filters, const int vectors, const real* x, const int64_t* offset, int64_t taps,
-    const real* w, const real* bias, real* y, int64_t y_filter, int64_t pixels,
+    const real* w, const real* bias, const Clamp* limits, real* y, int64_t y_filter, int64_t pixels,
 ) noexcept nogil:
     if filters == 1:
-        tile_pixels(1, vectors, x, offset, taps, w, bias, y, y_filter, pixels)
+        tile_pixels(1, vectors, x, offset, taps, w, bias, limits, y, y_filter, pixels)
     elif filters == 2:
-        tile_pixels(2, vectors, x, offset, taps, w, bias, y, y_filter, pixels)
+        tile_pixels(2, vectors, x, offset, taps, w, bias, limits, y, y_filter, pixels)
     elif filters == 3:
-        tile_pixels(3, vectors, x, offset, taps, w, bias, y, y_filter, pixels)
+        tile_pixels(3, vectors, x, offset, taps, w, bias, limits, y, y_filter, pixels)
     elif filters == 4:
-        tile_pixels(4, vectors, x, offset, taps, w, bias, y, y_filter, pixels)
+        tile_pixels(4, vectors, x, offset, taps, w, bias, limits, y, y_filter, pixels)
     elif filters == 5 and TILE_FILTERS >= 5:
-        tile_pixels(5, vectors, x, offset, taps, w, bias, y, y_filter, pixels)
+        tile_pixels(5, vectors, x, offset, taps, w, bias, limits, y, y_filter, pixels)
     elif TILE_FILTERS >= 6:
-        tile_pixels(6, vectors, x, offset, taps, w, bias, y, y_filter, pixels)
+        tile_pixels(6, vectors, x, offset, taps, w, bias, limits, y, y_filter, pixels)
 
 
 cdef void row_of_pixel_lanes(
     int64_t pixels, int64_t filters, const real* x, const int64_t* offset, int64_t taps,
-    const real* w, const real* bias, real* y, int64_t y_filter,
+    const real* w, const real* bias, const Clamp* limits, real* y, int64_t y_filter,
 ) noexcept nogil:
     """One output row of each filter, in tiles of as equal a number of registers as possible."""
     cdef int64_t vectors = (pixels + LANES - 1) // LANES
@@ -103,13 +103,13 @@ cdef void row_of_pixel_lanes(
         width = (vectors + tiles - tile - 1) // (tiles - tile)
         vectors -= width
         if width == 1:
-            pixels_by_filters(filters, 1, x + done, offset, taps, w, bias, y + done, y_filter, pixels - done)
+            pixels_by_filters(filters, 1, x + done, offset, taps, w, bias, limits, y + done, y_filter, pixels - done)
         elif width == 2 and ROW_VECTORS >= 2:
-            pixels_by_filters(filters, 2, x + done, offset, taps, w, bias, y + done, y_filter, pixels - done)
+            pixels_by_filters(filters, 2, x + done, offset, taps, w, bias, limits, y + done, y_filter, pixels - done)
         elif width == 3 and ROW_VECTORS >= 3:
-            pixels_by_filters(filters, 3, x + done, offset, taps, w, bias, y + done, y_filter, pixels - done)
+            pixels_by_filters(filters, 3, x + done, offset, taps, w, bias, limits, y + done, y_filter, pixels - done)
         elif ROW_VECTORS >= 4:
-            pixels_by_filters(filters, 4, x + done, offset, taps, w, bias, y + done, y_filter, pixels - done)
+            pixels_by_filters(filters, 4, x + done, offset, taps, w, bias, limits, y + done, y_filter, pixels - done)
         done += width * LANES
 
 
@@ -119,6 +119,7 @@ cdef void convolve_panel(
 ) noexcept nogil:
     """All pixels of a chunk for one panel of filters."""
     cdef int64_t row
+    cdef Clamp limits
     if s.lanes_are_filters:
         for row in range(chunk.rows):
             row_of_filter_lanes(
@@ -126,18 +127,20 @@ cdef void convolve_panel(
             )
         store_panel(s, panel, width, chunk, filters, y)
     else:
+        limits = limits_of(s)
         for row in range(chunk.rows):
             row_of_pixel_lanes(
-                chunk.columns, width, x + row * pitch, offset, s.taps, w, bias, y + row * s.y_row, s.y_channel
+                chunk.columns, width, x + row * pitch, offset, s.taps, w, bias, &limits, y + row * s.y_row, s.y_channel
             )
 
 
 cdef void direct(
     const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
 ) noexcept nogil:
-    """arrays: y, x, packed filters, bias padded to panels, offset of each tap, row phases, column phases."""
+    """arrays: y, x, packed filters, bias padded to panels, [residual,] offset of each tap, row phases, column phases."""
     cdef const ConvSizes* s = <const ConvSizes*> sizes
-    cdef const int64_t* offset = <const int64_t*> arrays[4]
+    cdef void* const* tables = arrays + 4 + s.has_residual
+    cdef const int64_t* offset = <const int64_t*> tables[0]
     cdef int64_t* tag = <int64_t*> scratch
     cdef real* packed = <real*> (scratch + TAG_BYTES)
     cdef int64_t panels = (s.filters + s.panel - 1) // s.panel
@@ -154,7 +157,7 @@ cdef void direct(
         image = <const real*> arrays[1] + chunk.image * s.x_image + chunk.group * s.channels * s.x_channel
         if s.packed:
             if tag[0] != task // s.chunk_tasks + 1:
-                pack_chunk(s, image, <const int64_t*> arrays[5], <const int64_t*> arrays[6], &chunk, packed)
+                pack_chunk(s, image, <const int64_t*> tables[1], <const int64_t*> tables[2], &chunk, packed)
                 tag[0] = task // s.chunk_tasks + 1
             x, pitch = packed, s.pitch
         else:
@@ -174,6 +177,11 @@ cdef void direct(
                 s.panel if panel < panels - 1 else s.last_panel, min(s.panel, s.filters - filter),
                 &chunk, packed + s.panel_scratch, y + filter * s.y_channel,
             )
+            if s.has_residual:
+                add_residual(
+                    s, &chunk, min(s.panel, s.filters - filter),
+                    <const real*> arrays[4] + (y - <real*> arrays[0]) + filter * s.y_channel, y + filter * s.y_channel,
+                )
 
 
 cdef struct FilterSizes:

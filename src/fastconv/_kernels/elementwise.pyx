@@ -77,7 +77,7 @@ cdef inline vec apply(const Operation operation, vec x, vec a, vec b, vec c) noe
     elif operation == GELU:
         return gelu(x)
     elif operation == GELU_TANH:
-        return x * sigmoid(x * vmuladd(vset1(1.5957691216057307117), vset1(0.071354816272800219), x * x))
+        return x * sigmoid(x * vmuladd(vset1(1.5957691216057307117), vset1(0.071354816272600248776), x * x))
     elif operation == HARDSIGMOID:
         return vmin(vset1(6), vmax(vset1(0), x + vset1(3))) * vset1(1.0 / 6)
     elif operation == HARDSWISH:

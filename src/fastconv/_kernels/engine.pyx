@@ -17,9 +17,11 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport uint64_t, uintptr_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+
+from _thread import allocate_lock
 
 cdef extern from "team.h" nogil:
     ctypedef struct fc_mutex:
@@ -260,6 +262,84 @@ cdef class Step:
             while taken:
                 taken -= 1
                 PyBuffer_Release(&views[taken])
+        if not done:
+            raise MemoryError(f"no memory for {self.scratch} bytes of scratch per thread")
+
+
+cdef class Program:
+    """Steps on arrays that stay where they are, run one after the other in a single call without the GIL.
+
+    Parameters
+    ----------
+    calls : sequence of (Step, arrays)
+        The arrays of a step as its call takes them.  A string in the place of an array stands for one that each run
+        brings.
+    """
+
+    cdef Job* jobs
+    cdef void** pointers            # MAX_ARRAYS for each job
+    cdef Py_ssize_t count, scratch
+    cdef list held, places
+    cdef tuple names
+    cdef object running
+
+    def __cinit__(self, calls):
+        cdef Step step
+        cdef Py_buffer view
+        cdef Py_ssize_t i, slot
+        self.count = len(calls)
+        self.jobs = <Job*> calloc(max(self.count, 1), sizeof(Job))
+        self.pointers = <void**> calloc(max(self.count, 1) * MAX_ARRAYS, sizeof(void*))
+        if self.jobs == NULL or self.pointers == NULL:
+            raise MemoryError(f"no memory for a program of {self.count} steps")
+        self.held, self.places, names = [], [], {}
+        for i, (call, arrays) in enumerate(calls):
+            step = call
+            if len(arrays) != step.arrays:
+                raise TypeError(f"step {i}: expected {step.arrays} arrays, got {len(arrays)}")
+            memcpy(&self.pointers[i * MAX_ARRAYS], step.pointers, sizeof(step.pointers))
+            for slot, array in enumerate(arrays):
+                if isinstance(array, str):
+                    name = names.setdefault(array, len(names))
+                    self.places.append((i * MAX_ARRAYS + slot, name, slot < step.outputs))
+                    continue
+                PyObject_GetBuffer(array, &view, PyBUF_STRIDES | (PyBUF_WRITABLE if slot < step.outputs else 0))
+                self.pointers[i * MAX_ARRAYS + slot] = view.buf
+                PyBuffer_Release(&view)
+            self.jobs[i].function = step.function
+            self.jobs[i].sizes = <const void*> PyBytes_AS_STRING(step.sizes)
+            self.jobs[i].arrays = &self.pointers[i * MAX_ARRAYS]
+            self.jobs[i].tasks = step.tasks
+            self.jobs[i].scratch_stride = step.scratch
+            self.jobs[i].threads = step.threads
+            self.scratch = max(self.scratch, step.scratch)
+            self.held.append((step, arrays))
+        self.names = tuple(names)
+        self.running = allocate_lock()
+
+    def __dealloc__(self):
+        free(self.jobs)
+        free(self.pointers)
+
+    def __call__(self, dict arrays):
+        """Run with `arrays` for the names: their shapes and strides are those the steps were planned for."""
+        cdef Py_buffer view
+        cdef Job job
+        cdef Py_ssize_t i, place, most = team_threads
+        cdef bint done = True
+        views = [arrays[name] for name in self.names]
+        with self.running:
+            for place, name, written in self.places:
+                PyObject_GetBuffer(views[name], &view, PyBUF_STRIDES | (PyBUF_WRITABLE if written else 0))
+                self.pointers[place] = view.buf
+                PyBuffer_Release(&view)
+            with nogil:
+                for i in range(self.count):
+                    job = self.jobs[i]
+                    job.threads = min(job.threads, most)
+                    done = run_job(&job)
+                    if not done:
+                        break
         if not done:
             raise MemoryError(f"no memory for {self.scratch} bytes of scratch per thread")
 

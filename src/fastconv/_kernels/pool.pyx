@@ -7,7 +7,8 @@ a. **Separable.**  A window is reduced along its rows, and the results along the
    NaN the last, so that even the sign of a zero is the reference's.
 b. **Strips.**  A vector of output columns walks down the rows of a chunk whose input stays in the first-level cache.  What
    touches a border, and hence the masks of the loads, is the same for every row of a strip.  Walking along the rows
-   was the alternative: it builds the masks anew for every row, which narrow maps notice.
+   was the alternative: it builds the masks anew for every row, which narrow maps notice.  Memory likes to be read in
+   order, though: each step of a strip prefetches, line by line, the input that follows the chunk.
 c. The usual windows (2×2, 3×3) keep the reduced rows of a window in registers.  Others write the reduced rows of the
    chunk to the scratch, sorted by stride phase (below); an output row then reads its taps at fixed distances, so the
    second pass runs over the whole chunk as one long row.
@@ -33,6 +34,7 @@ from fastconv._kernels.pool_rows cimport MAX_MASKS, reduced_row, set_masks, vloa
 from fastconv._kernels.reduction cimport LANES, LARGEST, LARGEST_OR_NAN, SUM, mean, real, reduced, vec, vset1
 
 cdef extern from "simd.h" nogil:
+    void prefetch(const void*)
     void vstore(real*, vec)
     void vstore_first(real*, vec, int)
     vec vmul(vec, vec)
@@ -77,6 +79,7 @@ cdef inline vec square_row(
 cdef inline bint square_strip(
     const int op, const int kernel, const int stride, const bint inside, const PoolSizes* s, const real* x, int64_t at,
     const Chunk* chunk, const real* row_divisor, vec column_divisor, int64_t stored, real* y, const real* y_end,
+    const real* ahead,
 ) noexcept nogil:
     """A vector of output columns, the first `stored` of them, all the way down a chunk; whether there is a NaN."""
     cdef vec row[MAX_SQUARE]
@@ -102,6 +105,9 @@ cdef inline bint square_strip(
                 op, kernel, stride, inside, x, x_row, r + k, in_rows, step, masks, filling, &ordered
             )
         r += stride
+        for k in range(stride * stride):
+            prefetch(ahead + k * LANES)
+        ahead += stride * stride * LANES
         best = row[0]
         for k in range(1, kernel):
             best = reduced(op, best, row[k])
@@ -269,6 +275,8 @@ cdef inline bint pool_square(
     """Both passes in one, in registers; whether LARGEST has met a NaN."""
     cdef int64_t done = 0, at, stored = min(LANES, chunk.columns)
     cdef const real* y_end = y + chunk.rows * s.out_columns if s.chunks_across == 1 else y
+    cdef const real* next_rows = x + ((chunk.row + chunk.rows) * stride - s.pad_row) * s.x_row
+    cdef const real* ahead
     cdef const real* row_divisor = NULL
     cdef vec column_divisor = vset1(0)
     cdef bint nan = False
@@ -282,13 +290,16 @@ cdef inline bint pool_square(
                 vset1((<const real*> arrays[4])[chunk.depth]), vload(<const real*> arrays[6] + chunk.column + done)
             )
         at = (chunk.column + done) * stride - s.pad_column
+        ahead = next_rows + done * chunk.rows * stride * stride
         if at >= 0 and at + reach + stride * LANES <= s.in_columns:
             nan |= square_strip(
-                op, kernel, stride, True, s, x, at, chunk, row_divisor, column_divisor, stored, y + done, y_end
+                op, kernel, stride, True, s, x, at, chunk, row_divisor, column_divisor, stored, y + done, y_end,
+                ahead,
             )
         else:
             nan |= square_strip(
-                op, kernel, stride, False, s, x, at, chunk, row_divisor, column_divisor, stored, y + done, y_end
+                op, kernel, stride, False, s, x, at, chunk, row_divisor, column_divisor, stored, y + done, y_end,
+                ahead,
             )
         if done + LANES >= chunk.columns:
             return nan

@@ -1,7 +1,7 @@
 """The register tile whose lanes are filters, and the way of its results to the output."""
 
+from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
-from libc.string cimport memcpy
 
 from fastconv._kernels.chunk cimport Chunk, ConvSizes
 from fastconv._kernels.packing cimport real
@@ -12,11 +12,18 @@ cdef extern from "simd.h" nogil:
     const int TILE_PIXELS
     const int TILE_VECTORS
     vec vload(const real*)
+    vec vload_first(const real*, int)
     void vstore(real*, vec)
     void vstore_first(real*, vec, int)
     vec vset1(real)
+    vec vadd(vec, vec)
+    vec vmax(vec, vec)
+    vec vmin(vec, vec)
     vec vmuladd(vec, vec, vec)
     void vtranspose(vec*)
+
+cdef struct Clamp:
+    vec low, high
 
 cdef enum:
     MAX_PIXELS = 14
@@ -106,8 +113,21 @@ cdef inline void row_of_filter_lanes(
         done += width
 
 
+cdef inline vec clamp(vec v, const Clamp* limits) noexcept nogil:
+    """NaN and -0.0 stay as they are."""
+    return vmin(limits.high, vmax(limits.low, v))
+
+
+cdef inline Clamp limits_of(const ConvSizes* s) noexcept nogil:
+    """A residual is added before the clamp, hence after the results are stored (`add_residual`)."""
+    cdef Clamp limits
+    limits.low = vset1(<real> (-INFINITY if s.has_residual else s.low))
+    limits.high = vset1(<real> (INFINITY if s.has_residual else s.high))
+    return limits
+
+
 cdef inline void panel_to_planes(
-    const real* panel, int64_t width, int64_t pixels, int64_t filters, real* y, int64_t y_filter
+    const real* panel, int64_t width, int64_t pixels, int64_t filters, const Clamp* limits, real* y, int64_t y_filter
 ) noexcept nogil:
     """[pixel][width] to [filter][pixel], for the first `filters`: squares of LANES × LANES turned in registers."""
     cdef vec square[MAX_LANES]
@@ -119,7 +139,7 @@ cdef inline void panel_to_planes(
         while filter < filters:
             columns = min(filters - filter, LANES)
             for i in range(LANES):
-                square[i] = vload(panel + (pixel + min(i, rows - 1)) * width + filter)
+                square[i] = clamp(vload(panel + (pixel + min(i, rows - 1)) * width + filter), limits)
             vtranspose(square)
             for i in range(LANES):
                 if i >= columns:
@@ -135,19 +155,50 @@ cdef inline void panel_to_planes(
 cdef inline void store_panel(
     const ConvSizes* s, const real* panel, int64_t width, const Chunk* chunk, int64_t filters, real* y
 ) noexcept nogil:
-    cdef int64_t row, column, filter
+    cdef int64_t row, column, filter, left
     cdef int64_t rows = chunk.rows, columns = chunk.columns
+    cdef Clamp limits = limits_of(s)
+    cdef real lanes[MAX_LANES]
+    cdef vec v
     if s.y_column == 1 and s.y_row == columns:
         columns, rows = rows * columns, 1
     for row in range(rows):
-        if s.y_channel == 1:
-            for column in range(columns):
-                memcpy(y + column * s.y_column, panel + column * width, filters * sizeof(real))
-        elif s.y_column == 1:
-            panel_to_planes(panel, width, columns, filters, y, s.y_channel)
+        if s.y_column == 1:
+            panel_to_planes(panel, width, columns, filters, &limits, y, s.y_channel)
         else:
-            for filter in range(filters):
-                for column in range(columns):
-                    y[filter * s.y_channel + column * s.y_column] = panel[column * width + filter]
+            for column in range(columns):
+                filter = 0
+                while filter < filters:
+                    v = clamp(vload(panel + column * width + filter), &limits)
+                    if s.y_channel == 1 and filters - filter >= LANES:
+                        vstore(y + filter + column * s.y_column, v)
+                    else:
+                        vstore(lanes, v)
+                        for left in range(min(LANES, filters - filter)):
+                            y[(filter + left) * s.y_channel + column * s.y_column] = lanes[left]
+                    filter += LANES
         panel += columns * width
         y += s.y_row
+
+
+cdef inline void add_residual(
+    const ConvSizes* s, const Chunk* chunk, int64_t filters, const real* residual, real* y
+) noexcept nogil:
+    """y = clamp(y + residual) for the results just stored, which are still in the cache; columns are contiguous."""
+    cdef int64_t filter, row, column, columns
+    cdef vec v
+    cdef Clamp limits
+    limits.low, limits.high = vset1(<real> s.low), vset1(<real> s.high)
+    for filter in range(filters):
+        for row in range(chunk.rows):
+            column = filter * s.y_channel + row * s.y_row
+            columns = column + chunk.columns
+            while column + LANES <= columns:
+                vstore(y + column, clamp(vadd(vload(y + column), vload(residual + column)), &limits))
+                column += LANES
+            if column < columns:
+                v = vadd(
+                    vload_first(y + column, <int> (columns - column)),
+                    vload_first(residual + column, <int> (columns - column)),
+                )
+                vstore_first(y + column, clamp(v, &limits), <int> (columns - column))

@@ -1,14 +1,14 @@
 """Elementary functions of a vector; shared by the kernels that need them.
 
-Largest errors, in units in the last place of the exact result (`tests/test_functional_activation.py` holds the kernels
-to them):
+Largest errors found, in units in the last place of the exact result, over each 53rd float32 and 5 million float64, on
+every instruction set; `tests/test_functional_activation.py` holds what is made of them to bounds that follow:
 
-    exp     1.2    1.2      also where the result is subnormal
-    expm1   2.0    2.0
-    log     1.5    1.5
-    log1p   2.0    2.0      for 0 <= x <= 1 alone
-    tanh    3.0    3.0
-    erfc    relative error (4 + 2 x²) eps, from rounding x²; for x >= 0 alone
+    exp     1.1     also where the result is subnormal
+    expm1   2.4
+    log     1.2
+    log1p   1.3     for √½ - 1 <= x <= 1 alone
+    tanh    2.6
+    erfc    relative error (5 + 2 x²) eps, from rounding x²; for x >= 0 alone
 
 The usual edges hold: NaN stays NaN, exp(-inf) = 0, exp(inf) = inf, log(0) = -inf, log(x < 0) = NaN.
 """

@@ -27,7 +27,7 @@ from cpython.pycapsule cimport PyCapsule_New
 
 from fastconv._kernels.chunk cimport Chunk, ConvSizes, chunk_of, pack_chunk
 from fastconv._kernels.packing cimport real
-from fastconv._kernels.tile cimport LANES, row_of_filter_lanes, store_panel, vec, vload, vmuladd, vset1, vstore
+from fastconv._kernels.tile cimport LANES, add_residual, row_of_filter_lanes, store_panel, vec, vload, vmuladd, vset1, vstore
 
 cdef extern from "simd.h" nogil:
     vec vadd(vec, vec)
@@ -156,9 +156,11 @@ cdef inline void inverse_tiles(
 cdef void winograd(
     const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
 ) noexcept nogil:
-    """arrays: y, x, transformed filters, bias padded to panels, offset of each channel in V, row phases, column phases."""
+    """arrays: y, x, transformed filters, bias padded to panels, [residual,] offset of each channel in V, row phases,
+    column phases."""
     cdef const WinogradSizes* s = <const WinogradSizes*> sizes
     cdef const ConvSizes* c = &s.chunks
+    cdef void* const* tables = arrays + 4 + c.has_residual
     cdef int64_t* tag = <int64_t*> scratch
     cdef real* packed = <real*> (scratch + TAG_BYTES)
     cdef real* transformed = packed + s.v_scratch
@@ -179,7 +181,7 @@ cdef void winograd(
         if tag[0] != task // c.chunk_tasks + 1:
             pack_chunk(
                 c, <const real*> arrays[1] + chunk.image * c.x_image + chunk.group * c.channels * c.x_channel,
-                <const int64_t*> arrays[5], <const int64_t*> arrays[6], &chunk, packed,
+                <const int64_t*> tables[1], <const int64_t*> tables[2], &chunk, packed,
             )
             transform_chunk(s, &chunk, packed, transformed)
             tag[0] = task // c.chunk_tasks + 1
@@ -197,7 +199,7 @@ cdef void winograd(
             w = <const real*> arrays[2] + (chunk.group * group_filters + filter) * POINTS * c.channels
             for point in range(POINTS):
                 row_of_filter_lanes(
-                    tiles, width, transformed + point * s.v_plane, <const int64_t*> arrays[4], c.channels,
+                    tiles, width, transformed + point * s.v_plane, <const int64_t*> tables[0], c.channels,
                     w + point * c.channels * width, zeros, products + point * s.chunk_tiles * width,
                 )
             bias = <const real*> arrays[3] + chunk.group * group_filters + filter
@@ -206,6 +208,11 @@ cdef void winograd(
             else:
                 inverse_tiles(s, 2, &chunk, products, width, bias, pixels.rows, pixels.columns, result)
             store_panel(c, result, width, &pixels, min(c.panel, c.filters - filter), y + filter * c.y_channel)
+            if c.has_residual:
+                add_residual(
+                    c, &pixels, min(c.panel, c.filters - filter),
+                    <const real*> arrays[4] + (y - <real*> arrays[0]) + filter * c.y_channel, y + filter * c.y_channel,
+                )
 
 
 cdef struct TransformSizes:

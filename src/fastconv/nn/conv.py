@@ -178,12 +178,24 @@ class _ConvTransposeNd(_ConvNd):
         padding_mode="zeros",
         device=None,
         dtype=None,
+        *,
+        algorithm="auto",
     ):
         if padding_mode != "zeros":
             raise ArgumentError(f"padding_mode: a transposed convolution takes 'zeros' only, got {padding_mode!r}")
         padding = per_axis(padding, self.rank, "padding", 0)
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, device=device, dtype=dtype
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            device=device,
+            dtype=dtype,
+            algorithm=algorithm,
         )
         self.output_padding = per_axis(output_padding, self.rank, "output_padding", 0)
         for extra, step, spread in zip(self.output_padding, self.stride, self.dilation, strict=True):
@@ -211,6 +223,7 @@ class _ConvTransposeNd(_ConvNd):
             output_padding,
             self.groups,
             self.dilation,
+            self.algorithm,
         )
         y = plan(x, self._packing.get(self, plan))
         return y if is_batched else y[0]

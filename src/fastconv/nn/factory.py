@@ -30,9 +30,9 @@ def float_dtype(dtype) -> np.dtype:
 
 
 def empty(shape, device=None, dtype=None) -> np.ndarray:
-    """An uninitialised parameter of `shape`."""
+    """A parameter of `shape` that waits for its values: zeros, which cost no memory until they are written."""
     check_device(device)
-    return np.empty(shape, float_dtype(dtype))
+    return np.zeros(shape, float_dtype(dtype))
 
 
 def state_array(value, name: str) -> np.ndarray:

@@ -7,6 +7,9 @@ Random values come from the package's generator, which :func:`fastconv.manual_se
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
@@ -24,6 +27,7 @@ __all__ = [
     "normal_",
     "ones_",
     "orthogonal_",
+    "skip",
     "sparse_",
     "trunc_normal_",
     "uniform_",
@@ -33,6 +37,20 @@ __all__ = [
 ]
 
 Generator = np.random.Generator
+_skipping = ContextVar("fastconv.nn.init.skip", default=False)
+
+
+@contextmanager
+def skip() -> Iterator[None]:
+    """``with skip(): model = …`` leaves new parameters zero, for a model that is given its weights afterwards.
+
+    For this thread only; the uniform, normal, xavier and kaiming functions return their array as it is.
+    """
+    token = _skipping.set(True)
+    try:
+        yield
+    finally:
+        _skipping.reset(token)
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
@@ -206,5 +224,6 @@ def _array(tensor) -> np.ndarray:
 
 def _fill(tensor: np.ndarray, draw, generator: Generator | None) -> np.ndarray:
     drawn_in = tensor.dtype if _array(tensor).dtype in (np.float32, np.float64) else np.dtype(np.float64)
-    tensor[...] = draw(generator or default_generator, drawn_in)
+    if not _skipping.get():
+        tensor[...] = draw(generator or default_generator, drawn_in)
     return tensor

@@ -65,7 +65,7 @@ class DirectLoops:
                 "panel_scratch": input_elements,
                 "lanes_are_filters": self.lanes_are_filters,
             },
-            inputs=3,
+            inputs=3 + nest.residual,
             constants=(self._offsets(sizes), *(np.array(axis.phases, np.int64) for axis in nest.axes[1:])),
             tasks=nest.images * nest.groups * nest.axes[0].output * chunks * split["chunk_tasks"],
             scratch=64 + (input_elements + result_elements) * itemsize,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, prod
+from math import ceil, inf, prod
 
 import numpy as np
 
@@ -96,6 +96,9 @@ class Nest:
     x_strides: tuple[int, int]  # image, channel; elements
     y_strides: tuple[int, int]
     axes: tuple[Axis, Axis, Axis]
+    residual: bool = False  # an array laid out as the result is added to it
+    low: float = -inf  # then the result is clamped
+    high: float = inf
 
     @property
     def taps(self) -> int:
@@ -115,6 +118,9 @@ def nest_sizes(nest: Nest) -> dict[str, int]:
         "taps": nest.taps,
         "kernel_depth": nest.axes[0].kernel,
         "dilation_depth": nest.axes[0].dilation,
+        "has_residual": nest.residual,
+        "low": nest.low,
+        "high": nest.high,
     }
     for array, strides in (("x", nest.x_strides), ("y", nest.y_strides)):
         sizes[f"{array}_image"], sizes[f"{array}_channel"] = strides

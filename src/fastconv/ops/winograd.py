@@ -108,7 +108,7 @@ class WinogradLoops:
                 "v_scratch": v_scratch,
                 "m_scratch": m_scratch,
             },
-            inputs=3,
+            inputs=3 + nest.residual,
             constants=(
                 np.arange(nest.channels, dtype=np.int64) * chunk_tiles,
                 *(np.array(axis.phases, np.int64) for axis in tiles.axes[1:]),

@@ -41,23 +41,34 @@ def interpolate(
         scales = (None,) * rank if recompute_scale_factor else tuple(1 / factor for factor in factors)
     if mode == "area":
         return adaptive_avg_pool(x, outputs)
+    axes = [
+        axis_taps(*axis, mode, align_corners, antialias, rank) for axis in zip(sizes, outputs, scales, strict=True)
+    ]
     if mode in ("nearest", "nearest-exact"):
-        for axis, (n, output, scale) in enumerate(zip(sizes, outputs, scales, strict=True), 2):
-            if mode == "nearest" and rank == 2 and output in (n, 2 * n):
-                scale = None  # torch's shortcut in two dimensions, not in one or three, ignores the scale
-            x = x.take(_nearest(n, output, scale, centred=mode == "nearest-exact"), axis)
+        for axis, (taps, _) in enumerate(axes, 2):
+            x = x.take(taps[:, 0], axis)
         return x
     y = x.astype(np.promote_types(x.dtype, np.float32))
-    for axis, n, output, scale in list(zip(range(2, x.ndim), sizes, outputs, scales, strict=True))[::-1]:
-        scale = _scale(n, output, scale, align_corners)
-        if antialias:
-            taps, weights = _filter_taps(n, output, scale, mode)
-        else:
-            taps, weights = _interpolation_taps(n, output, scale, mode, align_corners)
+    for axis, (taps, weights) in list(enumerate(axes, 2))[::-1]:
         y = _resample(y, axis, taps, weights.astype(y.dtype))
         if x.dtype.kind in "iu":
             y = np.floor(y + 0.5).clip(np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
     return y.astype(x.dtype)
+
+
+def axis_taps(size, output, scale, mode, align_corners, antialias, rank):
+    """What one of `rank` axes adds up in `interpolate`: input positions and float64 weights, both (output, taps).
+
+    `scale` is input positions per output position, or None for the ratio of the sizes.
+    """
+    if mode in ("nearest", "nearest-exact"):
+        if mode == "nearest" and rank == 2 and output in (size, 2 * size):
+            scale = None  # torch's shortcut in two dimensions, not in one or three, ignores the scale
+        return _nearest(size, output, scale, centred=mode == "nearest-exact")[:, None], np.ones((output, 1))
+    scale = _scale(size, output, scale, align_corners)
+    if antialias:
+        return _filter_taps(size, output, scale, mode)
+    return _interpolation_taps(size, output, scale, mode, align_corners)
 
 
 def pixel_shuffle(x, upscale_factor):

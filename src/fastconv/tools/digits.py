@@ -24,6 +24,7 @@ _BOX, _FRAME, _PADDING = 20, 28, 2
 _LEAST_CONTRAST = 0.06  # between ink and paper, of the full range
 _LEAST_SIZE = 5  # pixels the ink must span
 _STROKES = (2.0, 4.0)  # pixels in the box of 20: 90 % of MNIST's pens
+_FAINTEST = 0.25  # shade, of full ink, that still counts for the bounding box
 _LEAST_SHARE = 0.04  # of the largest blob's area: smaller ones are specks
 
 
@@ -80,10 +81,10 @@ def normalise_digit(pixels: np.ndarray) -> np.ndarray:
         )
     full = np.median(ink[mask])
     shades = np.clip((ink - 3 * noise) / max(full - 3 * noise, 1e-6), 0, 1)
-    shades = np.where(_grown(mask, 1 + max(height, width) // 50), shades, 0)
-    shades = _with_pen_width(shades[top:bottom, left:right], mask[top:bottom, left:right])
-    top, bottom, left, right = _bounds(shades > 0.5)
-    return _framed(shades[top:bottom, left:right])
+    surroundings = _grown(mask, 1 + max(height, width) // 50)
+    shades = _cropped(np.where(surroundings, shades, 0), surroundings)
+    shades = _with_pen_width(shades, _cropped(mask, surroundings), max(height, width) / _BOX)
+    return _framed(_cropped(shades, shades > _FAINTEST))
 
 
 def _ink(pixels: np.ndarray) -> tuple[np.ndarray, float]:
@@ -156,6 +157,11 @@ def _labels(mask: np.ndarray) -> np.ndarray:
         labels = following
 
 
+def _cropped(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    top, bottom, left, right = _bounds(mask)
+    return image[top:bottom, left:right]
+
+
 def _bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
@@ -177,14 +183,13 @@ def _grown_by_one(image: np.ndarray, corners: bool = True) -> np.ndarray:
     return np.maximum(column[:, 1:-1], np.maximum(beside[:, :-2], beside[:, 2:]))
 
 
-def _with_pen_width(shades: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Strokes thickened or thinned to the range of MNIST's pens, judged at the size of the box of 20 pixels."""
+def _with_pen_width(shades: np.ndarray, mask: np.ndarray, scale: float) -> np.ndarray:
+    """Strokes thickened or thinned to the range of MNIST's pens, ``scale`` being the size of MNIST's pixels in ours."""
     padded = np.pad(mask, 1)
     crossings = np.count_nonzero(padded[1:] != padded[:-1]) + np.count_nonzero(padded[:, 1:] != padded[:, :-1])
     perimeter = np.pi / 4 * crossings  # Cauchy and Crofton
     stroke = 2 * np.count_nonzero(mask) / perimeter
-    per_pixel = max(mask.shape) / _BOX
-    thinnest, thickest = (width * per_pixel for width in _STROKES)
+    thinnest, thickest = (width * scale for width in _STROKES)
     change = round((min(max(stroke, thinnest), thickest) - stroke) / 2)
     shades = np.pad(shades, abs(change))
     return _grown(shades, change) if change >= 0 else 1 - _grown(1 - shades, -change)

@@ -73,6 +73,7 @@ from fastconv.nn.functional.normalization import (
     normalize,
     rms_norm,
 )
+from fastconv.nn.functional.padding import pad
 from fastconv.nn.functional.pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -178,6 +179,7 @@ __all__ = [
     "nll_loss",
     "normalize",
     "one_hot",
+    "pad",
     "pixel_shuffle",
     "pixel_unshuffle",
     "prelu",

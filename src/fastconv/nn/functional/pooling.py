@@ -1,7 +1,7 @@
 """Pooling: sliding, adaptive and power means.
 
-Inputs are (N, C, *size) or (C, *size).  Sizes are one integer or one per axis, `stride` is `kernel_size` where it is not
-given, and padding may be pairs ``((top, bottom), (left, right))`` beyond torch.  `algorithm` forces a row of the op
+Inputs are (N, C, *size) or (C, *size).  Sizes are one integer or one per axis, `stride` is `kernel_size` where it is
+not given, and padding may be pairs ``((top, bottom), (left, right))`` beyond torch.  `algorithm` forces a row of the op
 table, ``"direct"`` or ``"reference"``.  Every function raises :class:`ArgumentError` for impossible sizes and
 :class:`ArgumentTypeError` for element types that torch does not pool either.
 """
@@ -87,7 +87,9 @@ def max_pool3d_with_indices(
     return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, True, algorithm)
 
 
-def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, *, algorithm="auto"):
+def avg_pool1d(
+    input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, *, algorithm="auto"
+):
     """The means of windows of (N, C, L).  See :func:`avg_pool2d`."""
     return _avg_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None, algorithm)
 
@@ -153,7 +155,7 @@ def adaptive_max_pool1d(input, output_size, return_indices=False, *, algorithm="
 
 
 def adaptive_max_pool2d(input, output_size, return_indices=False, *, algorithm="auto"):
-    """The largest values of the windows of :func:`adaptive_avg_pool2d`, with indices as :func:`max_pool2d` gives them."""
+    """The largest values of the windows of :func:`adaptive_avg_pool2d`; indices as of :func:`max_pool2d`."""
     return _adaptive_max_pool(2, input, output_size, return_indices, algorithm)
 
 

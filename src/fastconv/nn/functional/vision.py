@@ -11,6 +11,7 @@ from fastconv.arrays import as_array, batched
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.geometry import Window, integer, is_sequence, per_axis
 from fastconv.nn.functional.arguments import floats, number
+from fastconv.ops.resample import resample
 
 __all__ = [
     "affine_grid",
@@ -66,15 +67,10 @@ def interpolate(
             f"{'size' if scale_factor is None else 'scale_factor'}: expected spatial sizes of at least 1, "
             f"got {tuple(x.shape[2:])} resampled to {outputs}"
         )
-    return reference.interpolate(
-        x,
-        size=outputs if scale_factor is None or mode == "area" else None,
-        scale_factor=None if scale_factor is None or mode == "area" else factors,
-        mode=mode,
-        align_corners=bool(align_corners),
-        recompute_scale_factor=bool(recompute_scale_factor),
-        antialias=antialias,
-    )
+    if mode == "area":
+        return reference.interpolate(x, size=outputs, mode=mode)
+    asked = None if scale_factor is None or recompute_scale_factor else factors
+    return resample(x, outputs, asked, mode, bool(align_corners), bool(antialias))
 
 
 def upsample(input, size=None, scale_factor=None, mode="nearest", align_corners=None):

@@ -16,7 +16,7 @@ from fastconv.tools.bench.engines import ENGINES, find_engines
 from fastconv.tools.bench.network_runs import run_networks
 from fastconv.tools.bench.networks import network_names
 from fastconv.tools.bench.picks import failed_picks, pick_table
-from fastconv.tools.bench.report import terminal_report, write_html
+from fastconv.tools.bench.report import terminal_report, write_html, write_markdown
 from fastconv.tools.bench.results import OWN, Results, load_results
 from fastconv.tools.bench.runs import Plan, describe_engines, measure_roofs, run_kernels, run_layers
 from fastconv.tools.bench.suites import find_problems
@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cold", action="store_true", help="time calls with the weights out of the caches as well")
     add("--json", metavar="FILE", help="write the results as JSON")
     add("--html", metavar="FILE", help="write one self-contained report")
+    add("--markdown", metavar="FILE", help="write the summary as a section for a README")
     add("--plots", metavar="FOLDER", help="write the plots as PNG files (needs matplotlib)")
     add("--compare", metavar="OLD.json", help="show the ratio to the results of an earlier run")
     add("--assert", action="store_true", dest="assert_picks", help="pick: fail where the pick is over 10 %% slower")
@@ -155,6 +156,8 @@ def _network_names(arguments: argparse.Namespace) -> list[str]:
 def _write_files(arguments: argparse.Namespace, results: Results, more: list) -> None:
     if arguments.json:
         results.save(arguments.json)
+    if arguments.markdown:
+        write_markdown(arguments.markdown, results)
     if not (arguments.html or arguments.plots):
         return
     with tempfile.TemporaryDirectory() as temporary:

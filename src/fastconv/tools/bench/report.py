@@ -1,4 +1,4 @@
-"""The report: tables on the terminal, and one HTML file with everything in it."""
+"""The report: tables on the terminal, one HTML file with everything in it, a summary in Markdown."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from html import escape
 from pathlib import Path
 
 from fastconv.tools.bench.results import Results
-from fastconv.tools.bench.tables import Table, tables
+from fastconv.tools.bench.tables import Table, summary_tables, tables
 
-__all__ = ["circumstances", "terminal_report", "write_html"]
+__all__ = ["circumstances", "terminal_report", "write_html", "write_markdown"]
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
@@ -45,6 +45,12 @@ def terminal_report(results: Results, more: Iterable[Table] = ()) -> str:
     """The circumstances and every table as text."""
     facts = "\n".join(f"{name:10} {value}" for name, value in circumstances(results).items())
     return "\n".join([facts, "", *(table.text() for table in (*tables(results), *more))])
+
+
+def write_markdown(path: str | Path, results: Results) -> None:
+    """The summary with its circumstances, as a section for a README."""
+    facts = "  \n".join(f"{name}: {value}" for name, value in circumstances(results).items())
+    Path(path).write_text("\n".join([facts, "", *(t.markdown() for t in summary_tables(results))]), encoding="utf-8")
 
 
 def write_html(path: str | Path, results: Results, plots: dict[str, Path], more: Iterable[Table] = ()) -> None:

@@ -1,35 +1,37 @@
 """The machine's limit: multiply-adds per second of each instruction set, and bandwidth of L2, L3 and memory.
 
-Bandwidth is measured with NumPy's maximum (read) and copy, a slice per thread; bytes of a copy are those read plus
-those written.  The multiply-adds come from the kernels ``fastconv._kernels.*.roof``, where they are built.
+The loops are the kernels ``fastconv._kernels.*.roof``, run by fastconv's own team of threads.  The bytes of a copy are
+those read plus those written.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import import_module
 
 import numpy as np
 
+from fastconv import _kernels, config
 from fastconv.machine import cache_bytes
 
 __all__ = ["Roof", "measure"]
 
 LEVELS = ("L2", "L3", "memory")
-SECONDS = 0.25
 ELEMENTS = ("float32", "float64")
+ROUNDS, SECONDS = 5, 0.05
 LARGE_BYTES, MOST_BYTES = 128 << 20, 512 << 20
-READ_AT_ONCE = 64 << 20  # a longer call than one pass over a cache, so that threads do not wait for the interpreter
+STEP_BYTES = 64 << 20  # read by one call, so that waking the threads costs nothing beside it
+CHAIN_STEPS = 20_000  # multiply-adds of a chain in one task
+TASKS_PER_THREAD = 8
+GRAIN = 1024  # elements; the kernels take whole blocks of vectors
 
 
 @dataclass
 class Roof:
     """Rates in 10⁹ per second for a number of threads: multiplications and additions, bytes read, bytes copied.
 
-    `fma_gflops` is keyed by instruction set and element type, ``"avx512 float32"``, and empty without the kernels.
+    `fma_gflops` is keyed by instruction set and element type: ``"avx512 float32"``.
     """
 
     threads: int
@@ -57,16 +59,16 @@ class Roof:
 
 
 def measure(threads: int) -> Roof:
-    """Measure for about ten seconds at most."""
+    """Measure for some seconds."""
     roof = Roof(threads)
-    with ThreadPoolExecutor(threads) as pool:
-        for name, kernel in _fma_kernels().items():
-            roof.fma_gflops[name] = _best_rate(pool, [kernel] * threads) / 1e9
+    with config.threads(threads):
+        for isa in _kernels.levels:
+            for element in ELEMENTS:
+                roof.fma_gflops[f"{isa} {element}"] = _multiply_adds(_module(isa, element), element, threads) / 1e9
+        streams = _module(_kernels.ISA, "float32").KERNELS
         for level, size in zip(LEVELS, _sizes(threads), strict=True):
-            parts = np.array_split(np.ones(size // 4, np.float32), threads)
-            roof.read_gbps[level] = _best_rate(pool, [_reader(part) for part in parts]) / 1e9
-            halves = [(part[: len(part) // 2], part[-(len(part) // 2) :]) for part in parts]
-            roof.copy_gbps[level] = _best_rate(pool, [_copier(*pair) for pair in halves]) / 1e9
+            roof.read_gbps[level] = _read(streams["read"], size, threads) / 1e9
+            roof.copy_gbps[level] = _copy(streams["copy"], size, threads) / 1e9
     return roof
 
 
@@ -76,45 +78,45 @@ def _sizes(threads: int) -> tuple[int, int, int]:
     return l2 // 2, max(min(l3 // 2, 8 * l2), 2 * l2), min(max(4 * l3, LARGE_BYTES), MOST_BYTES)
 
 
-def _reader(part: np.ndarray) -> Callable[[], int]:
-    repeated = np.broadcast_to(part, (max(READ_AT_ONCE // part.nbytes, 1), part.size))
-
-    def read() -> int:
-        repeated.max(axis=1)
-        return repeated.shape[0] * part.nbytes
-
-    return read
+def _module(isa: str, element: str):
+    return import_module(f"fastconv._kernels.{isa}_{element}.roof")
 
 
-def _copier(source: np.ndarray, target: np.ndarray) -> Callable[[], int]:
-    def copy() -> int:
-        np.copyto(target, source)
-        return source.nbytes + target.nbytes
-
-    return copy
-
-
-def _fma_kernels() -> dict[str, Callable[[], int]]:
-    """Per instruction set and element type: a function that runs some milliseconds and returns its FLOPs."""
-    from fastconv import _kernels
-
-    found = {}
-    for isa in _kernels.levels:
-        for element in ELEMENTS:
-            try:
-                found[f"{isa} {element}"] = import_module(f"fastconv._kernels.{isa}_{element}.roof").fma
-            except ModuleNotFoundError:
-                continue
-    return found
+def _multiply_adds(module, element: str, threads: int) -> float:
+    tasks = threads * TASKS_PER_THREAD
+    sizes = {"count": CHAIN_STEPS, "repeats": 1}
+    step = _kernels.engine.Step(module.KERNELS["multiply_adds"], sizes, tasks=tasks)
+    results, factor = np.empty(tasks, element), np.ones(1, element)
+    return _best_rate(lambda: step(results, factor), tasks * CHAIN_STEPS * module.CHAIN_FLOPS)
 
 
-def _best_rate(pool: ThreadPoolExecutor, calls: list[Callable[[], int]]) -> float:
-    """Largest total per second over repeated rounds in which every call runs on a thread of its own."""
+def _read(kernel, size: int, threads: int) -> float:
+    count, repeats = _slice(size, threads)
+    step = _kernels.engine.Step(kernel, {"count": count, "repeats": repeats}, tasks=threads)
+    results, x = np.empty(threads, np.float32), np.ones(threads * count, np.float32)
+    return _best_rate(lambda: step(results, x), repeats * x.nbytes)
 
-    def repeat(call: Callable[[], int]) -> float:
-        done, start = 0, time.perf_counter()
-        while (elapsed := time.perf_counter() - start) < SECONDS / 5 or not done:
-            done += call()
-        return done / elapsed
 
-    return max(sum(pool.map(repeat, calls)) for _ in range(5))
+def _copy(kernel, size: int, threads: int) -> float:
+    count, repeats = _slice(size // 2, threads)
+    step = _kernels.engine.Step(kernel, {"count": count, "repeats": repeats}, tasks=threads)
+    y, x = np.zeros(threads * count, np.float32), np.ones(threads * count, np.float32)
+    return _best_rate(lambda: step(y, x), 2 * repeats * x.nbytes)
+
+
+def _slice(size: int, threads: int) -> tuple[int, int]:
+    """Elements of float32 for each thread, and how often to go over them in one call."""
+    count = max(size // 4 // threads // GRAIN, 1) * GRAIN
+    return count, max(STEP_BYTES // (4 * count * threads), 1)
+
+
+def _best_rate(call, work: int) -> float:
+    """Largest work per second over some rounds."""
+    rates = []
+    for _ in range(ROUNDS):
+        calls, start = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - start) < SECONDS or not calls:
+            call()
+            calls += 1
+        rates.append(calls * work / elapsed)
+    return max(rates)

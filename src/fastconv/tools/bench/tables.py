@@ -9,7 +9,16 @@ from math import exp, log
 
 from fastconv.tools.bench.results import OWN, Results, Row
 
-__all__ = ["Table", "best_peer", "engine_names", "geometric_mean", "speed_ratio", "suite_rows", "tables"]
+__all__ = [
+    "Table",
+    "best_peer",
+    "engine_names",
+    "geometric_mean",
+    "speed_ratio",
+    "suite_rows",
+    "summary_tables",
+    "tables",
+]
 
 MARKS = {"refused": "–", "absent": "–", "failed": "fails", "differs": "differs", "mistrusted": "mistrusted"}
 
@@ -51,6 +60,11 @@ class Table:
             f"{notes}\n"
         )
 
+    def markdown(self) -> str:
+        rule = [":--" if number < self.left else "--:" for number in range(len(self.columns))]
+        lines = [" | ".join(row) for row in (self.columns, rule, *self.rows)]
+        return "\n".join([f"**{self.title}**", "", *(f"| {line} |" for line in lines), ""])
+
 
 def tables(results: Results) -> list[Table]:
     """Every table that the results have rows for."""
@@ -62,11 +76,18 @@ def tables(results: Results) -> list[Table]:
         if networks:
             found += [_network_table(networks, threads), _cost_table(networks, threads)]
         layers = [row for row in rows if row.kind == "layer"]
-        found += [_layer_table(suite, *content, threads) for suite, content in suite_rows(layers).items()]
+        suites = suite_rows(layers)
+        found += [_layer_table(suite, *content, threads) for suite, content in suites.items()]
+        found += [_suite_table(suites, threads)] if len(suites) > 1 else []
     kernels = [row for row in results.rows if row.kind == "kernel"]
     if kernels:
         found.append(_kernel_table(kernels))
     return found
+
+
+def summary_tables(results: Results) -> list[Table]:
+    """The tables that fit into a README: networks, and suites against the best peer."""
+    return [table for table in tables(results) if table.title.startswith(("Networks: ms", "× best peer"))]
 
 
 def engine_names(rows: Iterable[Row]) -> list[str]:
@@ -119,6 +140,23 @@ def _layer_table(suite: str, layers, by_engine, threads: int) -> Table:
         lines,
         _notes(row for rows in by_engine.values() for row in rows.values()),
     )
+
+
+def _suite_table(suites, threads: int) -> Table:
+    """A line per suite: how fastconv stands against the best peer of every layer."""
+    lines, every = [], {}
+    for suite, (_, by_engine) in suites.items():
+        ratios = {problem: ratio for problem, rows in by_engine.items() if (ratio := speed_ratio(rows))}
+        every |= ratios
+        lines.append([suite, *_ratio_summary(ratios)])
+    lines.append(["all layers, each once", *_ratio_summary(every)])
+    columns = ["suite", "layers", "geometric mean", "least", "layer with the least"]
+    return Table(f"× best peer of every layer, {_threads(threads)}", columns, lines)
+
+
+def _ratio_summary(ratios: dict[str, float]) -> list[str]:
+    slowest = min(ratios, key=ratios.get, default="")
+    return [str(len(ratios)), _ratio(geometric_mean(ratios.values())), _ratio(ratios.get(slowest)), slowest]
 
 
 def _network_table(rows: list[Row], threads: int) -> Table:

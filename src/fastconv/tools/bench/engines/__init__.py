@@ -47,7 +47,7 @@ _HERE = __name__
 ENGINES = {
     engine.name: engine
     for engine in (
-        Engine("fastconv", f"{_HERE}.own", "fastconv.nn", "fastconv", growth=4.0),
+        Engine("fastconv", f"{_HERE}.own", "fastconv.nn", "fastconv", "auto", growth=4.0),
         Engine("torch", f"{_HERE}.pytorch", "torch", "torch", "nchw"),
         Engine("torch-channels-last", f"{_HERE}.pytorch", "torch", "torch", "channels-last"),
         Engine("torch-compiled", f"{_HERE}.pytorch", "torch", "torch", "compiled", by_default=False),

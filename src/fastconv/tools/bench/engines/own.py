@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 
 import fastconv
 from fastconv import nn
+from fastconv.nn import functional
+
+AUTO = "auto"
 
 
 def available() -> str:
@@ -14,6 +18,8 @@ def available() -> str:
 
 def candidates(problem) -> list[dict]:
     """Every algorithm's answer, as ``fastconv.algorithms`` gives it."""
+    if problem.family == "pad":  # there is one way to do it
+        return [{"algorithm": AUTO, "refusal": "", "seconds": 0.0, "scratch_bytes": 0}]
     shapes = [problem.input, *([problem.weight] if problem.weight else [])]
     arguments = {"dtype": problem.dtype} | _window(problem)
     if problem.family.endswith("_pool"):
@@ -23,10 +29,9 @@ def candidates(problem) -> list[dict]:
 
 def prepare_layer(problem, arrays, threads, variant):
     fastconv.set_num_threads(threads)
-    layer = _layer(problem, {"algorithm": variant} if variant else {})
+    layer = _layer(problem, {"algorithm": variant} if variant != AUTO else {})
     if problem.weight:
         layer.load_state_dict({name: arrays[name] for name in ("weight", "bias") if name in arrays})
-    layer.eval()
     x = arrays["x"]
 
     def call():
@@ -52,6 +57,8 @@ def _layer(problem, forced):
         amounts = [zeros for pair in reversed(problem.pads) for zeros in pair]
         return getattr(nn, f"ZeroPad{rank}d")(amounts)
     if problem.family.endswith("_pool"):
+        if forced:
+            return partial(getattr(functional, problem.op), kernel_size=problem.kernel, **window)
         kind = {"max_pool": "MaxPool", "avg_pool": "AvgPool"}[problem.family]
         return getattr(nn, f"{kind}{rank}d")(problem.kernel, **window)
     kind = {"conv": "Conv", "conv_transpose": "ConvTranspose"}[problem.family]

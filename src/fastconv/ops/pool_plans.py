@@ -1,0 +1,173 @@
+"""How pooling is done: one plan for each way through memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from fastconv import reference
+from fastconv.geometry import Window
+from fastconv.ops.pool_loops import (
+    AdaptiveAxis,
+    Axis,
+    BoxLoops,
+    IndexLoops,
+    Planes,
+    SlidingAxis,
+    SlidingLoops,
+    box_cost,
+    sliding_cost,
+)
+from fastconv.ops.pool_spec import AdaptiveWindow, AveragePoolSpec, MaxPoolSpec, PoolSpec, compact_strides
+
+__all__ = ["CompactPlan", "EmptyPlan", "IndexPlan", "ReferencePlan", "VectorPlan"]
+
+UNIT_AXIS = SlidingAxis(1, 1, 0, 1, 1, 1, 0, 0)
+
+
+class ReferencePlan:
+    def __init__(self, spec: PoolSpec):
+        self.spec = spec
+
+    def __call__(self, x):
+        spec, window = self.spec, self.spec.window
+        sliding = isinstance(window, Window)
+        if sliding:
+            arguments = (window.kernel, window.stride, window.pads)
+        if isinstance(spec, AveragePoolSpec):
+            if not sliding:
+                return reference.adaptive_avg_pool(x, window.output)
+            options = (window.ceil_mode, spec.include_pad, spec.divisor)
+            return reference.avg_pool(x, *arguments, *options, dilation=window.dilation)
+        if sliding:
+            results = reference.max_pool(x, *arguments, window.dilation, window.ceil_mode)
+        else:
+            results = reference.adaptive_max_pool(x, window.output)
+        return results if spec.indices else results[0]
+
+
+class EmptyPlan:
+    def __init__(self, spec: PoolSpec):
+        self.spec = spec
+
+    def __call__(self, x):
+        y = np.empty(self.spec.y_shape, self.spec.dtype)
+        if isinstance(self.spec, MaxPoolSpec) and self.spec.indices:
+            return y, np.empty(self.spec.y_shape, np.int64)
+        return y
+
+
+class CompactPlan:
+    """Copies the input first: float16 to float32, and what lies scattered side by side."""
+
+    def __init__(self, spec: PoolSpec, plan):
+        self.spec = spec
+        self.plan = plan
+        self.order = spec.memory_order
+        self.back = tuple(np.argsort(self.order))
+
+    def __call__(self, x):
+        wide = np.ascontiguousarray(x.transpose(self.order), self.plan.spec.dtype).transpose(self.back)
+        y = self.plan(wide)
+        if isinstance(y, tuple):
+            return y[0].astype(self.spec.dtype, copy=False), y[1]
+        return y.astype(self.spec.dtype, copy=False)
+
+
+class KernelPlan:
+    def __init__(self, spec: PoolSpec):
+        self.spec = spec
+        order = spec.memory_order
+        self.memory_shape = tuple(spec.y_shape[axis] for axis in order)
+        self.back = tuple(int(axis) for axis in np.argsort(order)) if spec.channels_last else None
+
+    def empty(self, dtype) -> np.ndarray:
+        y = np.empty(self.memory_shape, dtype)
+        return y if self.back is None else y.transpose(self.back)
+
+
+class VectorPlan(KernelPlan):
+    """One array of floats in, one out."""
+
+    def __init__(self, spec: PoolSpec):
+        super().__init__(spec)
+        axes = axes_of(spec)
+        unit = spec.channels if spec.channels_last else 1
+        planes = planes_of(spec, axes, unit)
+        divisors = spec.divisors(axes) if isinstance(spec, AveragePoolSpec) else None
+        sliding = isinstance(spec.window, Window)
+        if sliding and unit > 1 and axes[2].stride == 1 and axes[2].x_stride == unit:
+            self.step = SlidingLoops(widened(planes), divisors and [*divisors[:2], divisors[2].repeat(unit)]).step
+        elif sliding and unit == 1 and (sliding_cost(planes) < box_cost(planes) or axes[2].dilation > 1):
+            self.step = SlidingLoops(planes, divisors).step
+        else:
+            self.step = BoxLoops(planes, divisors).step
+        self.dtype = np.dtype(spec.dtype)
+
+    def __call__(self, x):
+        y = self.empty(self.dtype)
+        self.step(y, x)
+        return y
+
+
+class IndexPlan(KernelPlan):
+    def __init__(self, spec: MaxPoolSpec):
+        super().__init__(spec)
+        y_strides = compact_strides(spec.y_shape, spec.memory_order, 1)
+        y_strides = (*y_strides[:2], *(0,) * (5 - len(y_strides)), *y_strides[2:])
+        self.step = IndexLoops(planes_of(spec, axes_of(spec), 1), y_strides, spec.indices).step
+        self.dtype = np.dtype(spec.dtype)
+
+    def __call__(self, x):
+        y = self.empty(self.dtype)
+        if not self.spec.indices:
+            self.step(y, x)
+            return y
+        indices = self.empty(np.int64)
+        self.step(y, indices, x)
+        return y, indices
+
+
+def axes_of(spec: PoolSpec) -> list[Axis]:
+    """Depth, row and column.  A plane of one axis leaves the depth and the row at one position each."""
+    window = spec.window
+    strides = [stride // spec.itemsize for stride in spec.x_strides[2:]]
+    if isinstance(window, AdaptiveWindow):
+        axes = [AdaptiveAxis(*axis) for axis in zip(window.input, window.output, strides, strict=True)]
+    else:
+        axes = [
+            SlidingAxis(size, output, x_stride, kernel, stride, dilation, *pads)
+            for size, output, x_stride, kernel, stride, dilation, pads in zip(
+                window.input,
+                window.output,
+                strides,
+                window.kernel,
+                window.stride,
+                window.dilation,
+                window.pads,
+                strict=True,
+            )
+        ]
+    return [UNIT_AXIS] * (3 - len(axes)) + axes
+
+
+def planes_of(spec: PoolSpec, axes: list[Axis], unit: int) -> Planes:
+    x_image, x_channel, *_ = (stride // spec.itemsize for stride in spec.x_strides)
+    return Planes(spec.dtype, spec.batch, spec.channels // unit, unit, (x_image, x_channel), tuple(axes))
+
+
+def widened(planes: Planes) -> Planes:
+    """Pixels of `unit` values as planes with `unit` times the columns."""
+    across, unit = planes.axes[2], planes.unit
+    columns = SlidingAxis(
+        across.input * unit,
+        across.output * unit,
+        1,
+        across.kernel,
+        1,
+        across.dilation * unit,
+        across.before * unit,
+        across.after * unit,
+    )
+    return replace(planes, unit=1, axes=(*planes.axes[:2], columns))

@@ -1,0 +1,2 @@
+SUFFIXES=(".pth",)
+def load_state_dict(p): pass
