@@ -2,10 +2,10 @@
 
 Decisions
 ---------
-a. All modes are one kernel: the plan lists, per axis, where every position of the result comes from (or that it comes from
-   nowhere), so a constant, a mirror and a wrap differ in a table.
-b. A row is [before][run][after].  The run lies contiguous in the input and is one memcpy; the few positions around it are
-   looked up one by one.
+a. All modes are one kernel: the plan lists, per axis, where every position of the result comes from, or that it comes
+   from nowhere.  A constant, a mirror and a wrap differ in a table.
+b. A row is [before][run][after].  The run lies contiguous in the input and is one memcpy; the few positions around it
+   are looked up one by one.
 c. Only the size of an element matters, never its type.
 """
 
@@ -19,7 +19,7 @@ cdef struct PadSizes:
     int64_t itemsize
     int64_t size_0, size_1, size_2, size_3              # of the outer axes of the result
     int64_t before, run, after                          # elements of a row
-    int64_t run_start, run_step                         # bytes from the row's first position; step from element to element
+    int64_t run_start, run_step                         # bytes from the source of the row, and from element to element
     int64_t task_rows
 
 ctypedef fused item:
@@ -67,7 +67,9 @@ cdef inline void pad_row(
     look_up(x, source + s.before, s.after, value, y + s.run)
 
 
-cdef void pad_rows(const PadSizes* s, void* const* arrays, int64_t first, int64_t last, const item* value) noexcept nogil:
+cdef void pad_rows(
+    const PadSizes* s, void* const* arrays, int64_t first, int64_t last, const item* value
+) noexcept nogil:
     cdef const int64_t* source_0 = <const int64_t*> arrays[2]
     cdef const int64_t* source_1 = source_0 + s.size_0
     cdef const int64_t* source_2 = source_1 + s.size_1

@@ -5,10 +5,10 @@ Decisions
 a. **Separable.**  A window is reduced along its rows, and the results along the column.  Rows come first because then
    the order of the taps is that of the definition (depth, row, column): of equal maxima the first wins and of several
    NaN the last, so that even the sign of a zero is the reference's.
-b. **Strips.**  A vector of output columns walks down the rows of a chunk whose input stays in the first-level cache.  What
-   touches a border, and hence the masks of the loads, is the same for every row of a strip.  Walking along the rows
-   was the alternative: it builds the masks anew for every row, which narrow maps notice.  Memory likes to be read in
-   order, though: each step of a strip prefetches, line by line, the input that follows the chunk.
+b. **Strips.**  A vector of output columns walks down the rows of a chunk whose input stays in the first-level cache.
+   What touches a border, and hence the masks of the loads, is the same for every row of a strip.  Walking along the
+   rows was the alternative: it builds the masks anew for every row, which narrow maps notice.  Memory likes to be read
+   in order, though: each step of a strip prefetches, line by line, the input that follows the chunk.
 c. The usual windows (2×2, 3×3) keep the reduced rows of a window in registers.  Others write the reduced rows of the
    chunk to the scratch, sorted by stride phase (below); an output row then reads its taps at fixed distances, so the
    second pass runs over the whole chunk as one long row.
@@ -95,7 +95,9 @@ cdef inline bint square_strip(
         set_masks(stride, at, s.in_columns, kernel, step, masks)
     x += at
     for k in range(stride, kernel):
-        row[k] = square_row(op, kernel, stride, inside, x, x_row, r + k - stride, in_rows, step, masks, filling, &ordered)
+        row[k] = square_row(
+            op, kernel, stride, inside, x, x_row, r + k - stride, in_rows, step, masks, filling, &ordered
+        )
     r += kernel - stride
     for o in range(rows):
         for k in range(stride, kernel):
@@ -198,7 +200,7 @@ cdef inline bint reduce_rows(
     cdef int64_t done = 0, at, reach = (s.kernel_column - 1) * s.dilation_column
     cdef bint nan = False, inside
     cdef bint by_four = s.stride_column == 4 and s.dilation_column == 1
-    if op == LARGEST and s.stride_column == 1 and reach > chunk.columns:
+    if op == LARGEST and s.stride_column == s.dilation_column == 1 and reach > chunk.columns:
         return True
     if s.stride_column > 2 and not by_four or 2 * s.kernel_column >= MAX_MASKS:
         return strip(op, 0, False, s, x, 0, row_phase, chunk, h)
@@ -281,7 +283,7 @@ cdef inline bint pool_square(
     cdef vec column_divisor = vset1(0)
     cdef bint nan = False
     cdef int64_t reach = (kernel - 1) * s.dilation_column
-    if op == LARGEST and stride == 1 and reach > chunk.columns:
+    if op == LARGEST and stride == s.dilation_column == 1 and reach > chunk.columns:
         return True
     while True:
         if op == SUM:

@@ -1,17 +1,17 @@
-"""Max and average pooling over boxes: windows that are listed per axis, as the first position inside the input and the number of taps.
+"""Max and average pooling over boxes: windows that are listed per axis, as first position and number of taps.
 
-For the windows that do not slide evenly (adaptive pooling), for large ones (global pooling), and for channels-last memory.
+For windows that do not slide evenly (adaptive pooling), for large ones (global pooling), and for channels-last memory.
 
 Decisions
 ---------
-a. **Planes** (NCHW): lanes run along the rows of a box; a box that takes whole rows is one long row.  A result is then the
-   reduction of a vector's lanes.  LANES results are reduced together, by transposing the square of their vectors: four
-   shuffles for each instead of log2(LANES) steps that wait for one another.
+a. **Planes** (NCHW): lanes run along the rows of a box; a box that takes whole rows is one long row.  A result is then
+   the reduction of a vector's lanes.  LANES results are reduced together, by transposing the square of their vectors:
+   log2(LANES) shuffles for each, none of which waits for the one before.
 b. The lanes of a box meet out of order.  That shows in one place, the sign of a largest zero; there the first zero of
    the box is looked up.
-c. **Pixels** (NHWC): lanes are channels, and every tap is read where it lies.  Reducing rows first would save two thirds
-   of the loads of a 3×3 window, but windows with stride 1, which would gain, are planes to the sliding kernel: the
-   channels of a pixel are then columns that are a dilation apart.
+c. **Pixels** (NHWC): lanes are channels, and every tap is read where it lies.  Reducing rows first would save two
+   thirds of the loads of a 3×3 window, but windows with stride 1, which would gain most, are planes to the sliding
+   kernel: neighbouring pixels are then a dilation apart.
 """
 
 from libc.math cimport INFINITY
@@ -24,6 +24,7 @@ from fastconv._kernels.reduction cimport LANES, LARGEST_OR_NAN, SUM, mean, real,
 
 cdef extern from "simd.h" nogil:
     ctypedef int vmask
+    void prefetch(const void*)
     vec vload(const real*)
     vec vload_mask(const real*, vmask, vec)
     void vstore(real*, vec)
@@ -34,6 +35,7 @@ cdef extern from "simd.h" nogil:
 cdef enum:
     MAX_LANES = 16
     MAX_VECTORS = 4
+    AHEAD = 512         # elements: where the boxes are smaller, the next ones are on their way
 
 cdef struct BoxSizes:
     int64_t images, channels                # planes; the channels of pixels are their unit
@@ -49,79 +51,6 @@ cdef struct Box:
 
 cdef struct Place:
     int64_t image, channel, depth, row, column                  # of an output
-
-
-cdef inline Box box_of(void* const* arrays, int64_t depth, int64_t row, int64_t column) noexcept nogil:
-    """arrays: y, x, then (first position, taps) of every window by depth, by row and by column."""
-    cdef Box box
-    box.depth = (<const int64_t*> arrays[2])[2 * depth]
-    box.depths = (<const int64_t*> arrays[2])[2 * depth + 1]
-    box.row = (<const int64_t*> arrays[3])[2 * row]
-    box.rows = (<const int64_t*> arrays[3])[2 * row + 1]
-    box.column = (<const int64_t*> arrays[4])[2 * column]
-    box.columns = (<const int64_t*> arrays[4])[2 * column + 1]
-    return box
-
-
-cdef inline const real* row_of(const BoxSizes* s, const Box* box, const real* x, int64_t depth, int64_t row) noexcept nogil:
-    """The first value of a box in one of its rows."""
-    return (
-        x + (box.depth + depth * s.step_depth) * s.x_depth + (box.row + row * s.step_row) * s.x_row
-        + box.column * s.x_column
-    )
-
-
-cdef inline real divisor_of(void* const* arrays, int64_t depth, int64_t row, int64_t column) noexcept nogil:
-    """The arrays behind the windows: divisors by depth, row and column; a box divides by their product."""
-    return (<const real*> arrays[5])[depth] * (<const real*> arrays[6])[row] * (<const real*> arrays[7])[column]
-
-
-cdef inline vec reduced_line(const int op, vec best, const real* x, int64_t count, vec filling) noexcept nogil:
-    """`best` and the first `count` values of x, lane by lane; long lines keep several vectors in flight."""
-    cdef vec part[MAX_VECTORS]
-    cdef int64_t done = 0
-    cdef int v
-    if count >= 2 * MAX_VECTORS * LANES:
-        for v in range(MAX_VECTORS):
-            part[v] = vload(x + v * LANES)
-        done = MAX_VECTORS * LANES
-        while done + MAX_VECTORS * LANES <= count:
-            for v in range(MAX_VECTORS):
-                part[v] = reduced(op, part[v], vload(x + done + v * LANES))
-            done += MAX_VECTORS * LANES
-        for v in range(MAX_VECTORS):
-            best = reduced(op, best, part[v])
-    while done + LANES <= count:
-        best = reduced(op, best, vload(x + done))
-        done += LANES
-    if done < count:
-        best = reduced(op, best, vload_mask(x + done, vinside(done, count), filling))
-    return best
-
-
-cdef inline vec reduced_box(const int op, const BoxSizes* s, const Box* box, const real* x, vec filling) noexcept nogil:
-    cdef bint one_line = box.columns == s.in_columns == s.x_row and s.step_row == 1
-    cdef int64_t lines = 1 if one_line else box.rows, depth, row
-    cdef vec best = filling
-    for depth in range(box.depths):
-        for row in range(lines):
-            best = reduced_line(
-                op, best, row_of(s, box, x, depth, row), box.columns * (box.rows if one_line else 1), filling
-            )
-    return best
-
-
-cdef real first_zero(const BoxSizes* s, const Box* box, const real* x) noexcept nogil:
-    """The first zero of a box whose largest value is zero, with its sign."""
-    cdef int64_t depth, row, column
-    cdef const real* line
-    for depth in range(box.depths):
-        for row in range(box.rows):
-            line = row_of(s, box, x, depth, row)
-            for column in range(box.columns):
-                if line[column] == 0:
-                    return line[column]
-    return 0
 
 
 cdef inline void next_place(const BoxSizes* s, Place* place) noexcept nogil:
@@ -154,26 +83,112 @@ cdef inline Place place_of(const BoxSizes* s, int64_t index) noexcept nogil:
     return place
 
 
-cdef inline void pool_boxes(const int op, const BoxSizes* s, void* const* arrays, int64_t first, int64_t last) noexcept nogil:
+cdef inline Box box_of(void* const* arrays, const Place* place) noexcept nogil:
+    """arrays: y, x, then (first position, taps) of every window by depth, by row and by column."""
+    cdef Box box
+    box.depth = (<const int64_t*> arrays[2])[2 * place.depth]
+    box.depths = (<const int64_t*> arrays[2])[2 * place.depth + 1]
+    box.row = (<const int64_t*> arrays[3])[2 * place.row]
+    box.rows = (<const int64_t*> arrays[3])[2 * place.row + 1]
+    box.column = (<const int64_t*> arrays[4])[2 * place.column]
+    box.columns = (<const int64_t*> arrays[4])[2 * place.column + 1]
+    return box
+
+
+cdef inline real divisor_of(void* const* arrays, const Place* place) noexcept nogil:
+    """The arrays behind the windows: divisors by depth, row and column; a box divides by their product."""
+    return (
+        (<const real*> arrays[5])[place.depth] * (<const real*> arrays[6])[place.row]
+        * (<const real*> arrays[7])[place.column]
+    )
+
+
+cdef inline const real* plane_of(const BoxSizes* s, void* const* arrays, const Place* place) noexcept nogil:
+    return <const real*> arrays[1] + place.image * s.x_image + place.channel * s.x_channel
+
+
+cdef inline const real* row_of(
+    const BoxSizes* s, const Box* box, const real* x, int64_t depth, int64_t row
+) noexcept nogil:
+    """The first value of a box in one of its rows."""
+    return (
+        x + (box.depth + depth * s.step_depth) * s.x_depth + (box.row + row * s.step_row) * s.x_row
+        + box.column * s.x_column
+    )
+
+
+cdef inline vec reduced_line(const int op, vec best, const real* x, int64_t count, vec filling) noexcept nogil:
+    """`best` and the first `count` values of x, lane by lane; long lines keep several vectors in flight."""
+    cdef vec part[MAX_VECTORS]
+    cdef int64_t done = 0
+    cdef int v
+    if count >= 2 * MAX_VECTORS * LANES:
+        for v in range(MAX_VECTORS):
+            part[v] = vload(x + v * LANES)
+        done = MAX_VECTORS * LANES
+        while done + MAX_VECTORS * LANES <= count:
+            for v in range(MAX_VECTORS):
+                part[v] = reduced(op, part[v], vload(x + done + v * LANES))
+            done += MAX_VECTORS * LANES
+        for v in range(MAX_VECTORS):
+            best = reduced(op, best, part[v])
+    while done + LANES <= count:
+        prefetch(x + done + AHEAD)
+        best = reduced(op, best, vload(x + done))
+        done += LANES
+    if done < count:
+        best = reduced(op, best, vload_mask(x + done, vinside(done, count), filling))
+    return best
+
+
+cdef inline vec reduced_box(const int op, const BoxSizes* s, const Box* box, const real* x, vec filling) noexcept nogil:
+    cdef bint one_line = box.columns == s.in_columns == s.x_row and s.step_row == 1
+    cdef int64_t lines = 1 if one_line else box.rows, depth, row
+    cdef vec best = filling
+    for depth in range(box.depths):
+        for row in range(lines):
+            best = reduced_line(
+                op, best, row_of(s, box, x, depth, row), box.columns * (box.rows if one_line else 1), filling
+            )
+    return best
+
+
+cdef real first_zero(const BoxSizes* s, void* const* arrays, int64_t index) noexcept nogil:
+    """The first zero of a box whose largest value is zero, with its sign."""
+    cdef Place place = place_of(s, index)
+    cdef Box box = box_of(arrays, &place)
+    cdef int64_t depth, row, column
+    cdef const real* line
+    for depth in range(box.depths):
+        for row in range(box.rows):
+            line = row_of(s, &box, plane_of(s, arrays, &place), depth, row)
+            for column in range(box.columns):
+                if line[column] == 0:
+                    return line[column]
+    return 0
+
+
+cdef inline void pool_boxes(
+    const int op, const BoxSizes* s, void* const* arrays, int64_t first, int64_t last
+) noexcept nogil:
     """Outputs from `first` to `last`, LANES at most, counted through the contiguous result."""
     cdef vec square[MAX_LANES]
-    cdef Box boxes[MAX_LANES]
     cdef real divisors[MAX_LANES]
-    cdef const real* planes[MAX_LANES]
     cdef vec filling = vset1(0 if op == SUM else -INFINITY)
     cdef real* y = <real*> arrays[0] + first
     cdef Place place = place_of(s, first)
+    cdef Box box = box_of(arrays, &place)
+    cdef bint one_box = s.out_depth * s.out_rows * s.out_columns == 1
     cdef int64_t i
-    for i in range(LANES):
-        square[i] = filling
-        if i >= last - first:
-            continue
-        boxes[i] = box_of(arrays, place.depth, place.row, place.column)
-        planes[i] = <const real*> arrays[1] + place.channel * s.x_channel + place.image * s.x_image
-        square[i] = reduced_box(op, s, &boxes[i], planes[i], filling)
+    for i in range(last - first):
+        square[i] = reduced_box(op, s, &box, plane_of(s, arrays, &place), filling)
         if op == SUM:
-            divisors[i] = divisor_of(arrays, place.depth, place.row, place.column)
+            divisors[i] = divisor_of(arrays, &place)
         next_place(s, &place)
+        if not one_box and i < last - first - 1:
+            box = box_of(arrays, &place)
+    for i in range(last - first, LANES):
+        square[i] = filling
     vtranspose(square)
     for i in range(1, LANES):
         square[0] = reduced(op, square[0], square[i])
@@ -183,11 +198,12 @@ cdef inline void pool_boxes(const int op, const BoxSizes* s, void* const* arrays
     if op != SUM:
         for i in range(last - first):
             if y[i] == 0:
-                y[i] = first_zero(s, &boxes[i], planes[i])
+                y[i] = first_zero(s, arrays, first + i)
 
 
 cdef inline void reduce_pixels(
-    const int op, const int vectors, const BoxSizes* s, const Box* box, const real* x, real divisor, int64_t count, real* y
+    const int op, const int vectors, const BoxSizes* s, const Box* box, const real* x, real divisor, int64_t count,
+    real* y,
 ) noexcept nogil:
     """The first `count` channels of a box, `vectors` whole vectors or less than one."""
     cdef vec best[MAX_VECTORS]
@@ -217,18 +233,19 @@ cdef inline void reduce_pixels(
             vstore(y + v * LANES, best[v])
 
 
-cdef inline void pool_pixels(const int op, const BoxSizes* s, void* const* arrays, int64_t index) noexcept nogil:
+cdef inline void pool_pixels(const int op, const BoxSizes* s, void* const* arrays, int64_t row) noexcept nogil:
     """One row of output pixels."""
-    cdef real* y = <real*> arrays[0] + index * s.out_columns * s.unit
-    cdef int64_t row = index % s.out_rows, depth = index // s.out_rows % s.out_depth, column, done
-    cdef int64_t plane = index // (s.out_rows * s.out_depth)
-    cdef const real* x = <const real*> arrays[1] + plane % s.channels * s.x_channel + plane // s.channels * s.x_image
+    cdef real* y = <real*> arrays[0] + row * s.out_columns * s.unit
+    cdef Place place = place_of(s, row * s.out_columns)
+    cdef const real* x = plane_of(s, arrays, &place)
+    cdef int64_t column, done
     cdef real divisor = 1
     cdef Box box
     for column in range(s.out_columns):
-        box = box_of(arrays, depth, row, column)
+        place.column = column
+        box = box_of(arrays, &place)
         if op == SUM:
-            divisor = divisor_of(arrays, depth, row, column)
+            divisor = divisor_of(arrays, &place)
         done = 0
         while s.unit - done >= MAX_VECTORS * LANES:
             reduce_pixels(op, MAX_VECTORS, s, &box, x + done, divisor, MAX_VECTORS * LANES, y + done)

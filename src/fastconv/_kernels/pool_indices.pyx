@@ -1,7 +1,7 @@
 """Max pooling that tells where: values and indices, for every number type.  Compiled once.
 
-One value at a time in the order of the definition, over windows listed per axis (so sliding and adaptive pooling are one
-loop).  Also the kernel of max pooling of integers, without the indices.
+One value at a time in the order of the definition, over windows listed per axis, so that sliding and adaptive pooling
+are one loop.  Without the indices it is also the kernel of integers.
 """
 
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -71,8 +71,8 @@ cdef void search_row(const IndexSizes* s, void* const* arrays, int64_t task, con
 cdef void max_pool_indices(
     const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
 ) noexcept nogil:
-    """arrays: y, indices where wanted, x, then (first position, taps) of every window by depth, by row and by column, and
-    the lowest value of the type."""
+    """arrays: y, indices where wanted, x, then (first position, taps) of every window by depth, by row and by column,
+    and the lowest value of the type."""
     cdef const IndexSizes* s = <const IndexSizes*> sizes
     cdef const void* lowest = arrays[5 + s.indices]
     cdef int64_t task

@@ -1,7 +1,7 @@
 """A vector of output columns from one input row; strides of 1, 2 and 4.
 
-`masks` are the lanes that lie inside the row, one mask for each load, in the order in which `set_masks` makes them; with
-`inside` all of them do, and none is looked at.
+`masks` are the lanes that lie inside the row, one mask for each load, in the order in which `set_masks` makes them.
+With `inside` all of them do, and none is looked at.
 """
 
 from libc.stdint cimport int64_t
@@ -35,8 +35,8 @@ cdef inline vec reduced_row(
 ) noexcept nogil:
     """Lane i is the reduction of x[i·stride + tap·step]; LARGEST notes where it meets a NaN.
 
-    With stride 1 it looks at the first and the last tap only: a chunk is at least as wide as its windows, so that
-    together they see every position.
+    Of neighbouring taps it looks at the first and the last only: where a chunk is as wide as its windows, these two
+    together see every position.
     """
     cdef vec best, first, last
     cdef int64_t tap
@@ -48,6 +48,8 @@ cdef inline vec reduced_row(
     for tap in range(1, taps):
         last = load(inside, x + tap * step, masks[tap], filling)
         best = reduced(op, best, last)
+        if op == LARGEST and step > 1:
+            ordered[0] = vno_nan(ordered[0], last, last)
     if op == LARGEST:
         ordered[0] = vno_nan(ordered[0], first, last)
     return best
@@ -57,7 +59,7 @@ cdef inline vec reduced_by_two(
     const int op, const bint inside, const real* x, const vmask* masks, int64_t taps, int64_t step, vec filling,
     vmask* ordered,
 ) noexcept nogil:
-    """Of neighbouring taps every second one comes from the same loads, and a last odd one from those of the pair before."""
+    """Two neighbouring taps come from the same loads, and a last odd one from those of the pair before."""
     cdef vec best = filling, low, high, even
     cdef int64_t tap = 0
     while tap < taps:

@@ -102,7 +102,7 @@ class BasicConv2d(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales every channel by a gate computed from all channel means.  Source: Hu et al. 2018, Squeeze-and-Excitation."""
+    """Scales every channel by a gate computed from the means of all.  Source: Hu et al. 2018, section 3."""
 
     def __init__(self, input_channels, squeeze_channels, activation=nn.ReLU, scale_activation=nn.Sigmoid):
         super().__init__()

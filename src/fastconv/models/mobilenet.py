@@ -58,6 +58,7 @@ SMALL = (
     (5, 576, 96, True, nn.Hardswish, 1),
     (5, 576, 96, True, nn.Hardswish, 1),
 )
+_norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.01)
 
 
 class InvertedResidualV2(nn.Module):
@@ -141,7 +142,7 @@ class MobileNetV3(nn.Module):
         width_mult=1.0,
         reduced_tail=False,
         dilated=False,
-        norm_layer=partial(nn.BatchNorm2d, eps=0.001, momentum=0.01),
+        norm_layer=_norm,
     ):
         super().__init__()
         divider = 2 if reduced_tail else 1

@@ -36,13 +36,20 @@ class BasicBlock(nn.Module):
     expansion = 1
 
     def __init__(
-        self, inplanes, planes, stride=1, downsample=None, groups=1, base_width=64, dilation=1, norm_layer=nn.BatchNorm2d
+        self,
+        inplanes,
+        planes,
+        stride=1,
+        downsample=None,
+        groups=1,
+        base_width=64,
+        dilation=1,
+        norm_layer=nn.BatchNorm2d,
     ):
-        if groups != 1 or base_width != 64 or dilation != 1:
-            raise ArgumentError(
-                f"groups, width_per_group, dilation: basic blocks have 1, 64 and 1, got {groups}, {base_width}, {dilation}"
-            )
         super().__init__()
+        fixed = (groups, base_width, dilation)
+        if fixed != (1, 64, 1):
+            raise ArgumentError(f"groups, width_per_group, dilation: basic blocks have (1, 64, 1), got {fixed}")
         self.conv1 = nn.Conv2d(inplanes, planes, kernel_size=3, stride=stride, padding=1, bias=False)
         self.bn1 = norm_layer(planes)
         self.relu = nn.ReLU(inplace=True)
@@ -62,7 +69,15 @@ class Bottleneck(nn.Module):
     expansion = 4
 
     def __init__(
-        self, inplanes, planes, stride=1, downsample=None, groups=1, base_width=64, dilation=1, norm_layer=nn.BatchNorm2d
+        self,
+        inplanes,
+        planes,
+        stride=1,
+        downsample=None,
+        groups=1,
+        base_width=64,
+        dilation=1,
+        norm_layer=nn.BatchNorm2d,
     ):
         super().__init__()
         width = planes * base_width // 64 * groups

@@ -17,7 +17,7 @@ from fastconv.models.blocks import build
 from fastconv.models.resnet import resnet50
 from fastconv.nn import functional as F
 
-__all__ = ["DeepLabV3", "FCN", "deeplabv3_resnet50", "fcn_resnet50"]
+__all__ = ["FCN", "DeepLabV3", "deeplabv3_resnet50", "fcn_resnet50"]
 
 ATROUS_RATES = (12, 24, 36)
 CLASSIFIER_OF_RESNET = ("avgpool", "fc")  # its last children

@@ -142,7 +142,7 @@ def _default_boxes(grids):
     """(boxes, 4): centre x, centre y, width and height in pixels, for maps of these heights and widths."""
     scales = [*np.linspace(SMALLEST_SCALE, LARGEST_SCALE, len(grids)), 1.0]
     boxes = []
-    for (height, width), scale, next_scale in zip(grids, scales, scales[1:], strict=True):
+    for (height, width), scale, next_scale in zip(grids, scales[:-1], scales[1:], strict=True):
         shapes = [(scale, scale), (sqrt(scale * next_scale),) * 2]
         for ratio in ASPECT_RATIOS:
             wide, narrow = scale * sqrt(ratio), scale / sqrt(ratio)

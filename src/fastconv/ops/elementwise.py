@@ -124,7 +124,7 @@ def elementwise(
 
 def in_memory_order(x: np.ndarray) -> np.ndarray:
     """`x` where its elements lie side by side in some order of its axes, as channels-last arrays do; else a copy."""
-    order = np.argsort([-stride for stride in x.strides], kind="stable")
+    order = sorted(range(x.ndim), key=x.strides.__getitem__, reverse=True)
     return x if x.transpose(order).flags.c_contiguous else x.copy(order="K")
 
 

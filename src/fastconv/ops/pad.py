@@ -147,7 +147,7 @@ class Direct(Algorithm[PadSpec]):
         if spec.itemsize not in kernel.ITEM_SIZES:
             return f"the kernel moves elements of 1, 2, 4, 8 or 16 bytes, the input has {spec.dtype}"
         if len(spec.axes()) > kernel.OUTER_AXES + 1:
-            return f"the kernel has {kernel.OUTER_AXES + 1} loops, too few for shape {spec.shape}, {spec.strides} bytes apart"
+            return f"the kernel has {kernel.OUTER_AXES + 1} loops, too few for strides of {spec.strides} bytes"
         return ""
 
     def plan(self, spec):

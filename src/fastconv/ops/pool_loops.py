@@ -202,8 +202,7 @@ def chunk_of(planes: Planes, phases: int, reach: int, square: int) -> tuple[int,
     if square and planes.bytes > MEMORY_BYTES:
         size, least = PAGE_BYTES, PAGE_ROWS if reach else PAGE_ROWS // 2
     elements = size // ((across.stride if square else depth.kernel) * planes.itemsize)
-    widest = max(elements // (phases * least + reach), across.dilation * (across.kernel - 1), 1)
-    columns = even_part(across.output, widest)
+    columns = even_part(across.output, max(elements // (phases * least + reach), across.kernel))
     rows = even_part(down.output, max((elements // columns - reach) // phases, 1))
     return rows, columns
 

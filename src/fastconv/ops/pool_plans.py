@@ -100,7 +100,7 @@ class VectorPlan(KernelPlan):
         if sliding and unit > 1 and axes[2].stride == 1 and axes[2].x_stride == unit:
             self.step = SlidingLoops(widened(planes), divisors and [*divisors[:2], divisors[2].repeat(unit)]).step
         elif sliding and unit == 1 and (sliding_cost(planes) < box_cost(planes) or axes[2].dilation > 1):
-            self.step = SlidingLoops(planes, divisors).step
+            self.step = SlidingLoops(*stacked(planes, divisors)).step
         else:
             self.step = BoxLoops(planes, divisors).step
         self.dtype = np.dtype(spec.dtype)
@@ -155,6 +155,21 @@ def axes_of(spec: PoolSpec) -> list[Axis]:
 def planes_of(spec: PoolSpec, axes: list[Axis], unit: int) -> Planes:
     x_image, x_channel, *_ = (stride // spec.itemsize for stride in spec.x_strides)
     return Planes(spec.dtype, spec.batch, spec.channels // unit, unit, (x_image, x_channel), tuple(axes))
+
+
+def stacked(planes: Planes, divisors: list[np.ndarray] | None) -> tuple[Planes, list[np.ndarray] | None]:
+    """Planes whose rows the windows tile, on top of one another as one high plane: a small plane is hardly a task."""
+    depth, down, across = planes.axes
+    tiled = down.kernel == down.stride and down.before == 0 and down.output * down.stride == down.input
+    if not tiled or (down.dilation > 1 and down.kernel > 1):
+        return planes, divisors
+    outer = [(planes.channels, planes.x_strides[1]), (planes.images, planes.x_strides[0])]
+    if depth.kernel == depth.stride == 1 and depth.before == 0 and depth.input == depth.output:
+        outer.insert(0, (depth.input, depth.x_stride))
+    elif depth.output > 1 or depth.kernel > 1:
+        return planes, divisors
+    rows, x_row = down.input, down.x_stride
+    ...
 
 
 def widened(planes: Planes) -> Planes:

@@ -15,7 +15,7 @@ __all__ = ["AdaptiveWindow", "AveragePoolSpec", "MaxPoolSpec", "PoolSpec", "comp
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveWindow:
-    """Windows that divide every axis evenly: output i from floor(i · input / output) to ceil((i + 1) · input / output)."""
+    """Windows that divide every axis evenly: output i takes floor(i·input/output) to ceil((i+1)·input/output)."""
 
     input: tuple[int, ...]
     output: tuple[int, ...]

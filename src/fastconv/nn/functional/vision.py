@@ -11,6 +11,7 @@ from fastconv.arrays import as_array, batched
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.geometry import Window, integer, is_sequence, per_axis
 from fastconv.nn.functional.arguments import floats, number
+from fastconv.nn.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 from fastconv.ops.resample import resample
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
 COPYING_MODES = ("nearest", "nearest-exact", "area")
 INTERPOLATING_MODES = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3, "lanczos": 2}  # rank that each takes
 ANTIALIASED_MODES = ("bilinear", "bicubic", "lanczos")
+AREA_POOLS = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}
 
 
 def interpolate(
@@ -68,7 +70,7 @@ def interpolate(
             f"got {tuple(x.shape[2:])} resampled to {outputs}"
         )
     if mode == "area":
-        return reference.interpolate(x, size=outputs, mode=mode)
+        return AREA_POOLS[rank](x, outputs)
     asked = None if scale_factor is None or recompute_scale_factor else factors
     return resample(x, outputs, asked, mode, bool(align_corners), bool(antialias))
 

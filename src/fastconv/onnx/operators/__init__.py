@@ -6,6 +6,7 @@ from fastconv.onnx.operators import (  # noqa: F401
     control,
     detection,
     elementwise,
+    fused,
     matmul,
     microsoft,
     normalization,

@@ -1,0 +1,32 @@
+"""Rewriting passes: each a function from graph to graph that leaves the outputs' values as they are, up to rounding.
+
+A pass returns a new :class:`~fastconv.graph.ir.Graph`; nodes and constants that it does not change are shared.  The order
+of :data:`PASSES` is the order in which they run; a session can leave any of them out.
+"""
+
+from fastconv.graph.passes.affine import fold_affine
+from fastconv.graph.passes.canonical import canonical_convolutions
+from fastconv.graph.passes.clamp import fuse_clamp
+from fastconv.graph.passes.constants import fold_constants
+from fastconv.graph.passes.dead import drop_dead, drop_identities
+from fastconv.graph.passes.residual import fuse_residual
+
+__all__ = [
+    "PASSES",
+    "canonical_convolutions",
+    "drop_dead",
+    "drop_identities",
+    "fold_affine",
+    "fold_constants",
+    "fuse_clamp",
+    "fuse_residual",
+]
+
+PASSES = {
+    "drop_identities": drop_identities,
+    "canonical_convolutions": canonical_convolutions,
+    "fold_affine": fold_affine,
+    "fuse_residual": fuse_residual,
+    "fuse_clamp": fuse_clamp,
+    "drop_dead": drop_dead,
+}

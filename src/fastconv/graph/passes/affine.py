@@ -1,0 +1,109 @@
+"""Multiplications and additions per channel: batch norm and its relatives, folded into what stands before them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from fastconv.graph.ir import Graph, Node
+from fastconv.graph.passes.rewriting import Rewriting, ranks
+
+__all__ = ["fold_affine"]
+
+
+class Affine(NamedTuple):
+    """``source * scale + shift``, both float64 (C,) or scalar."""
+
+    source: str
+    scale: np.ndarray
+    shift: np.ndarray
+
+
+def fold_affine(graph: Graph) -> Graph:
+    """Folds into the convolution before; what has none before becomes, and joins, one ``fastconv::Affine(x, scale, shift)``."""
+    work = Rewriting(graph)
+    rank = ranks(graph)
+    for node in graph.nodes:
+        affine = _batch_norm(node, work) or _arithmetic(node, work, rank)
+        if affine is None or not _fold(affine, node, work):
+            work.add(node)
+    return work.finish()
+
+
+def _fold(affine: Affine, node: Node, work: Rewriting) -> bool:
+    output = node.outputs[0]
+    conv = work.producer(affine.source, "Conv")
+    if conv is not None and not conv.inputs[3] and conv.attributes["low"] == -np.inf and conv.attributes["high"] == np.inf:
+        w, b = work.constant(conv.inputs[1]), work.constant(conv.inputs[2]) if conv.inputs[2] else 0.0
+        if affine.scale.size not in (1, w.shape[0]) or affine.shift.size not in (1, w.shape[0]):
+            return False
+        scaled = w * np.broadcast_to(affine.scale, w.shape[:1]).reshape(-1, *(1,) * (w.ndim - 1))
+        shifted = np.broadcast_to(b * affine.scale + affine.shift, w.shape[:1])
+        names = [work.new_constant(conv.inputs[1], scaled.astype(w.dtype))]
+        names.append(work.new_constant(conv.inputs[1] + ".bias", shifted.astype(w.dtype)))
+        work.absorb(conv, output, inputs=[conv.inputs[0], *names, ""])
+        return True
+    before = work.producer(affine.source, "Affine")
+    if before is not None:
+        scale, shift = (work.constant(name) for name in before.inputs[1:])
+        names = [
+            work.new_constant(before.inputs[1], (scale * affine.scale).astype(scale.dtype)),
+            work.new_constant(before.inputs[2], (shift * affine.scale + affine.shift).astype(shift.dtype)),
+        ]
+        work.absorb(before, output, inputs=[before.inputs[0], *names])
+        return True
+    if node.op_type != "BatchNormalization":
+        return False
+    dtype = work.constant(node.inputs[1]).dtype
+    names = [
+        work.new_constant(node.inputs[1], affine.scale.astype(dtype)),
+        work.new_constant(node.inputs[2], affine.shift.astype(dtype)),
+    ]
+    attributes = {"low": -np.inf, "high": np.inf}
+    work.add(
+        replace(node, domain="fastconv", op_type="Affine", inputs=[affine.source, *names], outputs=[output], attributes=attributes)
+    )
+    return True
+
+
+def _batch_norm(node: Node, work: Rewriting) -> Affine | None:
+    if (node.domain, node.op_type) != ("", "BatchNormalization") or len([name for name in node.outputs if name]) != 1:
+        return None
+    if node.attributes.get("training_mode", 0) or not node.attributes.get("spatial", 1):
+        return None
+    parameters = [work.constant(name) for name in node.inputs[1:5]]
+    if any(array is None or array.ndim != 1 or array.dtype.kind != "f" or array.itemsize < 4 for array in parameters):
+        return None
+    weight, bias, mean, var = (array.astype(np.float64) for array in parameters)
+    scale = weight / np.sqrt(var + node.attributes.get("epsilon", 1e-5))
+    return Affine(node.inputs[0], scale, bias - mean * scale)
+
+
+def _arithmetic(node: Node, work: Rewriting, rank: dict[str, int]) -> Affine | None:
+    if node.domain or node.op_type not in ("Add", "Mul", "Sub", "Div") or "broadcast" in node.attributes:
+        return None
+    left, right = node.inputs
+    source, other = (left, right) if work.constant(right) is not None else (right, left)
+    number = _per_channel(work.constant(other), rank.get(source))
+    if number is None or (source == right and node.op_type == "Div"):
+        return None
+    one, zero = np.ones(1), np.zeros(1)
+    if node.op_type == "Add":
+        return Affine(source, one, number)
+    if node.op_type == "Mul":
+        return Affine(source, number, zero)
+    if node.op_type == "Div":
+        return Affine(source, 1 / number, zero)
+    return Affine(source, one, -number) if source == left else Affine(source, -one, number)
+
+
+def _per_channel(array: np.ndarray | None, rank: int | None) -> np.ndarray | None:
+    """The numbers of a constant that differs along axis 1 of an operand of `rank` axes at most."""
+    if array is None or rank is None or rank < 2 or array.dtype not in (np.float32, np.float64) or array.ndim > rank:
+        return None
+    shape = (1,) * (rank - array.ndim) + array.shape
+    if any(size != 1 for axis, size in enumerate(shape) if axis != 1):
+        return None
+    return array.reshape(-1).astype(np.float64)

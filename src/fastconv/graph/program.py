@@ -1,0 +1,113 @@
+"""Programs: a graph compiled for given input shapes, ready to run from any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fastconv._kernels.engine import Program, Step
+from fastconv.graph import lowerings  # noqa: F401  (fills the table)
+from fastconv.graph.ir import Graph
+from fastconv.graph.lower import Call, lower
+from fastconv.graph.memory import ALIGNMENT, Tensor, plan_arena
+
+__all__ = ["Executable"]
+
+
+class Executable:
+    """A graph for inputs of fixed shapes.
+
+    ``run(feeds)`` takes C-contiguous arrays of those shapes and types and returns fresh arrays for the graph's outputs.
+    Each run needs a context: the arena and the steps bound to it.  Contexts are kept, so that a steady run allocates
+    nothing but its outputs; runs from several threads at once have one each.
+    """
+
+    def __init__(self, graph: Graph, shapes: dict[str, tuple], evaluate: Callable, packings: dict):
+        build, values = lower(graph, shapes, evaluate, packings)
+        self.calls: list[Call] = build.calls
+        self.outputs = [values[info.name] for info in graph.outputs]
+        self._name_outputs(build)
+        self.arena_bytes = plan_arena(build.buffers)
+        self.scratch_bytes = max((call.work.scratch for call in self.calls if isinstance(call.work, Step)), default=0)
+        self._free: list[_Context] = []
+
+    def _name_outputs(self, build) -> None:
+        """Outputs that a call writes into a buffer of their own are written straight into the arrays that a run returns."""
+        end = len(self.calls)
+        written = {id(tensor) for call in self.calls for tensor in call.outputs}
+        self.direct: list[bool] = []
+        taken: set[int] = set()
+        for i, value in enumerate(self.outputs):
+            own = (
+                isinstance(value, Tensor)
+                and value.buffer.parent is None
+                and not value.buffer.children
+                and not value.buffer.name
+                and id(value.buffer) not in taken
+                and any(id(t) in written and t.buffer is value.buffer for call in self.calls for t in call.outputs)
+            )
+            self.direct.append(own)
+            if own:
+                value.buffer.name = f"output {i}"
+                taken.add(id(value.buffer))
+            elif isinstance(value, Tensor):
+                value.buffer.use(end)
+
+    def run(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        try:
+            context = self._free.pop()
+        except IndexError:
+            context = _Context(self)
+        arrays = dict(feeds)
+        for i, (value, direct) in enumerate(zip(self.outputs, self.direct, strict=True)):
+            if direct:
+                arrays[f"output {i}"] = np.empty(value.shape, value.dtype)
+        for segment in context.segments:
+            segment(arrays)
+        results = [self._result(i, value, context, arrays) for i, value in enumerate(self.outputs)]
+        self._free.append(context)
+        return results
+
+    def _result(self, i: int, value, context: _Context, arrays: dict) -> np.ndarray:
+        if self.direct[i]:
+            return arrays[f"output {i}"].reshape(value.shape)
+        return np.array(value.view(context.arena, arrays) if isinstance(value, Tensor) else value, order="C")
+
+
+class _Context:
+    """An arena, and the calls bound to places in it: kernel steps in one program until Python has to step in."""
+
+    def __init__(self, executable: Executable):
+        memory = np.empty(executable.arena_bytes + ALIGNMENT, np.uint8)
+        shift = -memory.ctypes.data % ALIGNMENT
+        self.arena = memory[shift : shift + executable.arena_bytes]
+        self.segments: list[Callable] = []
+        steps: list[tuple[Step, tuple]] = []
+        for call in executable.calls:
+            if isinstance(call.work, Step):
+                steps.append((call.work, tuple(self._bound(value) for value in (*call.outputs, *call.inputs))))
+                continue
+            if steps:
+                self.segments.append(Program(steps))
+                steps = []
+            self.segments.append(self._python(call))
+        if steps:
+            self.segments.append(Program(steps))
+
+    def _bound(self, value):
+        """The array, or the name of one that each run brings."""
+        if not isinstance(value, Tensor):
+            return value
+        root, _ = value.buffer.root()
+        return root.name or value.view(self.arena, {})
+
+    def _python(self, call: Call) -> Callable:
+        def run(arrays):
+            results = call.work(*(value.view(self.arena, arrays) for value in call.inputs))
+            if not isinstance(results, (tuple, list)):
+                results = (results,)
+            for tensor, result in zip(call.outputs, results, strict=True):
+                np.copyto(tensor.view(self.arena, arrays), result)
+
+        return run
