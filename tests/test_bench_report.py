@@ -14,6 +14,7 @@ from fastconv.tools.bench.compare import comparison
 from fastconv.tools.bench.picks import failed_picks, pick_table
 from fastconv.tools.bench.report import terminal_report, write_html, write_markdown
 from fastconv.tools.bench.results import Results, Row, load_results
+from fastconv.tools.bench.runs import set_roof_shares
 from fastconv.tools.bench.tables import best_peer, speed_ratio, tables
 
 CONV, POOL = "conv2d 1x64x56x56 -> 64 k3 p1", "max_pool2d 1x64x56x56 k2 s2"
@@ -87,6 +88,15 @@ def test_rates_follow_from_times(results):
     assert row.gflops == pytest.approx(462.4, rel=1e-3)
     assert row.gbps == pytest.approx(3.507, rel=1e-3)
     assert results.rows[5].gflops is None
+
+
+def test_rows_are_held_against_the_limits(results):
+    set_roof_shares(results)
+    winograd, direct, refused = results.rows[8:]
+    assert direct.roof_share == pytest.approx(231_211_008 / 170e9 / 400e-6)
+    assert winograd.roof_share == pytest.approx(231_211_008 / 170e9 / 500e-6)
+    assert refused.roof_share is None
+    assert results.rows[6].roof_share is None  # a network, whose work is not counted
 
 
 def test_the_best_peer_may_be_inexact_but_not_fastconv(results):
@@ -200,6 +210,17 @@ def test_wrong_arguments_are_refused_before_anything_is_measured(words, message,
     captured = capsys.readouterr()
     assert captured.err.startswith(f"fastconv bench: {message}")
     assert captured.out == ""
+
+
+def test_without_onnx_there_are_no_networks(monkeypatch, capsys):
+    monkeypatch.setattr(commands, "_measure", lambda kind, plan, networks, results: print("networks:", networks))
+    monkeypatch.setattr("fastconv.tools.bench.commands.util.find_spec", lambda name: None)
+    assert command("networks", "--peers", "fastconv") == 2
+    assert "onnx is not installed (pip install onnx)" in capsys.readouterr().err
+    assert command("overhead", "--peers", "fastconv") == 0
+    captured = capsys.readouterr()
+    assert captured.err == "fastconv bench: no networks, onnx is not installed\n"
+    assert "networks: []" in captured.out
 
 
 def test_a_run_writes_everything_asked_for(results, tmp_path, monkeypatch, capsys):

@@ -179,11 +179,11 @@ def test_an_interrupted_run_keeps_what_is_finished(tmp_path):
     code = (
         "import os, signal, sys\n"
         "from fastconv.tools.bench import commands, runs\n"
-        "kept = runs._finish_rows\n"
-        "def finish(rows, results):\n"
-        "    kept(rows, results)\n"
+        "kept = runs.Progress.advance\n"
+        "def advance(self, count):\n"
+        "    kept(self, count)\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "runs._finish_rows = finish\n"
+        "runs.Progress.advance = advance\n"
         "runs.roof.measure = lambda threads: runs.roof.Roof(threads, {}, {'L2': 1.0, 'L3': 1.0, 'memory': 1.0}, {})\n"
         "import argparse\n"
         "parser = argparse.ArgumentParser()\n"
@@ -220,6 +220,10 @@ def test_the_roof_is_measured(monkeypatch):
     results = Results(["test"])
     measure_roofs(Plan([], [1, 3], 1.0), results)
     assert get_num_threads() == before
+    first = [dict(fields) for fields in results.roofs]
+    measure_roofs(Plan([], [1], 1.0), results)
+    results.roofs.sort(key=lambda fields: fields["threads"])
+    assert all(results.roofs[0]["read_gbps"][level] >= rate for level, rate in first[0]["read_gbps"].items())
     for threads, fields in zip((1, 3), results.roofs, strict=True):
         roof = Roof(**fields)
         assert roof.threads == threads

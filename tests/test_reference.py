@@ -13,17 +13,21 @@ IMAGES = (2, 4, 5, 6)
 WEIGHT, CHANNELS = (4, 2, 3, 3), (4,)
 ALIKE = ["relu", "relu6", "hardtanh", "leaky_relu", "elu", "selu", "celu", "gelu", "sigmoid", "silu", "mish", "tanh"]
 ALIKE += ["hardsigmoid", "hardswish", "softplus", "softsign", "log_sigmoid", "batch_norm_training", "instance_norm"]
+ALIKE += ["hardshrink", "softshrink", "tanhshrink"]
 
 # Each row: the shapes of the arrays that come first, then the other arguments.
 CALLS = {
     **{name: ([IMAGES], (), {}) for name in ALIKE},
     "adaptive_avg_pool": ([IMAGES], (3,), {}),
     "adaptive_max_pool": ([IMAGES], (3,), {}),
+    "affine_grid": ([(2, 2, 3)], ((2, 4, 5, 6),), {}),
     "avg_pool": ([IMAGES], (2, 1, 1), {}),
     "batch_norm": ([IMAGES, CHANNELS, CHANNELS, CHANNELS, CHANNELS], (), {}),
+    "channel_shuffle": ([IMAGES], (2,), {}),
     "conv": ([IMAGES, WEIGHT, CHANNELS], (), {"groups": 2, "padding": 1}),
     "conv_transpose": ([IMAGES, WEIGHT, CHANNELS], (), {"groups": 2, "stride": 2}),
     "fold": ([(2, 12, 12)], ((4, 5), 2), {}),
+    "grid_sample": ([IMAGES, (2, 3, 3, 2)], (), {"padding_mode": "reflection"}),
     "group_norm": ([IMAGES], (2,), {}),
     "interpolate": ([IMAGES], ((7, 3),), {"mode": "bilinear"}),
     "layer_norm": ([IMAGES], ((5, 6),), {}),
@@ -36,6 +40,7 @@ CALLS = {
     "pixel_shuffle": ([IMAGES], (2,), {}),
     "pixel_unshuffle": ([(2, 3, 4, 6)], (2,), {}),
     "prelu": ([IMAGES, CHANNELS], (), {}),
+    "rms_norm": ([IMAGES], ((5, 6),), {}),
     "softmax": ([IMAGES], (1,), {}),
     "threshold": ([IMAGES], (0.1, 20.0), {}),
     "unfold": ([IMAGES], (2,), {"padding": 1}),

@@ -37,6 +37,7 @@ cdef extern from "simd.h" nogil:
 
 cdef enum:
     MAX_FILTERS = 6
+    MAX_ROWS = 4
     TAG_BYTES = 64      # head of the scratch: the chunk that lies packed behind it
 
 
@@ -91,6 +92,53 @@ cdef inline void pixels_by_filters(
         tile_pixels(6, vectors, x, offset, taps, w, bias, limits, y, y_filter, pixels)
 
 
+cdef inline void tile_rows(
+    const int rows, const int vectors, const real* x, int64_t pitch, const int64_t* offset, int64_t taps,
+    const real* w, real bias, const Clamp* limits, real* y, int64_t y_row, int64_t pixels,
+) noexcept nogil:
+    """One filter over several output rows, whose sums are independent of each other; lanes are pixels."""
+    cdef vec total[MAX_ROWS][MAX_VECTORS]
+    cdef vec weight
+    cdef int64_t k, left
+    cdef const real* at
+    cdef int r, v
+    for r in range(rows):
+        for v in range(vectors):
+            total[r][v] = vset1(bias)
+    for k in range(taps):
+        at = x + offset[k]
+        weight = vset1(w[k])
+        for r in range(rows):
+            for v in range(vectors):
+                total[r][v] = vmuladd(total[r][v], weight, vload(at + v * LANES))
+            at += pitch
+    for v in range(vectors):
+        left = pixels - v * LANES
+        for r in range(rows):
+            if left >= LANES:
+                vstore(y + r * y_row + v * LANES, clamp(total[r][v], limits))
+            elif left > 0:
+                vstore_first(y + r * y_row + v * LANES, clamp(total[r][v], limits), <int> left)
+
+
+cdef inline void strip_of_rows(
+    int64_t rows, const int vectors, const real* x, int64_t pitch, const int64_t* offset, int64_t taps,
+    const real* w, real bias, const Clamp* limits, real* y, int64_t y_row, int64_t pixels,
+) noexcept nogil:
+    """All rows of a strip `vectors` registers wide, as many at a time as keep about eight sums going."""
+    cdef int64_t row = 0
+    while row < rows:
+        if vectors <= 2 and rows - row >= 4:
+            tile_rows(4, vectors, x + row * pitch, pitch, offset, taps, w, bias, limits, y + row * y_row, y_row, pixels)
+            row += 4
+        elif rows - row >= 2:
+            tile_rows(2, vectors, x + row * pitch, pitch, offset, taps, w, bias, limits, y + row * y_row, y_row, pixels)
+            row += 2
+        else:
+            tile_rows(1, vectors, x + row * pitch, pitch, offset, taps, w, bias, limits, y + row * y_row, y_row, pixels)
+            row += 1
+
+
 cdef void row_of_pixel_lanes(
     int64_t pixels, int64_t filters, const real* x, const int64_t* offset, int64_t taps,
     const real* w, const real* bias, const Clamp* limits, real* y, int64_t y_filter,
@@ -113,6 +161,27 @@ cdef void row_of_pixel_lanes(
         done += width * LANES
 
 
+cdef void rows_of_one_filter(
+    int64_t rows, int64_t pixels, const real* x, int64_t pitch, const int64_t* offset, int64_t taps,
+    const real* w, real bias, const Clamp* limits, real* y, int64_t y_row,
+) noexcept nogil:
+    cdef int64_t vectors = (pixels + LANES - 1) // LANES
+    cdef int64_t strips = (vectors + ROW_VECTORS - 1) // ROW_VECTORS
+    cdef int64_t strip, width, done = 0
+    for strip in range(strips):
+        width = (vectors + strips - strip - 1) // (strips - strip)
+        vectors -= width
+        if width == 1:
+            strip_of_rows(rows, 1, x + done, pitch, offset, taps, w, bias, limits, y + done, y_row, pixels - done)
+        elif width == 2 and ROW_VECTORS >= 2:
+            strip_of_rows(rows, 2, x + done, pitch, offset, taps, w, bias, limits, y + done, y_row, pixels - done)
+        elif width == 3 and ROW_VECTORS >= 3:
+            strip_of_rows(rows, 3, x + done, pitch, offset, taps, w, bias, limits, y + done, y_row, pixels - done)
+        elif ROW_VECTORS >= 4:
+            strip_of_rows(rows, 4, x + done, pitch, offset, taps, w, bias, limits, y + done, y_row, pixels - done)
+        done += width * LANES
+
+
 cdef void convolve_panel(
     const ConvSizes* s, const real* x, int64_t pitch, const int64_t* offset, const real* w, const real* bias,
     int64_t width, int64_t filters, const Chunk* chunk, real* panel, real* y,
@@ -126,8 +195,13 @@ cdef void convolve_panel(
                 chunk.columns, width, x + row * pitch, offset, s.taps, w, bias, panel + row * chunk.columns * width
             )
         store_panel(s, panel, width, chunk, filters, y)
+        return
+    limits = limits_of(s)
+    if width == 1:
+        rows_of_one_filter(
+            chunk.rows, chunk.columns, x, pitch, offset, s.taps, w, bias[0], &limits, y, s.y_row
+        )
     else:
-        limits = limits_of(s)
         for row in range(chunk.rows):
             row_of_pixel_lanes(
                 chunk.columns, width, x + row * pitch, offset, s.taps, w, bias, &limits, y + row * s.y_row, s.y_channel

@@ -32,8 +32,7 @@ cdef enum Operation:
 
 cdef struct ChannelSizes:
     int64_t operation
-    int64_t channels, inner         # [outer][channels][inner]; a row is one channel of one outer index
-    int64_t rows
+    int64_t outer, channels, inner  # [outer][channels][inner]; a row is one channel of one outer index
     int64_t chunk, chunks           # elements of one task, tasks of one row; with inner = 1 the rows of one task
     double eps
 
@@ -79,7 +78,7 @@ cdef inline void channelwise(
     cdef real* y = <real*> arrays[0]
     cdef int64_t task, row, channel, start
     if s.inner == 1:
-        for row in range(first * s.chunk, min(last * s.chunk, s.rows // s.channels)):
+        for row in range(first * s.chunk, min(last * s.chunk, s.outer)):
             start = row * s.channels
             all_channels(operation, x + start, y + start, s.channels, mean, scale, bias)
         return

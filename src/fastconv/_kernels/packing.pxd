@@ -42,33 +42,48 @@ cdef inline void pack_phases(
     const int64_t* phase, int64_t phases, int64_t phase_step, real* packed,
 ) noexcept nogil:
     """packed[p · phase_step + i] = x[start + phase[p] + i·stride], zero outside [0, size)."""
-    cdef int64_t p, slot = 0
-    if x_column == 1 and (stride == 1 or stride == 2 or stride == 4):
-        while slot < slots:
-            pack_register(x, start + slot * stride, stride, size, min(slots - slot, LANES), phase, phases, phase_step,
-                          packed + slot)
-            slot += LANES
+    cdef int64_t p
+    if x_column == 1 and stride == 1:
+        pack_registers(1, x, start, size, slots, phase_step, packed)
+    elif x_column == 1 and stride == 2 and phases == 2:
+        pack_registers(2, x, start, size, slots, phase_step, packed)
+    elif x_column == 1 and stride == 4 and phases == 4:
+        pack_registers(4, x, start, size, slots, phase_step, packed)
     else:
         for p in range(phases):
             pack_row(x, x_column, start + phase[p], stride, size, slots, packed + p * phase_step)
 
 
-cdef inline void pack_register(
-    const real* x, int64_t at, int64_t stride, int64_t size, int64_t slots,
-    const int64_t* phase, int64_t phases, int64_t phase_step, real* packed,
+cdef inline void pack_registers(
+    const int stride, const real* x, int64_t start, int64_t size, int64_t slots, int64_t phase_step, real* packed
 ) noexcept nogil:
-    """Up to LANES slots of every phase of a stride of 1, 2 or 4."""
+    """All phases of a stride; those registers at the ends that lie partly outside are loaded by mask."""
+    cdef int64_t slot = 0
+    cdef int64_t inside = min(slots, (size - start) // stride) if size > start else 0
+    while slot < slots and start + slot * stride < 0:
+        pack_register(stride, True, x, start + slot * stride, size, min(slots - slot, LANES), phase_step, packed + slot)
+        slot += LANES
+    while slot + LANES <= inside:
+        pack_register(stride, False, x, start + slot * stride, size, LANES, phase_step, packed + slot)
+        slot += LANES
+    while slot < slots:
+        pack_register(stride, True, x, start + slot * stride, size, min(slots - slot, LANES), phase_step, packed + slot)
+        slot += LANES
+
+
+cdef inline void pack_register(
+    const int stride, const bint masked, const real* x, int64_t at, int64_t size, int64_t slots, int64_t phase_step,
+    real* packed,
+) noexcept nogil:
+    """Up to LANES slots of every phase."""
     cdef vec value[4]
     cdef vec half[4]
-    cdef int64_t j, p
-    for j in range(4):
-        if j >= stride:
-            break
-        if at >= 0 and at + LANES <= size:
-            value[j] = vload(x + at)
+    cdef int j
+    for j in range(stride):
+        if masked:
+            value[j] = vload_mask(x + at + j * LANES, vinside(at + j * LANES, size), vset1(0))
         else:
-            value[j] = vload_mask(x + at, vinside(at, size), vset1(0))
-        at += LANES
+            value[j] = vload(x + at + j * LANES)
     if stride == 2:
         half[0], half[1] = veven(value[0], value[1]), vodd(value[0], value[1])
         value[0], value[1] = half[0], half[1]
@@ -77,8 +92,8 @@ cdef inline void pack_register(
         half[2], half[3] = vodd(value[0], value[1]), vodd(value[2], value[3])
         value[0], value[2] = veven(half[0], half[1]), vodd(half[0], half[1])
         value[1], value[3] = veven(half[2], half[3]), vodd(half[2], half[3])
-    for p in range(phases):
-        if slots == LANES:
-            vstore(packed + p * phase_step, value[phase[p]])
+    for j in range(stride):
+        if not masked or slots == LANES:
+            vstore(packed + j * phase_step, value[j])
         else:
-            vstore_first(packed + p * phase_step, value[phase[p]], <int> slots)
+            vstore_first(packed + j * phase_step, value[j], <int> slots)

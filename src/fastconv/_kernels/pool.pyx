@@ -200,7 +200,7 @@ cdef inline bint reduce_rows(
     cdef int64_t done = 0, at, reach = (s.kernel_column - 1) * s.dilation_column
     cdef bint nan = False, inside
     cdef bint by_four = s.stride_column == 4 and s.dilation_column == 1
-    if op == LARGEST and s.stride_column == s.dilation_column == 1 and reach > chunk.columns:
+    if op == LARGEST and s.stride_column == 1 and reach > chunk.columns:
         return True
     if s.stride_column > 2 and not by_four or 2 * s.kernel_column >= MAX_MASKS:
         return strip(op, 0, False, s, x, 0, row_phase, chunk, h)
@@ -283,7 +283,7 @@ cdef inline bint pool_square(
     cdef vec column_divisor = vset1(0)
     cdef bint nan = False
     cdef int64_t reach = (kernel - 1) * s.dilation_column
-    if op == LARGEST and stride == s.dilation_column == 1 and reach > chunk.columns:
+    if op == LARGEST and stride == 1 and reach > chunk.columns:
         return True
     while True:
         if op == SUM:

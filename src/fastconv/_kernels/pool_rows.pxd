@@ -35,7 +35,7 @@ cdef inline vec reduced_row(
 ) noexcept nogil:
     """Lane i is the reduction of x[i·stride + tap·step]; LARGEST notes where it meets a NaN.
 
-    Of neighbouring taps it looks at the first and the last only: where a chunk is as wide as its windows, these two
+    With stride 1 it looks at the first and the last tap only: a chunk is as wide as its windows, so that these two
     together see every position.
     """
     cdef vec best, first, last
@@ -48,8 +48,6 @@ cdef inline vec reduced_row(
     for tap in range(1, taps):
         last = load(inside, x + tap * step, masks[tap], filling)
         best = reduced(op, best, last)
-        if op == LARGEST and step > 1:
-            ordered[0] = vno_nan(ordered[0], last, last)
     if op == LARGEST:
         ordered[0] = vno_nan(ordered[0], first, last)
     return best

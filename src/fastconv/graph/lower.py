@@ -13,19 +13,35 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fastconv._kernels.engine import Step
+from fastconv.errors import ModelError
 from fastconv.graph.ir import Graph, Node
 from fastconv.graph.memory import Buffer, Tensor
+from fastconv.graph.passes.constants import RANDOM
+from fastconv.ops.table import Op
 
 __all__ = ["LOWERINGS", "Builder", "Call", "Dynamic", "lower", "lowering"]
 
 LOWERINGS: dict[tuple[str, str], Callable] = {}
 
-# operators whose outputs' shapes depend on the values of their inputs
+# operators whose outputs' shapes depend on the values of their inputs: of all inputs, or of those at these places
 DATA_DEPENDENT = {"NonZero", "NonMaxSuppression", "Unique", "Compress", "If", "Loop", "Scan", "SequenceMap"}
+SHAPE_INPUTS = {
+    "AffineGrid": (1,), "BlackmanWindow": (0,), "CenterCropPad": (1,), "Col2Im": (1, 2), "ConstantOfShape": (0,),
+    "DFT": (1, 2), "Expand": (1,), "HammingWindow": (0,), "HannWindow": (0,), "MaxUnpool": (2,),
+    "MelWeightMatrix": (0, 1, 2, 3, 4), "OneHot": (1,), "Pad": (1, 3), "Range": (0, 1, 2), "Reshape": (1,),
+    "Resize": (1, 2, 3), "STFT": (1, 3), "Slice": (1, 2, 3, 4), "Split": (1,), "Squeeze": (1,), "Tile": (1,),
+    "TopK": (1,), "Unsqueeze": (1,), "Upsample": (1,),
+}  # fmt: skip
+REDUCTION_AXES = (1,)  # of the operators whose names begin with Reduce
 
 
 class Dynamic(Exception):
-    """The graph has a value whose shape only a run can tell."""
+    """`node` has a result whose shape only a run can tell, for the `reason` that is a sentence."""
+
+    def __init__(self, node: Node, reason: str):
+        super().__init__(f"{node} {reason}")
+        self.node = node
+        self.reason = reason
 
 
 @dataclass(eq=False)
@@ -54,6 +70,9 @@ class Builder:
     """Collects calls, and keeps packed weights for all the programs of a session."""
 
     packings: dict = field(default_factory=dict)
+    precision: str = "default"
+    predicting: bool = False  # nothing is packed; what packing would allocate is added up
+    packed_bytes: dict[tuple, int] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
     output_names: dict[str, str] = field(default_factory=dict)
@@ -71,20 +90,56 @@ class Builder:
         self.calls.append(Call(self.node, work, outputs, inputs, algorithm, detail))
         return outputs
 
-    def packed(self, plan_layout, pack: Callable, *arrays):
-        """Weights in a kernel's form, packed once for a session however many shapes it sees."""
+    def choose(self, op: Op, spec, strict: tuple[str, ...], default: tuple[str, ...]):
+        """The row predicted fastest among those of these names that accept `spec`, for the precision; None without one.
+
+        A strict sum is formed in one order, whatever the number of images.
+        """
+        names = strict if self.precision == "strict" else default
+        rows = [row for row in op.rows if row.name in names and not row.refusal(spec)]
+        return min(rows, key=lambda row: row.seconds(spec), default=None)
+
+    def packed(self, plan_layout, pack: Callable, *arrays, elements: tuple[int, ...] | None = None):
+        """Weights in a kernel's form, packed once for a session however many shapes it sees.
+
+        `elements` are the sizes of what `pack` allocates, 0 for an array that it returns as it came, so that memory can
+        be predicted without packing.
+        """
         key = (plan_layout, *(id(array) for array in arrays))
+        if self.predicting and elements is not None:
+            dtype = next(array.dtype for array in arrays if array is not None)
+            self.packed_bytes[key] = sum(elements) * dtype.itemsize
+            return [Tensor.new((count,), dtype) for count in elements]
         if key not in self.packings:
-            self.packings[key] = (pack(*arrays), arrays)  # holding the arrays keeps their ids
+            packed = pack(*arrays)
+            if self.predicting:
+                self.packed_bytes[key] = packed_bytes(packed, arrays)
+                return packed
+            self.packings[key] = (packed, arrays)  # holding the arrays keeps their ids
+        self.packed_bytes[key] = packed_bytes(*self.packings[key])
         return self.packings[key][0]
 
 
-def lower(graph: Graph, shapes: dict[str, tuple], evaluate: Callable, packings: dict):
+def packed_bytes(packed, arrays) -> int:
+    """Bytes that packing `arrays` has allocated."""
+    if isinstance(packed, np.ndarray):
+        return 0 if any(array is not None and np.may_share_memory(packed, array) for array in arrays) else packed.nbytes
+    return sum(packed_bytes(part, arrays) for part in packed if part is not None)
+
+
+def lower(
+    graph: Graph,
+    shapes: dict[str, tuple],
+    evaluate: Callable,
+    packings: dict,
+    precision: str = "default",
+    predicting: bool = False,
+):
     """Calls for inputs of these `shapes` ((shape, dtype) by name); raises :class:`Dynamic` where shapes depend on values.
 
     Returns the builder and the values by name.
     """
-    build = Builder(packings)
+    build = Builder(packings, precision, predicting)
     values: dict[str, object] = {"": None, **graph.constants}
     for name, (shape, dtype) in shapes.items():
         values[name] = Tensor.new(shape, dtype, name)
@@ -98,27 +153,35 @@ def lower(graph: Graph, shapes: dict[str, tuple], evaluate: Callable, packings: 
 
 def _lower_node(build: Builder, node: Node, inputs: list, evaluate: Callable):
     if any(True for _ in node.graphs()):
-        raise Dynamic(f"{node} runs a subgraph")
-    if not any(isinstance(value, Tensor) for value in inputs):
-        return evaluate(node, inputs)
+        raise Dynamic(node, "runs a subgraph")
+    if not any(isinstance(value, Tensor) for value in inputs) and node.op_type not in RANDOM:
+        results = evaluate(node, inputs)
+        if not all(isinstance(result, np.ndarray) for result in results):
+            raise Dynamic(node, "returns a sequence or an optional value")
+        return results
     function = LOWERINGS.get((node.domain, node.op_type))
     if function is not None:
         results = function(build, node, *inputs)
         if results is not None:
             return results
-    if node.op_type in DATA_DEPENDENT:
-        raise Dynamic(f"the shape of {node}'s result depends on values")
+    shape_inputs = REDUCTION_AXES if node.op_type.startswith("Reduce") else SHAPE_INPUTS.get(node.op_type, ())
+    computed = [i for i in shape_inputs if i < len(inputs) and isinstance(inputs[i], Tensor)]
+    if not node.domain and (computed or node.op_type in DATA_DEPENDENT):
+        raise Dynamic(node, "has a result whose shape depends on values")
     return _numpy(build, node, inputs, evaluate)
 
 
 def _numpy(build: Builder, node: Node, inputs: list, evaluate: Callable):
     """The operator's NumPy function on arrays; one run on zeros tells the shapes of its results."""
     if any(isinstance(value, list) for value in inputs):
-        raise Dynamic(f"{node} takes a sequence")
+        raise Dynamic(node, "takes a sequence")
     zeros = [np.broadcast_to(np.zeros((), v.dtype), v.shape) if isinstance(v, Tensor) else v for v in inputs]
-    trial = evaluate(node, zeros)
-    if not all(isinstance(result, np.ndarray) for result in trial):
-        raise Dynamic(f"{node} returns a sequence")
+    try:
+        trial = evaluate(node, zeros)
+    except ModelError:
+        raise Dynamic(node, "cannot be tried on zeros") from None
+    if not all(isinstance(result, np.ndarray) and not result.dtype.hasobject for result in trial):
+        raise Dynamic(node, "returns sequences or strings")
     outputs = [build.tensor(result.shape, result.dtype) for result in trial]
     tensors = [value for value in inputs if isinstance(value, Tensor)]
 

@@ -38,8 +38,8 @@ def conv(build: Builder, node, x, w, b=None, residual=None):
         return None
     facts = (x.shape, strides_of(x), x.dtype, w.shape, w.dtype, None if b is None else (b.shape, b.dtype))
     spec = conv_spec(*facts, at["strides"], at["padding"], at["dilations"], at["group"])
-    row = CONV.choose(spec)
-    if row.name not in LOOPS:
+    row = build.choose(CONV, spec, strict=("direct",), default=("direct", "winograd"))
+    if row is None:
         return None
     y = build.tensor(spec.y_shape, x.dtype)
     adds = residual is not None
@@ -47,7 +47,9 @@ def conv(build: Builder, node, x, w, b=None, residual=None):
         return None
     nest = replace(conv_nest(spec), residual=adds, low=at["low"], high=at["high"])
     loops = LOOPS[row.name](nest)
-    packed = build.packed((*loops.layout, spec.groups), lambda w, b: loops.pack(np.ascontiguousarray(w), b), w, b)
+    layout = (*loops.layout, spec.groups)
+    pack = lambda w, b: loops.pack(np.ascontiguousarray(w), b)  # noqa: E731
+    packed = build.packed(layout, pack, w, b, elements=loops.packed_elements)
     return build.emit(loops.step, [y], [x, *packed, *([residual] if adds else [])], row.name, (CONV, spec))
 
 
@@ -190,8 +192,8 @@ def _linear(build: Builder, x: Tensor, w, transposed: bool, b, alpha: float, bet
     if x.dtype not in FLOATS or w.dtype != x.dtype or 0 in x.shape:
         return None
     spec = LinearSpec(*x.shape, w.shape[0] if transposed else w.shape[1], x.dtype.name)
-    row = LINEAR.choose(spec)
-    if row.name == "reference":
+    row = build.choose(LINEAR, spec, strict=("direct",), default=("direct", "few_images"))
+    if row is None:
         return None
     plan = row.plan(spec)
 
@@ -200,7 +202,9 @@ def _linear(build: Builder, x: Tensor, w, transposed: bool, b, alpha: float, bet
         bias = np.zeros(spec.outputs, w.dtype) if b is None else np.ascontiguousarray(b.reshape(-1) * w.dtype.type(beta))
         return plan.pack(weights if alpha == 1.0 else weights * w.dtype.type(alpha), bias)
 
-    packed = build.packed((plan.layout or "rows", transposed, alpha, beta), pack, w, b)
+    copied = not (transposed and w.flags.c_contiguous) or alpha != 1.0
+    elements = plan.loops.packed_elements if hasattr(plan, "loops") else (copied * w.size, spec.outputs)
+    packed = build.packed((plan.layout or "rows", transposed, alpha, beta), pack, w, b, elements=elements)
     step = plan.loops.step if hasattr(plan, "loops") else plan.step
     return build.emit(step, [build.tensor((x.shape[0], spec.outputs), x.dtype)], [x, *packed], row.name, (LINEAR, spec))
 

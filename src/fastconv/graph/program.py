@@ -23,8 +23,16 @@ class Executable:
     nothing but its outputs; runs from several threads at once have one each.
     """
 
-    def __init__(self, graph: Graph, shapes: dict[str, tuple], evaluate: Callable, packings: dict):
-        build, values = lower(graph, shapes, evaluate, packings)
+    def __init__(
+        self,
+        graph: Graph,
+        shapes: dict[str, tuple],
+        evaluate: Callable,
+        packings: dict,
+        precision: str = "default",
+        predicting: bool = False,
+    ):
+        build, values = lower(graph, shapes, evaluate, packings, precision, predicting)
         self.calls: list[Call] = build.calls
         self.outputs = [values[info.name] for info in graph.outputs]
         self._name_outputs(build)

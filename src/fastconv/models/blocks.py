@@ -31,7 +31,7 @@ def build(family: Callable, *args, weights, rename: Callable[[str], str] = str, 
     """
     if weights is None:
         return family(*args, **options)
-    if isinstance(weights, str) and not weights.endswith(SUFFIXES):
+    if isinstance(weights, str) and not weights.lower().endswith(SUFFIXES):
         raise ArgumentError(
             f"weights: expected None or the path of a file ({', '.join(SUFFIXES)}), got {weights!r}; "
             "trained weights do not come with fastconv"

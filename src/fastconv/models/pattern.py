@@ -21,7 +21,7 @@ __all__ = ["from_pattern"]
 
 LAYERS = ("CONV", "RELU", "POOL", "FC", "SOFTMAX")
 CLOSING = {"(": ")", "[": "]"}
-MAX_LAYERS = 10_000
+MAX_LAYERS = 1000
 MAX_DEPTH = 100
 _TOKEN = re.compile(r"\s*(?:(?P<word>[A-Za-z_]\w*|\d+)|(?P<separator>->|-|,)|(?P<symbol>[()\[\]*?]))")
 

@@ -45,20 +45,19 @@ class OnePass(Vectorised):
 
     def step(self, spec):
         kernels = family("normalization", spec.dtype)
-        rows = spec.outer * spec.channels
         if spec.inner == 1:
             chunk, chunks = max(1, CHUNK_ELEMENTS // max(spec.channels, 1)), 1
             tasks = -(-spec.outer // chunk)
         else:
             chunk, chunks = CHUNK_ELEMENTS, -(-spec.inner // CHUNK_ELEMENTS)
-            tasks = rows * chunks
+            tasks = spec.outer * spec.channels * chunks
         return Step(
             kernels.KERNELS["per_channel"],
             {
                 "operation": kernels.OPERATIONS[self.operation + ("_relu" if spec.relu else "")],
+                "outer": spec.outer,
                 "channels": spec.channels,
                 "inner": spec.inner,
-                "rows": rows,
                 "chunk": chunk,
                 "chunks": chunks,
                 "eps": spec.eps,

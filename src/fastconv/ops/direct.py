@@ -89,6 +89,12 @@ class DirectLoops:
         """What the form of the packed weights depends on, beside the weights."""
         return ("panels", self.nest.dtype, self.panel, self.last_panel)
 
+    @property
+    def packed_elements(self) -> tuple[int, int]:
+        """Sizes of the packed weights and bias."""
+        filters = self.nest.groups * ((self.panels - 1) * self.panel + self.last_panel)
+        return filters * self.nest.taps, filters
+
     def pack(self, w: np.ndarray, b: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Contiguous weights (filters, taps…) and bias, in the kernel's panels."""
         filters = (self.panels - 1) * self.panel + self.last_panel

@@ -19,6 +19,8 @@ __all__ = ["AdaptiveAxis", "Axis", "BoxLoops", "IndexLoops", "Planes", "SlidingA
 CHUNK_BYTES = 16 << 10  # input or reduced rows of one chunk: half of a small first-level cache
 CHUNK_ROWS = 8  # output rows of a chunk at least: the rows that neighbouring chunks share are reduced twice
 MEMORY_BYTES = 8 << 20  # what a call moves beyond this comes from memory
+SHARING_ROWS = 6  # of input, where they are pages apart: they share the sets of the cache, eight lines in each
+LINE = 16  # a chunk is so many columns or a multiple, which keeps channels-last memory aligned
 PAGE_BYTES = 4 << 10  # of input that comes from memory: read in order, page by page, it arrives almost twice as fast
 PAGE_ROWS = 4  # then, or half as many where chunks share no rows
 THREAD_BYTES = 100_000  # with less to move than this for each thread, one has finished before another wakes up
@@ -70,6 +72,12 @@ class SlidingAxis(Axis):
         first = np.maximum(-((at - start) // self.dilation), 0)
         last = np.minimum(-((at - end) // self.dilation), self.kernel)
         return np.stack([at + first * self.dilation, np.maximum(last - first, 0)], axis=1)
+
+    @property
+    def is_tiled(self) -> bool:
+        """Whether the windows cover the input without gap, overlap or padding."""
+        dense = self.dilation == 1 or self.kernel == 1
+        return dense and self.kernel == self.stride and self.before == 0 and self.output * self.stride == self.input
 
     @property
     def tap_positions(self) -> list[tuple[int, int]]:
@@ -202,8 +210,12 @@ def chunk_of(planes: Planes, phases: int, reach: int, square: int) -> tuple[int,
     if square and planes.bytes > MEMORY_BYTES:
         size, least = PAGE_BYTES, PAGE_ROWS if reach else PAGE_ROWS // 2
     elements = size // ((across.stride if square else depth.kernel) * planes.itemsize)
-    columns = even_part(across.output, max(elements // (phases * least + reach), across.kernel))
-    rows = even_part(down.output, max((elements // columns - reach) // phases, 1))
+    widest = max(elements // (phases * least + reach), across.dilation * (across.kernel - 1), LINE)
+    columns = across.output if across.output <= widest else ceil(even_part(across.output, widest) / LINE) * LINE
+    most = elements // columns
+    if down.x_stride * planes.itemsize % PAGE_BYTES == 0:
+        most = min(most, SHARING_ROWS)
+    rows = even_part(down.output, max((most - reach) // phases, PAGE_ROWS if reach else 1))
     return rows, columns
 
 

@@ -160,16 +160,26 @@ def planes_of(spec: PoolSpec, axes: list[Axis], unit: int) -> Planes:
 def stacked(planes: Planes, divisors: list[np.ndarray] | None) -> tuple[Planes, list[np.ndarray] | None]:
     """Planes whose rows the windows tile, on top of one another as one high plane: a small plane is hardly a task."""
     depth, down, across = planes.axes
-    tiled = down.kernel == down.stride and down.before == 0 and down.output * down.stride == down.input
-    if not tiled or (down.dilation > 1 and down.kernel > 1):
+    if not (down.is_tiled and depth.is_tiled and depth.kernel == 1):
         return planes, divisors
-    outer = [(planes.channels, planes.x_strides[1]), (planes.images, planes.x_strides[0])]
-    if depth.kernel == depth.stride == 1 and depth.before == 0 and depth.input == depth.output:
-        outer.insert(0, (depth.input, depth.x_stride))
-    elif depth.output > 1 or depth.kernel > 1:
+    depths, rows, columns = divisors or ([np.ones(1)] * 3)
+    x_image, x_channel = planes.x_strides
+    counts = [depth.output, planes.channels, planes.images]
+    for i, stride in enumerate((depth.x_stride, x_channel, x_image)):
+        if down.input > 1 and counts[i] > 1 and stride != down.input * down.x_stride:
+            break
+        down = replace(
+            down,
+            input=down.input * counts[i],
+            output=down.output * counts[i],
+            x_stride=stride if down.input == 1 else down.x_stride,
+        )
+        rows = np.outer(depths, rows).reshape(-1) if i == 0 else np.tile(rows, counts[i])
+        depths, counts[i] = (np.ones(1) if i == 0 else depths), 1
+    if counts[0] > 1:
         return planes, divisors
-    rows, x_row = down.input, down.x_stride
-    ...
+    planes = replace(planes, images=counts[2], channels=counts[1], axes=(UNIT_AXIS, down, across))
+    return planes, divisors and [depths, rows, columns]
 
 
 def widened(planes: Planes) -> Planes:

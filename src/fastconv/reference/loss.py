@@ -87,7 +87,7 @@ def cross_entropy(x, target, weight=None, label_smoothing=0.0):
 
     Smoothing mixes the target with the uniform distribution.  Source: Szegedy et al., arXiv:1512.00567.
     """
-    target = target * (1 - label_smoothing) + label_smoothing / x.shape[1]
+    target = target * (1 - label_smoothing) + label_smoothing / max(x.shape[1], 1)
     products = x * target
     return -(products if weight is None else products * per_class(weight, x)).sum(axis=1)
 

@@ -97,6 +97,15 @@ from fastconv.nn.functional.pooling import (
     max_pool3d,
     max_pool3d_with_indices,
 )
+from fastconv.nn.functional.unpooling import (
+    fractional_max_pool2d,
+    fractional_max_pool2d_with_indices,
+    fractional_max_pool3d,
+    fractional_max_pool3d_with_indices,
+    max_unpool1d,
+    max_unpool2d,
+    max_unpool3d,
+)
 from fastconv.nn.functional.vision import (
     affine_grid,
     channel_shuffle,
@@ -146,6 +155,10 @@ __all__ = [
     "elu",
     "feature_alpha_dropout",
     "fold",
+    "fractional_max_pool2d",
+    "fractional_max_pool2d_with_indices",
+    "fractional_max_pool3d",
+    "fractional_max_pool3d_with_indices",
     "gelu",
     "glu",
     "grid_sample",
@@ -174,6 +187,9 @@ __all__ = [
     "max_pool2d_with_indices",
     "max_pool3d",
     "max_pool3d_with_indices",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "mish",
     "mse_loss",
     "nll_loss",

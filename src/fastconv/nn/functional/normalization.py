@@ -45,7 +45,7 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     if not training:
         if mean is None:
             raise ArgumentError("running_mean: expected an array unless training=True")
-        return channelwise.batch_norm(x, mean, var, weight, bias, float(eps))
+        return channelwise.batch_norm(x, mean, var, weight, bias, number(eps, "eps"))
     count = x.size // max(x.shape[1], 1)
     if count == 1:
         raise ArgumentError(
@@ -55,7 +55,7 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     if mean is not None and count:
         _move(running_mean, "running_mean", batch_mean, momentum)
         _move(running_var, "running_var", batch_var * (count / (count - 1)), momentum)
-    return channelwise.batch_norm(x, batch_mean, batch_var, weight, bias, float(eps))
+    return channelwise.batch_norm(x, batch_mean, batch_var, weight, bias, number(eps, "eps"))
 
 
 def instance_norm(
@@ -87,7 +87,7 @@ def instance_norm(
             _move(running_var, "running_var", unbiased, momentum)
     if x.size == 0:
         return np.empty(x.shape, x.dtype)
-    return rows.row_norm(x, channels, 1, count, weight, bias, float(eps))
+    return rows.row_norm(x, channels, 1, count, weight, bias, number(eps, "eps"))
 
 
 def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
@@ -107,7 +107,7 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
         raise ArgumentError(f"input: a group needs more than one value for its statistics, got shape {x.shape}")
     if x.size == 0:
         return np.empty(x.shape, x.dtype)
-    return rows.row_norm(x, groups, channels // groups, inner, weight, bias, float(eps))
+    return rows.row_norm(x, groups, channels // groups, inner, weight, bias, number(eps, "eps"))
 
 
 def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
@@ -115,7 +115,7 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
 
     `weight` and `bias` have the normalised shape.  Source: Ba, Kiros and Hinton, arXiv:1607.06450.
     """
-    return _layer_norm(input, normalized_shape, weight, bias, float(eps), True)
+    return _layer_norm(input, normalized_shape, weight, bias, number(eps, "eps"), True)
 
 
 def rms_norm(input, normalized_shape, weight=None, eps=None):

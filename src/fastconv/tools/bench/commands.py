@@ -18,7 +18,7 @@ from fastconv.tools.bench.networks import network_names
 from fastconv.tools.bench.picks import failed_picks, pick_table
 from fastconv.tools.bench.report import terminal_report, write_html, write_markdown
 from fastconv.tools.bench.results import OWN, Results, load_results
-from fastconv.tools.bench.runs import Plan, describe_engines, measure_roofs, run_kernels, run_layers
+from fastconv.tools.bench.runs import Plan, describe_engines, measure_roofs, run_kernels, run_layers, set_roof_shares
 from fastconv.tools.bench.suites import find_problems
 
 __all__ = ["add_arguments", "run"]
@@ -32,10 +32,10 @@ KINDS = {
     "pick": "whether the planner picks the fastest algorithm",
     "all": "roof, layers, networks and overhead in one report",
 }
+LAYER_KINDS, NETWORK_KINDS = ("layers", "overhead", "all"), ("networks", "overhead", "all")
 LAYER_SUITES = ("lenet5", "alexnet", "vgg16", "googlenet", "resnet18", "resnet50", "mobilenet_v2", "edge")
 OVERHEAD_SUITES = ("tiny", "lenet5")
 OVERHEAD_NETWORK = "lenet5"
-PLOTS_MODULE = "matplotlib"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,8 +81,9 @@ def run(arguments: argparse.Namespace) -> int:
             _measure(arguments.kind, plan, networks, results)
         except KeyboardInterrupt:
             results.complete = False
+        set_roof_shares(results)
         results.seconds = time.monotonic() - start
-    except (ArgumentError, ImportError) as error:
+    except ArgumentError as error:
         print(f"fastconv bench: {error}", file=sys.stderr)
         return 2
     more = [pick_table(results.rows)] if arguments.kind == "pick" else []
@@ -100,12 +101,14 @@ def _measure(kind: str, plan: Plan, networks: list[str], results: Results) -> No
         measure_roofs(plan, results)
     if kind in ("kernels", "pick"):
         run_kernels(plan, results)
-    if kind in ("overhead", "all", "layers", "networks"):
+    if kind in (*LAYER_KINDS, *NETWORK_KINDS):
         describe_engines(plan, results)
-    if kind in ("layers", "overhead", "all"):
+    if kind in LAYER_KINDS:
         run_layers(plan, results)
-    if kind in ("networks", "overhead", "all"):
+    if kind in NETWORK_KINDS:
         run_networks(networks, plan, results)
+    if kind not in ("pick", "roof"):
+        measure_roofs(plan, results)
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
@@ -150,6 +153,11 @@ def _network_names(arguments: argparse.Namespace) -> list[str]:
     for name in arguments.networks or ():
         if name not in known:
             raise ArgumentError(f"networks: {name!r} is none of {', '.join(known)}")
+    if arguments.kind in NETWORK_KINDS and not util.find_spec("onnx"):
+        if arguments.kind == "networks":
+            raise ArgumentError("networks: they are ONNX files, and onnx is not installed (pip install onnx)")
+        print("fastconv bench: no networks, onnx is not installed", file=sys.stderr)
+        return []
     return arguments.networks or ([OVERHEAD_NETWORK] if arguments.kind == "overhead" else known)
 
 
@@ -162,12 +170,12 @@ def _write_files(arguments: argparse.Namespace, results: Results, more: list) ->
         return
     with tempfile.TemporaryDirectory() as temporary:
         plots: dict[str, Path] = {}
-        if util.find_spec(PLOTS_MODULE):
+        if util.find_spec("matplotlib"):
             from fastconv.tools.bench.plots import write_plots
 
             plots = write_plots(results, arguments.plots or temporary)
         elif arguments.plots:
-            print(f"fastconv bench: no plots, {PLOTS_MODULE} is not installed", file=sys.stderr)
+            print("fastconv bench: no plots, matplotlib is not installed", file=sys.stderr)
         if arguments.html:
             write_html(arguments.html, results, plots, more)
 

@@ -18,7 +18,10 @@ __all__ = ["write_plots"]
 BLUE, ORANGE, GREEN, GREY, DARK = "#0072B2", "#D55E00", "#009E73", "#9a9a9a", "#333333"
 DOTS_PER_INCH = 130
 PANELS_IN_A_ROW = 3
-RATIO_TICKS = (0.1, 0.2, 1 / 3, 0.5, 0.67, 0.8, 1, 1.25, 1.5, 2, 3, 5, 10)
+WIDE_TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+NARROW_TICKS = (0.25, 1 / 3, 0.5, 0.67, 0.8, 1, 1.25, 1.5, 2, 3, 4)
+ROOM = 1.45  # for the names at the ends of the bars
+NEAR = 0.1  # limits that lie so close share a line
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -136,7 +139,7 @@ def _roofline(pyplot, rows: list[Row], limits: list[Roof], ending: str):
 
 def _draw_limit(axes, limit: Roof, left: float, right: float) -> None:
     line = {"color": DARK, "linewidth": 1, "zorder": 2}
-    name_style = {"fontsize": 8, "color": DARK, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.5}}
+    name_style = {"fontsize": 8, "color": DARK, "zorder": 2}
     peak = limit.peak("float32")
     for number, (level, rate) in enumerate(limit.read_gbps.items()):
         end = min(peak / rate, right) if peak else right
@@ -147,11 +150,17 @@ def _draw_limit(axes, limit: Roof, left: float, right: float) -> None:
                 x, x * rate * 1.06, f"{level} {rate:.0f} GB/s", **name_style,
                 rotation=degrees(atan(rate)), rotation_mode="anchor", transform_rotates_text=True,
             )  # fmt: skip
-    rates = {name.split()[0]: rate for name, rate in limit.fma_gflops.items() if name.endswith("float32")}
-    for number, (name, rate) in enumerate(rates.items()):
+    drawn: list[tuple[float, str]] = []
+    for name, rate in limit.fma_gflops.items():
+        if not name.endswith("float32"):
+            continue
+        if drawn and abs(rate / drawn[-1][0] - 1) < NEAR:
+            drawn[-1] = (max(rate, drawn[-1][0]), f"{drawn[-1][1]}, {name.split()[0]}")
+        else:
+            drawn.append((rate, name.split()[0]))
+    for rate, names in drawn:
         axes.plot([max(rate / max(limit.read_gbps.values()), left), right], [rate, rate], **line)
-        text = f"{name} multiply-add {rate:.0f} GFLOP/s"
-        axes.text(right / 1.05 / 6**number, rate * 1.04, text, ha="right", **name_style)
+        axes.text(right / 1.05, rate * 1.04, f"{names} multiply-add {rate:.0f} GFLOP/s", ha="right", **name_style)
 
 
 def _ratios(pyplot, layers: list[tuple[str, int]], by_engine: dict[str, dict[str, Row]], title: str):
@@ -171,11 +180,11 @@ def _ratios(pyplot, layers: list[tuple[str, int]], by_engine: dict[str, dict[str
         text = f" {ratio:.2f} × {best_peer(by_engine[problem]).engine} "
         axes.text(log2(ratio), position, text, va="center", ha="left" if ratio >= 1 else "right", fontsize=7.5)
     reach = max(map(abs, map(log2, ratios))) + 0.2
-    ticks = [tick for tick in RATIO_TICKS if abs(log2(tick)) <= reach]
+    ticks = [tick for tick in (WIDE_TICKS if reach > 2 else NARROW_TICKS) if abs(log2(tick)) <= reach]
     axes.set_xticks(list(map(log2, ticks)), [f"{tick:.2g}×" if tick < 1 else f"{tick:g}×" for tick in ticks])
     axes.axvline(0, color=DARK, linewidth=1)
     axes.set(
-        xlim=(-reach - 0.45, reach + 0.45), ylim=(len(found) - 0.4, -0.6),
+        xlim=(-ROOM * reach, ROOM * reach), ylim=(len(found) - 0.4, -0.6),
         xlabel="speed of fastconv over the best peer",
         title=f"{title}: geometric mean {geometric_mean(ratios):.2f}× the best peer",
     )  # fmt: skip

@@ -39,6 +39,18 @@ class Roof:
     read_gbps: dict[str, float] = field(default_factory=dict)
     copy_gbps: dict[str, float] = field(default_factory=dict)
 
+    def larger(self, other: Roof) -> Roof:
+        """The larger of every rate."""
+        rates = [
+            {name: max(rate, second.get(name, 0.0)) for name, rate in first.items()}
+            for first, second in (
+                (self.fma_gflops, other.fma_gflops),
+                (self.read_gbps, other.read_gbps),
+                (self.copy_gbps, other.copy_gbps),
+            )
+        ]
+        return Roof(self.threads, *rates)
+
     def peak(self, dtype: str, isa: str | None = None) -> float | None:
         """Peak in GFLOP/s of an instruction set, or of the best."""
         rates = [rate for key, rate in self.fma_gflops.items() if key.endswith(dtype) and key.startswith(isa or "")]

@@ -29,7 +29,7 @@ from fastconv.tools.bench.process import EngineError, EngineProcess
 from fastconv.tools.bench.progress import Progress
 from fastconv.tools.bench.results import OWN, Results, Row
 
-__all__ = ["Plan", "describe_engines", "measure_roofs", "run_kernels", "run_layers"]
+__all__ = ["Plan", "describe_engines", "measure_roofs", "run_kernels", "run_layers", "set_roof_shares"]
 
 IMPORTS = 5
 ROUNDING_ALGORITHMS = ("winograd", "fft")  # those whose sums are not exact even on whole numbers
@@ -56,8 +56,22 @@ class Plan:
 
 
 def measure_roofs(plan: Plan, results: Results) -> None:
+    """Measure the machine's limits; of a limit measured before, perhaps in a disturbed moment, the larger stays."""
     for threads in plan.threads:
-        results.roofs.append(vars(roof.measure(threads)))
+        measured = roof.measure(threads)
+        for known in [limit for limit in results.roofs if limit["threads"] == threads]:
+            measured = measured.larger(roof.Roof(**known))
+            results.roofs.remove(known)
+        results.roofs.append(vars(measured))
+
+
+def set_roof_shares(results: Results) -> None:
+    """Hold every timed row against the limits for its number of threads."""
+    limits = {limit["threads"]: roof.Roof(**limit) for limit in results.roofs}
+    for row in results.rows:
+        if row.is_timed and row.flops + row.bytes and row.threads in limits:
+            least = limits[row.threads].least_seconds(row.flops, row.bytes, row.dtype, row.isa)
+            row.roof_share = least / row.median if least else None
 
 
 def describe_engines(plan: Plan, results: Results) -> None:
@@ -89,7 +103,7 @@ def run_layers(plan: Plan, results: Results) -> None:
                     process = processes[engine.name, threads, ""]
                     contenders.append(Contender(row, process, engine.variant, error_bound(problem, engine.growth)))
             _run_problem(problem, contenders, progress.seconds, plan.with_cold)
-            _finish_rows(rows, results)
+            results.rows += rows
             progress.advance(len(rows))
     progress.finish()
 
@@ -121,7 +135,7 @@ def run_kernels(plan: Plan, results: Results) -> None:
             _check_integers(problem, summing)
             contenders = [contender for contender in contenders if contender.row.status == "ok"]
             _run_problem(problem, contenders, progress.seconds / max(len(contenders), 1), plan.with_cold)
-            _finish_rows(rows, results)
+            results.rows += rows
             progress.advance(1)
     progress.finish()
 
@@ -219,13 +233,3 @@ def _row(kind, problem: Problem, engine, threads, appearances, isa="") -> Row:
         kind, problem.line, engine, threads, problem.dtype, isa or None, appearances,
         flops=problem.flops, bytes=problem.bytes,
     )  # fmt: skip
-
-
-def _finish_rows(rows: list[Row], results: Results) -> None:
-    """Append the rows, with their share of the roof where it was measured."""
-    limits = {limit["threads"]: roof.Roof(**limit) for limit in results.roofs}
-    for row in rows:
-        if row.is_timed and row.threads in limits:
-            least = limits[row.threads].least_seconds(row.flops, row.bytes, row.dtype, row.isa)
-            row.roof_share = least / row.median if least else None
-    results.rows += rows

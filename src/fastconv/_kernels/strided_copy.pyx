@@ -1,0 +1,111 @@
+"""Copies between arrays of any strides: transposition, slices, the parts of a concatenation.  Compiled once.
+
+Decisions
+---------
+a. Two inner loops and four around them, over the fewest axes that both sides step through evenly; the plan orders them.
+b. Where a row is contiguous on both sides it is one memcpy.  Where rows are contiguous in x and columns in y, square
+   blocks are turned, whose lines stay in the first-level cache: element by element along either side, every access to
+   the other would fetch a line for one element.
+c. Only the size of an element matters, never its type.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.pycapsule cimport PyCapsule_New
+
+cdef enum:
+    BLOCK = 16
+
+cdef struct CopySizes:
+    int64_t itemsize
+    int64_t size_0, size_1, size_2, size_3, rows, columns
+    int64_t x_0, x_1, x_2, x_3, x_row, x_column         # steps in bytes
+    int64_t y_0, y_1, y_2, y_3, y_row, y_column
+    int64_t x_start                                     # bytes from the array's address to the first element
+    int64_t task_rows, tasks_down
+
+ctypedef fused item:
+    uint8_t
+    uint16_t
+    uint32_t
+    uint64_t
+    complex
+
+
+cdef inline void copy_block(
+    const CopySizes* s, const char* x, char* y, int64_t rows, int64_t columns, const item* like
+) noexcept nogil:
+    cdef int64_t row, column
+    for column in range(columns):
+        for row in range(rows):
+            (<item*> (y + row * s.y_row))[column] = (<const item*> (x + column * s.x_column))[row]
+
+
+cdef inline void copy_rows(const CopySizes* s, const char* x, char* y, int64_t rows, const item* like) noexcept nogil:
+    """`like` only says how large an element is."""
+    cdef int64_t row, column
+    cdef int64_t size = sizeof(item)
+    if s.x_column == size and s.y_column == size:
+        for row in range(rows):
+            memcpy(y + row * s.y_row, x + row * s.x_row, s.columns * size)
+    elif s.x_row == size and s.y_column == size:
+        row = 0
+        while row < rows:
+            column = 0
+            while column < s.columns:
+                copy_block(
+                    s, x + row * s.x_row + column * s.x_column, y + row * s.y_row + column * size,
+                    min(rows - row, BLOCK), min(s.columns - column, BLOCK), like,
+                )
+                column += BLOCK
+            row += BLOCK
+    else:
+        for row in range(rows):
+            for column in range(s.columns):
+                (<item*> (y + row * s.y_row + column * s.y_column))[0] = (
+                    <const item*> (x + row * s.x_row + column * s.x_column)
+                )[0]
+
+
+cdef void strided_copy(
+    const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
+) noexcept nogil:
+    """arrays: y, x.  A task is some rows of one position of the outer axes."""
+    cdef const CopySizes* s = <const CopySizes*> sizes
+    cdef int64_t task, i_0, i_1, i_2, i_3, row, rows
+    cdef const char* x
+    cdef char* y
+    for task in range(first, last):
+        row = task % s.tasks_down * s.task_rows
+        rows = min(s.task_rows, s.rows - row)
+        i_3 = task // s.tasks_down
+        i_2 = i_3 // s.size_3
+        i_1 = i_2 // s.size_2
+        i_0 = i_1 // s.size_1
+        i_1, i_2, i_3 = i_1 % s.size_1, i_2 % s.size_2, i_3 % s.size_3
+        x = <const char*> arrays[1] + s.x_start + (
+            i_0 * s.x_0 + i_1 * s.x_1 + i_2 * s.x_2 + i_3 * s.x_3 + row * s.x_row
+        )
+        y = <char*> arrays[0] + (i_0 * s.y_0 + i_1 * s.y_1 + i_2 * s.y_2 + i_3 * s.y_3 + row * s.y_row)
+        if s.itemsize == 1:
+            copy_rows(s, x, y, rows, <const uint8_t*> x)
+        elif s.itemsize == 2:
+            copy_rows(s, x, y, rows, <const uint16_t*> x)
+        elif s.itemsize == 4:
+            copy_rows(s, x, y, rows, <const uint32_t*> x)
+        elif s.itemsize == 8:
+            copy_rows(s, x, y, rows, <const uint64_t*> x)
+        else:
+            copy_rows(s, x, y, rows, <const complex*> x)
+
+
+def copy_sizes(dict fields):
+    cdef CopySizes sizes = fields
+    return PyBytes_FromStringAndSize(<const char*> &sizes, sizeof(sizes))
+
+
+KERNELS = {"copy": (PyCapsule_New(<void*> strided_copy, b"fastconv kernel", NULL), copy_sizes)}
+OUTER_AXES = 4
+ITEM_SIZES = (1, 2, 4, 8, 16)
