@@ -5,11 +5,10 @@ The tables below are the whole of it.  ``FASTCONV_DEBUG=1`` turns Cython's bound
 
 import os
 import platform
-import shutil
 from pathlib import Path
 
 from Cython.Build import cythonize
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 KERNELS = Path("src/fastconv/_kernels")
@@ -66,10 +65,16 @@ def extensions():
 
 
 def variant_source(name, level, element):
-    """A copy of the C text in a folder of its own: object files are named after their source."""
-    folder = Path("build/kernels") / f"{level}_{element}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return str(shutil.copyfile(KERNELS / f"{name}.c", folder / f"{name}.c"))
+    """A copy of the C text in a folder of its own, where object files, named after their source, do not collide.
+
+    It is renewed only when the text has changed, so that a second build in the same tree compiles nothing.
+    """
+    text = (KERNELS / f"{name}.c").read_bytes()
+    copy = Path("build/kernels") / f"{level}_{element}" / f"{name}.c"
+    if not copy.exists() or copy.read_bytes() != text:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(text)
+    return str(copy)
 
 
 class BuildExtensions(build_ext):
@@ -86,4 +91,14 @@ class BuildExtensions(build_ext):
         super().copy_extensions_to_source()
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExtensions})
+# The shape files stand in benchmarks/, where people look for them, and are part of the package.
+SHAPES = "fastconv.tools.bench.shapes"
+
+setup(
+    ext_modules=extensions(),
+    cmdclass={"build_ext": BuildExtensions},
+    packages=[*find_packages("src"), SHAPES],
+    package_dir={"": "src", SHAPES: "benchmarks/shapes"},
+    package_data={"fastconv.models": ["*.npz", "*.md"], SHAPES: ["*.txt"]},
+    include_package_data=False,
+)

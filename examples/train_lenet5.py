@@ -5,7 +5,7 @@
     python examples/train_lenet5.py --verify       # no training: the stored weights again, in plain NumPy
 
 Writes the weights, their provenance and ten sample digits into ``src/fastconv/models``, and the samples once more as
-PNG files into ``examples/digits``.  4,000 digits train; 1,000, stratified, are kept apart and decide nothing: the
+PNG files into ``examples/digits``.  4,000 digits train; 1,000, stratified, are kept apart and pick no epoch: the
 weights stored are those after the last epoch.  The accuracy reported is that of the stored, rounded weights.
 """
 
@@ -192,7 +192,7 @@ Weights of `fastconv.models.lenet5(weights="mnist")`: float16 arrays under the s
   training accuracy: {train_accuracy:.2%} of 4,000.  Again in plain NumPy: `python examples/train_lenet5.py --verify`.
 - Made by `python examples/train_lenet5.py --epochs {epochs}` (seed {SEED}, torch {torch.__version__}, AdamW) from
   augmented copies of the 4,000 training digits, and of their ones and sevens with the flag and the bar of European
-  hands.  The weights are those after the last epoch; the validation digits chose nothing.
+  hands.  The weights are those after the last epoch: the validation digits picked none.
 - Input: float32 (n, 1, 32, 32), ink 1 on background 0, the 28 × 28 MNIST frame padded by 2.  Output: logits (n, 10).
 - Architecture: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document recognition",
   Proceedings of the IEEE 86(11), 1998, with the customary ReLU, max pooling and full connections.

@@ -48,7 +48,7 @@ def test_linear_answers():
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("conv4d", (1,), (1,)), "op: expected one of conv1d, conv2d, conv3d, linear, got 'conv4d'"),
+        (("conv4d", (1,), (1,)), "op: expected one of conv1d, conv2d, .*linear, got 'conv4d'"),
         (("conv2d", (1, 3, 8, 8), (4, 3, 3)), r"w_shape: expected 4 axes for conv2d, got \(4, 3, 3\)"),
         (("conv2d", (1, 3, 8, 8), (4, 5, 3, 3)), "input: expected 5 channels"),
         (("linear", (1, 3), (4, 5)), r"shapes: expected \(images, inputs\) and \(outputs, inputs\)"),
@@ -57,3 +57,12 @@ def test_linear_answers():
 def test_what_does_not_fit_is_refused(arguments, text):
     with pytest.raises(fc.ArgumentError, match=text):
         fc.algorithms(*arguments)
+
+
+def test_pools_and_transposed_convolutions_answer():
+    for op in ("max_pool2d", "avg_pool2d"):
+        answers = fc.algorithms(op, (1, 64, 56, 56), kernel_size=3, stride=2, padding=1)
+        assert [a.algorithm for a in answers] == ["direct", "reference"]
+        assert answers[0].bytes == 4 * 64 * (56 * 56 + 28 * 28)
+    direct, _ = fc.algorithms("conv_transpose2d", (1, 8, 10, 10), (8, 4, 4, 4), stride=2, padding=1)
+    assert direct.flops == 2 * 100 * 8 * 4 * 16

@@ -377,6 +377,12 @@ class TestRefusals:
         self.check("beta: expected a number, got None", F.local_response_norm, x, 2, beta=None, error=ArgumentTypeError)
 
     def test_empty_arrays(self):
+        none = np.ones(0, np.float32)
+        for shape in ((0, 0), (2, 0), (2, 0, 3), (0, 0, 0)):
+            x = np.ones(shape, np.float32)
+            assert F.batch_norm(x, none, none, none, none).shape == shape
+            assert F.batch_norm(x, None, None, training=True).shape == shape
+            assert F.prelu(x, none).shape == shape
         for call in (lambda x: F.layer_norm(x, 4), lambda x: F.group_norm(x, 3), F.instance_norm, F.normalize):
             assert call(self.x[:0]).shape == (0, 3, 4)
         assert F.local_response_norm(self.x[:0], 2).shape == (0, 3, 4)

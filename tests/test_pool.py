@@ -10,10 +10,11 @@ from tolerance import assert_within, sum_tolerance
 
 import fastconv.nn.functional as F
 from fastconv import config, reference
-from fastconv.errors import ArgumentError, ArgumentTypeError
-from fastconv.ops.pool import AVERAGE_POOL, MAX_POOL, average_pool_plan, max_pool_plan
+from fastconv.ops import pool_loops
+from fastconv.ops.pool import average_pool_plan, max_pool_plan
 from fastconv.ops.pool_loops import BoxLoops, SlidingLoops
 from fastconv.ops.pool_plans import axes_of, planes_of
+from fastconv.ops.table import forget_plans
 
 FLOATS = [np.float32, np.float64]
 INTEGERS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64]
@@ -100,7 +101,8 @@ CASES = [
     ((1, 2, 33, 31), (3, 1), (1, 2), (1, 0), 1),
     ((1, 2, 50, 70), (9, 40), (7, 11), (4, 20), 1),
     ((1, 40, 7, 7), 7, 7, 0, 1),
-    ((1, 3, 100, 100), 100, 1, 0, 1),
+    ((1, 3, 12, 37), (12, 37), 1, 0, 1),
+    ((1, 2, 20, 1024), 3, 1, 1, 1),
     ((1, 2, 12, 64), 4, 2, ((0, 2), (1, 2)), 1),
     ((1, 3, 6, 10, 12), (1, 2, 2), (1, 2, 2), 0, 1),
     ((2, 2, 5, 9, 20), 3, 2, 1, 1),
@@ -170,6 +172,20 @@ def test_where_a_nan_lies_does_not_matter(isa, kernel, rng):
             same_bits(max_pool(with_nan, *arguments), reference.max_pool(with_nan, *arguments)[0], place)
 
 
+@pytest.mark.parametrize("case", [CASES[7], CASES[12], CASES[13], CASES[21]], ids=str)
+def test_input_from_memory(isa, case, rng, monkeypatch):
+    """Beyond the caches chunks are smaller; the results are the same."""
+    shape, kernel, stride, padding, dilation = case
+    x = numbers(rng, shape, np.float32)
+    tasks = []
+    for limit in (pool_loops.MEMORY_BYTES, 0):
+        monkeypatch.setattr(pool_loops, "MEMORY_BYTES", limit)
+        forget_plans()
+        tasks.append(max_pool_plan(x, 2, kernel, stride, padding, dilation, False, False, "direct").step.tasks)
+        check_max(x, kernel, stride, padding)
+    assert tasks[0] < tasks[1]
+
+
 def test_zeros_keep_the_sign_of_the_first(isa):
     x = np.full((1, 1, 2, 40), -1, np.float32)
     x[0, 0, 0, 30], x[0, 0, 1, 3] = 0.0, -0.0
@@ -218,10 +234,13 @@ def test_sums_of_small_integers_are_exact(isa, dtype, rng):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_adaptive(isa, dtype, rng):
-    for shape, output in itertools.product([(2, 19, 7, 8), (1, 3, 40, 33)], [1, 2, 7, (3, None), (13, 4), (0, 2), (7, 9)]):
+    for shape, output in itertools.product(
+        [(2, 19, 7, 8), (1, 3, 40, 33)], [1, 2, 7, (3, None), (13, 4), (0, 2), (7, 9)]
+    ):
         for memory in (np.asarray, channels_last):
             x = memory(numbers(rng, shape, dtype))
-            wanted = [s if o is None else o for s, o in zip(shape[2:], np.broadcast_to(np.array(output, object), 2))]
+            outputs = output if isinstance(output, tuple) else (output, output)
+            wanted = [s if o is None else o for s, o in zip(shape[2:], outputs, strict=True)]
             for actual, expected in zip(
                 F.adaptive_max_pool2d(x, output, True), reference.adaptive_max_pool(x, wanted), strict=True
             ):
@@ -238,7 +257,7 @@ def test_the_mean_of_nothing_is_nan(isa):
         assert np.isnan(y).all()
 
 
-THREADED = [CASES[2], CASES[7], CASES[9], CASES[12], CASES[18], CASES[19], CASES[23]]
+THREADED = [CASES[2], CASES[7], CASES[9], CASES[12], CASES[18], CASES[19], CASES[24]]
 
 
 @pytest.mark.parametrize("memory", ["planes", "channels last"])

@@ -1,5 +1,6 @@
 """The reader of pickles runs nothing, whatever a file says, and each refusal says why."""
 
+import contextlib
 import io
 import os
 import pickle
@@ -39,7 +40,7 @@ def harmful_values(marker):
         "eval": Harmful(eval, (code,)),
         "exec": Harmful(exec, (code,)),
         "open": Harmful(open, (str(marker), "w")),
-        "getattr": Harmful(getattr, (os, "system")),
+        "getattr": Harmful(getattr, (dict, "fromkeys")),
         "import": Harmful(__import__, ("os",)),
         "numpy": Harmful(np.save, (str(marker), 1)),
         "object": Harmful(object, ()),
@@ -54,7 +55,7 @@ def test_nothing_that_a_pickle_names_is_run(name, protocol, tmp_path):
     marker, path = tmp_path / "marker", tmp_path / "weights.pth"
     value = {"weight": harmful_values(marker)[name]}
     path.write_bytes(wb.archive(pickle.dumps(value, protocol)))
-    with pytest.raises(WeightsError, match="it names|uses the operation|gives attributes|cannot be"):
+    with pytest.raises(WeightsError, match=r"it names|uses the operation|gives attributes"):
         load_state_dict(path)
     assert not marker.exists()
 
@@ -74,13 +75,16 @@ def test_the_refusal_names_the_function_and_the_file(tmp_path):
         "an extension": ((b"\x82\x01",), "the operation EXT1"),
         "a copy of the top": ((b"]2",), "the operation DUP"),
         "a set": ((b"\x8f",), "the operation EMPTY_SET"),
-        "a call of data": ((wb.text("os.system"), b")R"), "has 'os.system' where a call belongs"),
-        "arguments that are no tuple": ((b"ccollections\nOrderedDict\n]R",), "has [(][)] where a tuple belongs"),
+        "a call of data": ((wb.text("os.system"), b")R"), "has 'os.system', expected a call"),
+        "arguments that are no tuple": ((b"ccollections\nOrderedDict\n]R",), "has [(][)], expected a tuple"),
         "too many arguments": ((b"ctorch._utils\n_rebuild_tensor_v2\n", wb.integers([1]), b"R"), "of wrong parts"),
         "a dictionary of no list": ((b"ccollections\nOrderedDict\n", wb.integer(3), b"\x85R"), "a dictionary from 3"),
         "a dictionary of no pairs": ((b"ccollections\nOrderedDict\n](NeR",), "list|tuple"),
         "a tensor of no storage": ((wb.tensor(wb.integer(7)),), "made from 7, no storage"),
-        "a parameter of no tensor": ((b"ctorch._utils\n_rebuild_parameter\n", wb.integers([1, 2]), b"R"), "made from 1"),
+        "a parameter of no tensor": (
+            (b"ctorch._utils\n_rebuild_parameter\n", wb.integers([1, 2]), b"R"),
+            "made from 1",
+        ),
         "a tensor made by another call": (
             (b"ctorch._tensor\n_rebuild_from_type_v2\n(ccollections\nOrderedDict\nN)NtR",),
             "a tensor in it is made by",
@@ -96,7 +100,7 @@ def test_the_refusal_names_the_function_and_the_file(tmp_path):
         "a value that is not there": ((b"\x86",), "a value that is not there"),
         "a memory that is empty": ((b"h\x07",), "a value that is not there"),
         "a mark that is not there": ((wb.integer(1), b"t"), "no mark"),
-        "a mark as a value": ((b"(\x85",), "where a object belongs"),
+        "a mark as a value": ((b"(\x85",), "takes a mark for a value"),
         "an entry of no list": ((b"}Na",), "no list"),
         "an entry of no dictionary": ((b"]NNs",), "no dict"),
         "text that is not UTF-8": ((b"X\1\0\0\0\xff",), "is broken"),
@@ -120,10 +124,10 @@ def test_broken_pickles(operations, message):
 @pytest.mark.parametrize(
     "operations",
     [
-        (b"N\x85" * 1, b"\x85" * 300_000),
+        (b"N", b"\x85" * 300_000),
         (b"]" * 300_000,),
         (b"(" * 300_000,),
-        (b"r\xff\xff\xff\xff".join([b"N", b""]),),
+        (b"Nr\xff\xff\xff\xff",),
         (b"]q\0", b"h\0h\0\x86q\0" * 60),
         (b"](", wb.integer(3) * 10_000, b"eq\0", b"ccollections\nOrderedDict\nh\0\x85R" * 5_000),
         (b"\x8b\xff\xff\xff\x7f",),
@@ -132,10 +136,8 @@ def test_broken_pickles(operations, message):
 )
 def test_a_small_pickle_takes_little_time_and_memory(operations):
     start = time.perf_counter()
-    try:
+    with contextlib.suppress(WeightsError):
         read(*operations)
-    except WeightsError:
-        pass
     assert time.perf_counter() - start < 10
 
 

@@ -1,8 +1,13 @@
-"""Files of ``torch.save`` written by hand, so that tests of reading them need no torch and may be as wrong as they like."""
+"""Files of ``torch.save`` written by hand: the tests that read them need no torch, and they may be wrong in any way."""
 
 import io
 import struct
 import zipfile
+
+import numpy as np
+
+SIX = np.arange(6, dtype="<f4")
+SIX_BYTES = SIX.tobytes()
 
 ORDERED_DICT = b"ccollections\nOrderedDict\n)R"
 
@@ -21,7 +26,8 @@ def integers(values):
 
 
 def storage(kind="FloatStorage", key="0", elements=6, module="torch"):
-    return b"(" + text("storage") + f"c{module}\n{kind}\n".encode() + text(key) + text("cpu") + integer(elements) + b"tQ"
+    kind = f"c{module}\n{kind}\n".encode()
+    return b"(" + text("storage") + kind + text(key) + text("cpu") + integer(elements) + b"tQ"
 
 
 def tensor(stored=None, offset=0, size=(2, 3), stride=(3, 1)):
@@ -62,3 +68,22 @@ def legacy(content, blobs, little_endian=True):
     magic = b"\x8a\x0a" + bytes.fromhex("6cfc9c46f9206aa85019")
     pickles = b"".join(pickled(part) for part in (magic, integer(1001), facts, content, keys))
     return pickles + b"".join(elements.to_bytes(8, order) + data for elements, data in blobs.values())
+
+
+def legacy_file(content=None, blobs=None, **options):
+    content = dictionary(weight=tensor()) if content is None else content
+    return legacy(content, {"0": (6, SIX_BYTES)} if blobs is None else blobs, **options)
+
+
+def file(folder, content, suffix=".pth"):
+    """The path of a file with `content`."""
+    path = folder / f"weights{suffix}"
+    path.write_bytes(content)
+    return path
+
+
+def assert_same(loaded, expected):
+    assert list(loaded) == list(expected)
+    for key, array in expected.items():
+        assert (loaded[key].shape, loaded[key].dtype) == (np.shape(array), array.dtype.newbyteorder("=")), key
+        np.testing.assert_array_equal(loaded[key], array)

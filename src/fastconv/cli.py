@@ -16,6 +16,7 @@ __all__ = ["main"]
 
 # name: what it does, in the words of the overview
 _COMMANDS = {
+    "bench": "time convolutions and networks, fastconv's and other libraries', beside the machine's limits",
     "classify": "read handwritten digits from image files with LeNet-5",
     "info": "show the version, compiler, instruction set and threads, and why they were chosen",
 }

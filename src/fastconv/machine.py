@@ -36,11 +36,15 @@ def available_threads(environ=os.environ, root: Path = Path("/")) -> Threads:
 
 @cache
 def cache_bytes(level: int) -> int:
-    """Size in bytes of the data cache of `level` (1, 2 or 3) of one core, or a small common size where unknown."""
-    name = "SC_LEVEL1_DCACHE_SIZE" if level == 1 else f"SC_LEVEL{level}_CACHE_SIZE"
-    known = getattr(os, "sysconf_names", {})
-    size = os.sysconf(name) if name in known else 0
-    return size if size > 0 else {1: 32 << 10, 2: 512 << 10, 3: 4 << 20}[level]
+    """Size in bytes of the data cache of `level` (1, 2 or 3) that a core sees, or a small common size where unknown."""
+    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            facts = [(folder / name).read_text().strip() for name in ("level", "type", "size")]
+        except OSError:
+            continue
+        if facts[0] == str(level) and facts[1] != "Instruction" and facts[2].endswith("K"):
+            return int(facts[2][:-1]) << 10
+    return {1: 32 << 10, 2: 512 << 10, 3: 4 << 20}[level]
 
 
 def _cgroup_cores(root: Path) -> float | None:

@@ -134,6 +134,8 @@ cdef void binary(
 ) noexcept nogil:
     """arrays: y, a, b.  A task is some rows, or a chunk of one."""
     cdef const BinarySizes* s = <const BinarySizes*> sizes
+    if first == last:
+        return
     if s.operation == ADD:
         patterns(ADD, s, arrays, first, last)
     elif s.operation == SUB:

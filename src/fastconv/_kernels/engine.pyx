@@ -167,6 +167,8 @@ cdef bint run_alone(Job* job, char* scratch) noexcept nogil:
 cdef bint run_job(Job* job) noexcept nogil:
     """False where memory for the scratch is missing; nothing has been computed then."""
     cdef char* memory
+    if job.tasks <= 0:
+        return True
     job.threads = max(1, min(job.threads, job.tasks))
     job.scratch_stride = (job.scratch_stride + 2 * ALIGNMENT - 1) & ~<Py_ssize_t> (ALIGNMENT - 1)
     if fc_trylock(&team.owner):

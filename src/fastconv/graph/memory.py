@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-__all__ = ["Buffer", "Tensor", "plan_arena"]
+__all__ = ["ALIGNMENT", "Buffer", "Tensor", "compact_strides", "plan_arena"]
 
 ALIGNMENT = 64
 
@@ -17,7 +17,7 @@ class Buffer:
     """Bytes that live from the first call that writes them to the last that reads them.
 
     `name` is that of an array which each run brings (an input or output of the graph); otherwise the buffer lies in the
-    arena, or at an offset inside `parent`.
+    arena, or at an offset inside `parent`.  `needed` is the last node that reads a value in it.
     """
 
     size: int
@@ -27,6 +27,7 @@ class Buffer:
     first: int | None = None
     last: int = -1
     offset: int = 0
+    needed: int = -1
     children: list[Buffer] = field(default_factory=list)
 
     def root(self) -> tuple[Buffer, int]:
@@ -37,42 +38,83 @@ class Buffer:
         return buffer, shift
 
     def place_in(self, parent: Buffer, shift: int) -> None:
+        """Move into `parent`, with all that is known of the lifetime."""
         self.parent, self.shift = parent, shift
         parent.children.append(self)
+        parent.need(self.needed)
+        if self.first is not None:
+            parent.use(self.first)
+            parent.use(self.last)
 
     def use(self, call: int) -> None:
         buffer, _ = self.root()
         buffer.first = call if buffer.first is None else min(buffer.first, call)
         buffer.last = max(buffer.last, call)
 
+    def need(self, node: int) -> None:
+        buffer, _ = self.root()
+        buffer.needed = max(buffer.needed, node)
+
 
 @dataclass(eq=False)
 class Tensor:
-    """A C-contiguous array at the start of a buffer."""
+    """An array that starts where its buffer does; `strides` in bytes."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
     buffer: Buffer
+    strides: tuple[int, ...]
+    copy: Tensor | None = None  # the same values side by side
 
     @classmethod
     def new(cls, shape, dtype, name: str = "") -> Tensor:
-        dtype = np.dtype(dtype)
-        return cls(tuple(shape), dtype, Buffer(prod(shape) * dtype.itemsize, name))
+        shape, dtype = tuple(shape), np.dtype(dtype)
+        return cls(shape, dtype, Buffer(prod(shape) * dtype.itemsize, name), compact_strides(shape, dtype.itemsize))
 
     @property
     def size(self) -> int:
         return prod(self.shape)
 
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    @property
+    def is_contiguous(self) -> bool:
+        compact = compact_strides(self.shape, self.dtype.itemsize)
+        sizes = zip(self.shape, self.strides, compact, strict=True)
+        return self.size == 0 or all(size == 1 or stride == step for size, stride, step in sizes)
+
+    @property
+    def fills_buffer(self) -> bool:
+        """Whether it is all that the memory under it holds."""
+        return self.buffer.parent is None and self.is_contiguous and self.nbytes == self.buffer.size
+
     def reshaped(self, shape) -> Tensor:
-        return Tensor(tuple(shape), self.dtype, self.buffer)
+        """A contiguous tensor's values in another shape."""
+        shape = tuple(shape)
+        return Tensor(shape, self.dtype, self.buffer, compact_strides(shape, self.dtype.itemsize))
+
+    def strided(self, shape, strides, shift: int = 0) -> Tensor:
+        """Some of the values, from `shift` bytes on."""
+        buffer = Buffer(self.buffer.size - shift)
+        buffer.place_in(self.buffer, shift)
+        return Tensor(tuple(shape), self.dtype, buffer, tuple(strides))
 
     def view(self, arena: np.ndarray, arrays: dict[str, np.ndarray]) -> np.ndarray:
         """The array, in the bytes `arena` or in the named one of `arrays`."""
         root, shift = self.buffer.root()
         if root.name:
-            return arrays[root.name].reshape(self.shape)
-        start = root.offset + shift
-        return arena[start : start + self.size * self.dtype.itemsize].view(self.dtype).reshape(self.shape)
+            return np.ndarray(self.shape, self.dtype, arrays[root.name], shift, self.strides)
+        return np.ndarray(self.shape, self.dtype, arena, root.offset + shift, self.strides)
+
+
+def compact_strides(shape, itemsize: int) -> tuple[int, ...]:
+    strides, step = [], itemsize
+    for size in reversed(shape):
+        strides.append(step)
+        step *= size
+    return tuple(reversed(strides))
 
 
 def plan_arena(buffers: list[Buffer]) -> int:

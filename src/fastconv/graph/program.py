@@ -35,16 +35,20 @@ class Executable:
         build, values = lower(graph, shapes, evaluate, packings, precision, predicting)
         self.calls: list[Call] = build.calls
         self.outputs = [values[info.name] for info in graph.outputs]
-        self._name_outputs(build)
+        self._name_outputs(shapes)
+        self.packed_bytes = sum(build.packed_bytes.values())
         self.arena_bytes = plan_arena(build.buffers)
         self.scratch_bytes = max((call.work.scratch for call in self.calls if isinstance(call.work, Step)), default=0)
         self._free: list[_Context] = []
 
-    def _name_outputs(self, build) -> None:
-        """Outputs that a call writes into a buffer of their own are written straight into the arrays that a run returns."""
+    def _name_outputs(self, inputs) -> None:
+        """Outputs that a call writes into a buffer of their own are written straight into the arrays that a run returns.
+
+        `direct` holds their names, which differ from those of the `inputs`, and "" for the others.
+        """
         end = len(self.calls)
         written = {id(tensor) for call in self.calls for tensor in call.outputs}
-        self.direct: list[bool] = []
+        self.direct: list[str] = []
         taken: set[int] = set()
         for i, value in enumerate(self.outputs):
             own = (
@@ -55,9 +59,12 @@ class Executable:
                 and id(value.buffer) not in taken
                 and any(id(t) in written and t.buffer is value.buffer for call in self.calls for t in call.outputs)
             )
-            self.direct.append(own)
+            name = f"output {i}"
+            while name in inputs:
+                name += "'"
+            self.direct.append(name if own else "")
             if own:
-                value.buffer.name = f"output {i}"
+                value.buffer.name = name
                 taken.add(id(value.buffer))
             elif isinstance(value, Tensor):
                 value.buffer.use(end)
@@ -68,9 +75,9 @@ class Executable:
         except IndexError:
             context = _Context(self)
         arrays = dict(feeds)
-        for i, (value, direct) in enumerate(zip(self.outputs, self.direct, strict=True)):
-            if direct:
-                arrays[f"output {i}"] = np.empty(value.shape, value.dtype)
+        for name, value in zip(self.direct, self.outputs, strict=True):
+            if name:
+                arrays[name] = np.empty(value.shape, value.dtype)
         for segment in context.segments:
             segment(arrays)
         results = [self._result(i, value, context, arrays) for i, value in enumerate(self.outputs)]
@@ -79,7 +86,7 @@ class Executable:
 
     def _result(self, i: int, value, context: _Context, arrays: dict) -> np.ndarray:
         if self.direct[i]:
-            return arrays[f"output {i}"].reshape(value.shape)
+            return arrays[self.direct[i]].reshape(value.shape)
         return np.array(value.view(context.arena, arrays) if isinstance(value, Tensor) else value, order="C")
 
 

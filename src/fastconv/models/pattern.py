@@ -4,6 +4,8 @@
     term   =  ( layer | ( chain ) | [ chain ] ) { * count | ? }
     layer  =  CONV | RELU | POOL | FC | SOFTMAX
     count  =  a number, or a name that the caller gives a number
+
+Spaces have no meaning, nor has the case of a layer.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from fastconv.graph.ir import Graph, Node, ValueInfo
 from fastconv.graph.lower import Dynamic
 from fastconv.graph.program import Executable
 from fastconv.onnx.evaluate import Evaluator, Observer
-from fastconv.onnx.functions import Functions, Kernels
+from fastconv.onnx.functions import FastFunctions, Kernels
 
 __all__ = ["Compiled", "Compiler"]
 
@@ -22,7 +22,7 @@ class Compiler:
     def __init__(self, graph: Graph, precision: str):
         self.graph = graph
         self.precision = precision
-        self.functions = Functions(precision)
+        self.functions = FastFunctions(precision)
         self.packings: dict = {}
 
     def executable(self, graph: Graph, shapes: dict[str, tuple], predicting: bool = False) -> Executable:

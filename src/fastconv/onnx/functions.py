@@ -15,7 +15,7 @@ from fastconv.onnx.operators import OPERATORS
 from fastconv.onnx.operators.windowed import padding
 from fastconv.ops.conv import KERNEL_ELEMENTS, conv_plan
 
-__all__ = ["Functions", "Kernels"]
+__all__ = ["FastFunctions", "Functions", "Kernels"]
 
 # operators whose lowering computes nothing, and so saves nothing outside of a program
 VIEWS = {"Concat", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"}
@@ -24,10 +24,9 @@ KEPT_SHAPES = 8
 
 
 class Functions:
-    """``functions(node, inputs)`` is the tuple of the node's outputs; ModelError where it fails."""
+    """``functions(node, inputs)`` is the tuple of the node's outputs, as NumPy computes them; ModelError where it fails."""
 
-    def __init__(self, precision: str):
-        self.precision = precision
+    def __init__(self):
         self._bound: dict[Node, tuple[Callable, dict]] = {}
 
     def __call__(self, node: Node, inputs: list) -> tuple:
@@ -45,10 +44,21 @@ class Functions:
         return tuple(r if isinstance(r, list) or r is None else np.asarray(r) for r in results)
 
     def of(self, node: Node) -> Callable:
-        """The function of the node's operator, or a faster one with the same parameters."""
+        """The function of the node's operator."""
+        return OPERATORS[node.domain, node.op_type].function
+
+
+class FastFunctions(Functions):
+    """Convolutions with weights that are computed, or of 16-bit floats, go to kernels, too."""
+
+    def __init__(self, precision: str):
+        super().__init__()
+        self.precision = precision
+
+    def of(self, node):
         if (node.domain, node.op_type) == ("", "Conv"):
             return self._conv
-        return OPERATORS[node.domain, node.op_type].function
+        return super().of(node)
 
     def _conv(
         self, x, w, b=None, *, auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, pads=None, strides=None
@@ -65,7 +75,7 @@ class Functions:
 class Kernels:
     """For :class:`~fastconv.onnx.evaluate.Evaluator`: the nodes that kernels compute, with weights packed once."""
 
-    def __init__(self, functions: Functions, packings: dict):
+    def __init__(self, functions: FastFunctions, packings: dict):
         self.functions = functions
         self.packings = packings
 

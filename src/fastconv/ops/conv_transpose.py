@@ -25,7 +25,7 @@ from fastconv.ops.direct import DirectLoops, direct_seconds
 from fastconv.ops.nest import Axis, Nest, merge
 from fastconv.ops.table import Algorithm, Op, plan_cache
 
-__all__ = ["CONV_TRANSPOSE", "ConvTransposeSpec", "conv_transpose_plan"]
+__all__ = ["CONV_TRANSPOSE", "ConvTransposeSpec", "conv_transpose_plan", "conv_transpose_spec"]
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ CONV_TRANSPOSE = Op("transposed convolution", (Direct(), Reference()))
 def conv_transpose_plan(x, w, b, stride, padding, output_padding, groups, dilation, algorithm="auto"):
     """The plan for these arrays; ``plan(x, plan.pack(w, b))`` is the result.  `x` is batched."""
     last = is_channels_last(x) or is_channels_last(w)
-    facts = (x.shape, x.strides, x.dtype, w.shape, w.dtype, None if b is None else (b.shape, b.dtype), last)
+    facts = (x.shape, x.strides, x.dtype, w.shape, w.dtype, None if b is None else (b.shape, b.dtype))
     rank = len(w.shape) - 2
     arguments = (
         per_axis(stride, rank, "stride"),
@@ -251,14 +251,22 @@ def conv_transpose_plan(x, w, b, stride, padding, output_padding, groups, dilati
         per_axis(output_padding, rank, "output_padding", 0),
         integer(groups, "groups", 1),
         per_axis(dilation, rank, "dilation"),
+        last,
     )
     return _plan(*facts, *arguments, algorithm, engine.get_threads())
 
 
 @plan_cache
-def _plan(
-    x_shape, x_strides, x_type, w_shape, w_type, b, last, stride, pads, extra, groups, dilation, algorithm, threads
-):
+def _plan(*facts_and_choice):
+    *facts, algorithm, _ = facts_and_choice
+    spec = conv_transpose_spec(*facts)
+    return CONV_TRANSPOSE.choose(spec, algorithm).plan(spec)
+
+
+def conv_transpose_spec(
+    x_shape, x_strides, x_type, w_shape, w_type, b, stride, pads, extra, groups, dilation, channels_last=False
+) -> ConvTransposeSpec:
+    """Check shapes and types, and state them; `b` is None or (shape, type), the others are per axis already."""
     rank = len(w_shape) - 2
     if len(x_shape) != rank + 2:
         raise ArgumentError(
@@ -287,7 +295,7 @@ def _plan(
             )
     spec = ConvTransposeSpec(
         x_shape[0], x_shape[1], filters, groups, x_shape[2:], w_shape[2:], stride, pads, extra, dilation, x_type.name,
-        x_strides, last,
+        x_strides, channels_last,
     )  # fmt: skip
     if min(spec.output) < 1:
         raise ArgumentError(
@@ -295,4 +303,4 @@ def _plan(
             f"{pads} give an output of {spec.output}"
         )
     element_count(spec.y_shape, "output")
-    return CONV_TRANSPOSE.choose(spec, algorithm).plan(spec)
+    return spec

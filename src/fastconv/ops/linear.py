@@ -158,13 +158,13 @@ class ReferencePlan:
 LINEAR = Op("linear layer", (FewImages(), Product(), Reference()))
 
 
-def linear_plan(x, w, b):
+def linear_plan(x, w, b, algorithm="auto"):
     """The plan for `x` (images, inputs), `w` (outputs, inputs) and `b` (outputs,) or None: ``plan(x, plan.pack(w, b))``."""
-    return _plan(x.shape, x.dtype, w.shape, w.dtype, None if b is None else (b.shape, b.dtype), engine.get_threads())
+    return _plan(x.shape, x.dtype, w.shape, w.dtype, None if b is None else (b.shape, b.dtype), algorithm, engine.get_threads())
 
 
 @plan_cache
-def _plan(x_shape, x_type, w_shape, w_type, b, threads):
+def _plan(x_shape, x_type, w_shape, w_type, b, algorithm, threads):
     (images, inputs), (outputs, expected) = x_shape, w_shape
     if x_type != w_type or (b is not None and b[1] != x_type):
         types = f"input {x_type}, weight {w_type}" + ("" if b is None else f", bias {b[1]}")
@@ -178,4 +178,4 @@ def _plan(x_shape, x_type, w_shape, w_type, b, threads):
         raise ArgumentError(f"bias: expected shape ({outputs},), one value per output, got {b[0]}")
     element_count((images, outputs), "output")
     spec = LinearSpec(images, inputs, outputs, x_type.name)
-    return LINEAR.choose(spec).plan(spec)
+    return LINEAR.choose(spec, algorithm).plan(spec)

@@ -103,11 +103,19 @@ def max_pool_plan(x, rank, kernel, stride, padding, dilation, ceil_mode, indices
 
 
 @plan_cache
-def _max_plan(shape, strides, dtype, rank, kernel, stride, padding, dilation, ceil_mode, indices, algorithm):
+def _max_plan(*facts_and_algorithm):
+    *facts, algorithm = facts_and_algorithm
+    spec = max_pool_spec(*facts)
+    return MAX_POOL.choose(spec, algorithm).plan(spec)
+
+
+def max_pool_spec(
+    shape, strides, dtype, rank, kernel, stride=None, padding=0, dilation=1, ceil_mode=False, indices=False
+) -> MaxPoolSpec:
+    """Check shapes and types, and state them."""
     check_input(shape, dtype, rank, "max pooling")
     window = pool_window(shape, kernel, stride, padding, dilation, ceil_mode)
-    spec = MaxPoolSpec(*shape[:2], window, dtype.name, strides, indices)
-    return MAX_POOL.choose(spec, algorithm).plan(spec)
+    return MaxPoolSpec(*shape[:2], window, dtype.name, strides, indices)
 
 
 def average_pool_plan(x, rank, kernel, stride, padding, ceil_mode, include_pad, divisor, algorithm, dilation=1):
@@ -129,9 +137,16 @@ def average_pool_plan(x, rank, kernel, stride, padding, ceil_mode, include_pad, 
 
 
 @plan_cache
-def _average_plan(
-    shape, strides, dtype, rank, kernel, stride, padding, dilation, ceil_mode, include_pad, divisor, algorithm
-):
+def _average_plan(*facts_and_algorithm):
+    *facts, algorithm = facts_and_algorithm
+    spec = average_pool_spec(*facts)
+    return AVERAGE_POOL.choose(spec, algorithm).plan(spec)
+
+
+def average_pool_spec(
+    shape, strides, dtype, rank, kernel, stride=None, padding=0, dilation=1, ceil_mode=False, include_pad=True, divisor=None
+) -> AveragePoolSpec:
+    """Check shapes and types, and state them."""
     check_input(shape, dtype, rank, "average pooling")
     if dtype.kind != "f" and dtype != np.int64:
         raise ArgumentTypeError(
@@ -140,8 +155,7 @@ def _average_plan(
     if divisor == 0:
         raise ArgumentError("divisor_override: expected a number other than 0, got 0")
     window = pool_window(shape, kernel, stride, padding, dilation, ceil_mode)
-    spec = AveragePoolSpec(*shape[:2], window, dtype.name, strides, include_pad, divisor)
-    return AVERAGE_POOL.choose(spec, algorithm).plan(spec)
+    return AveragePoolSpec(*shape[:2], window, dtype.name, strides, include_pad, divisor)
 
 
 def adaptive_max_plan(x, rank, output_size, indices, algorithm):

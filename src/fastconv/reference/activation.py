@@ -45,7 +45,8 @@ def leaky_relu(x, negative_slope=0.01):
 @rounded_once
 def prelu(x, weight):
     """`leaky_relu` with one slope for all values or one per channel (axis 1): `weight` (1,) or (C,)."""
-    slope = weight.astype(x.dtype).reshape(-1, *[1] * (x.ndim - 2)) if weight.size > 1 else weight.reshape(())
+    slope = weight.astype(x.dtype)
+    slope = slope.reshape(()) if slope.size == 1 else slope.reshape(-1, *[1] * (x.ndim - 2))
     return np.where(x > 0, x, x * slope)
 
 

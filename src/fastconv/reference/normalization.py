@@ -75,9 +75,9 @@ def local_response_norm(x, size, alpha=1e-4, beta=0.75, k=1.0, *, longer_side="b
     Channels that do not exist count as zeros.  Source: Krizhevsky, Sutskever and Hinton, NIPS 2012, section 3.3.
     """
     sides = (size - 1) // 2, size // 2
-    before, after = {"before": sides[::-1], "after": sides}[longer_side]
+    before, after = (min(side, x.shape[1]) for side in {"before": sides[::-1], "after": sides}[longer_side])
     squares = np.pad(x * x, [(0, 0), (before, after)] + [(0, 0)] * (x.ndim - 2))
-    total = sum(squares[:, start : start + x.shape[1]] for start in range(size))
+    total = sum(squares[:, start : start + x.shape[1]] for start in range(before + 1 + after))
     return x / (k + alpha / size * total) ** beta
 
 

@@ -92,7 +92,7 @@ def read_pickle(file, storage: Callable[[str, str, int], Storage]):
         raise
     except (IndexError, KeyError) as error:
         raise WeightsError("a pickle in it uses a value that is not there") from error
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, DeprecationWarning) as error:  # the last for wrong escapes in text
         raise WeightsError(f"a pickle in it is broken: {str(error)[:200]}") from error
 
 
@@ -104,8 +104,10 @@ class _Machine:
 
     def pop(self, kind: type = object):
         value = self.stack.pop()
-        if value is _MARK or not isinstance(value, kind):
-            raise WeightsError(f"a pickle in it has {shown(value)} where a {kind.__name__.strip('_').lower()} belongs")
+        if value is _MARK:
+            raise WeightsError("a pickle in it takes a mark for a value")
+        if not isinstance(value, kind):
+            raise WeightsError(f"a pickle in it has {shown(value)}, expected a {kind.__name__.strip('_').lower()}")
         return value
 
     def top(self, kind: type):

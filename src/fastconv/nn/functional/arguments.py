@@ -27,7 +27,7 @@ def written(x, y, inplace):
     if inplace and x.flags.writeable:
         x[...] = y
         return x
-    return y
+    return np.asarray(y)
 
 
 def number(value, name) -> float:

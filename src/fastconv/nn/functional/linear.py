@@ -11,10 +11,11 @@ from fastconv.ops.linear import linear_plan
 __all__ = ["bilinear", "linear"]
 
 
-def linear(input, weight, bias=None):
+def linear(input, weight, bias=None, *, algorithm="auto"):
     """`input` (..., in) times the transpose of `weight` (out, in), plus `bias` (out,): (..., out).
 
-    A one-dimensional weight (in,) is a single output without an axis of its own.
+    A one-dimensional weight (in,) is a single output without an axis of its own.  Beyond torch: `algorithm` forces a row
+    of the op table.
     """
     x, w = as_array(input, "input"), as_array(weight, "weight")
     b = None if bias is None else as_array(bias, "bias")
@@ -23,9 +24,9 @@ def linear(input, weight, bias=None):
     if x.ndim < 1:
         raise ArgumentError(f"input: expected at least one axis, got shape {x.shape}")
     if w.ndim == 1:
-        return linear(x, w[None], None if b is None else np.atleast_1d(b))[..., 0]
+        return linear(x, w[None], None if b is None else np.atleast_1d(b), algorithm=algorithm)[..., 0]
     rows = as_rows(x)
-    plan = linear_plan(rows, w, b)
+    plan = linear_plan(rows, w, b, algorithm)
     return plan(rows, plan.pack(w, b)).reshape(*x.shape[:-1], w.shape[0])
 
 

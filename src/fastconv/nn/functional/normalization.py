@@ -147,7 +147,7 @@ def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
     p = number(p, "p")
     with np.errstate(all="ignore"):
         norm = _norm(np.abs(x.astype(np.promote_types(x.dtype, np.float32), copy=False)), p, axes)
-        y = (x / np.maximum(norm, number(eps, "eps"))).astype(x.dtype, copy=False)
+        y = np.asarray(x / np.maximum(norm, number(eps, "eps"))).astype(x.dtype, copy=False)
     if out is None:
         return y
     out[...] = y

@@ -41,7 +41,8 @@ def prepare_layer(problem, arrays, threads, variant):
 
 
 def prepare_network(path, feeds, threads, variant):
-    session = fastconv.InferenceSession(str(path), threads=threads)
+    fastconv.set_num_threads(threads)
+    session = fastconv.InferenceSession(str(path))
 
     def call():
         return session.run(None, feeds)[0]

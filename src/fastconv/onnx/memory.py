@@ -1,0 +1,88 @@
+"""How much memory a session takes, told before it is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastconv._kernels.engine import Step
+from fastconv.graph.ir import Graph
+from fastconv.graph.memory import Tensor
+from fastconv.onnx.compiled import Compiled
+from fastconv.onnx.report import bytes_text
+
+__all__ = ["MemoryPlan", "predict_memory"]
+
+SCRATCH_ALIGNMENT = 64  # the engine's: every thread's part is rounded up to it, with one more before
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes that a session holds for inputs of given shapes.
+
+    `weights` are the file's, `folded_weights` those that the passes computed, `packed_weights` those in the kernels' form;
+    they are there once, however many shapes are run.  `activations` is the arena of one run (runs at the same time have
+    one each), `scratch` what the threads of the process share, `outputs` what a run returns.  The temporary arrays of the
+    `numpy_steps`, which NumPy computes, are not in here, nor is what is run node by node (`dynamic_nodes`).
+    """
+
+    weights: int
+    folded_weights: int
+    packed_weights: int
+    activations: int
+    scratch: int
+    outputs: int
+    numpy_steps: int = 0
+    dynamic_nodes: int = 0
+
+    @property
+    def total(self) -> int:
+        parts = (self.weights, self.folded_weights, self.packed_weights, self.activations, self.scratch, self.outputs)
+        return sum(parts)
+
+    def __str__(self) -> str:
+        names = ("weights", "folded_weights", "packed_weights", "activations", "scratch", "outputs", "total")
+        lines = [f"{name.replace('_', ' '):16}{bytes_text(getattr(self, name)):>12}" for name in names]
+        if self.numpy_steps:
+            lines.append(f"without the temporary arrays of {self.numpy_steps} steps that NumPy computes")
+        if self.dynamic_nodes:
+            lines.append(f"without {self.dynamic_nodes} nodes whose shapes only a run can tell")
+        return "\n".join(lines)
+
+
+def predict_memory(compiled: Compiled, file: Graph, optimised: Graph, threads: int) -> MemoryPlan:
+    """The plan for `compiled`, which may have been compiled without packing anything."""
+    executable = compiled.executable
+    weights = {id(array): array for array in _constants(file)}
+    folded = {id(array): array for array in _constants(optimised) if id(array) not in weights}
+    outputs = sum(value.size * value.dtype.itemsize for value in executable.outputs if isinstance(value, Tensor))
+    outputs += sum(value.nbytes for value in executable.outputs if isinstance(value, np.ndarray))
+    steps = [call.work for call in executable.calls if isinstance(call.work, Step)]
+    return MemoryPlan(
+        sum(array.nbytes for array in weights.values()),
+        sum(array.nbytes for array in folded.values()),
+        executable.packed_bytes,
+        executable.arena_bytes,
+        max((_scratch(step, threads) for step in steps), default=0),
+        outputs,
+        len(executable.calls) - len(steps),
+        len(compiled.dynamic),
+    )
+
+
+def _scratch(step: Step, threads: int) -> int:
+    stride = (step.scratch + 2 * SCRATCH_ALIGNMENT - 1) // SCRATCH_ALIGNMENT * SCRATCH_ALIGNMENT
+    return stride * max(1, min(threads, step.threads, step.tasks))
+
+
+def _constants(graph: Graph) -> Iterator[np.ndarray]:
+    """The arrays that a graph and its subgraphs hold."""
+    yield from graph.constants.values()
+    for node in graph.nodes:
+        for attribute in node.attributes.values():
+            if isinstance(attribute, np.ndarray):
+                yield attribute
+        for subgraph in node.graphs():
+            yield from _constants(subgraph)
