@@ -11,6 +11,8 @@ import fastconv
 PACKAGE = Path(fastconv.__file__).parent
 
 # A part may import itself, the parts in its row, and what stands in no row (errors).
+_FACTS = {"geometry", "arrays", "machine"}
+_RUNNING = {"_kernels", "config", "roof"}
 ARROWS = {
     "errors": set(),
     "machine": set(),
@@ -18,13 +20,16 @@ ARROWS = {
     "arrays": set(),
     "reference": set(),
     "_kernels": set(),
-    "config": {"_kernels", "machine", "geometry"},
-    "ops": {"_kernels", "reference", "geometry", "arrays", "config", "machine"},
-    "nn": {"ops", "_kernels", "reference", "geometry", "arrays", "config"},
-    "models": {"nn"},
-    "graph": {"ops", "_kernels", "reference", "geometry", "arrays", "config", "machine"},
-    "onnx": {"graph", "ops", "reference", "geometry", "arrays"},
-    "tools": {"onnx", "graph", "models", "nn", "ops", "_kernels", "reference", "geometry", "arrays", "config", "machine"},
+    "config": {"_kernels", *_FACTS},
+    "roof": {"_kernels", "config", *_FACTS},
+    "weights": _FACTS,
+    "ops": {"reference", *_RUNNING, *_FACTS},
+    "nn": {"ops", "reference", *_RUNNING, *_FACTS},
+    "models": {"nn", "weights", *_FACTS},
+    "graph": {"ops", "reference", *_RUNNING, *_FACTS},
+    "onnx": {"graph", "ops", "reference", *_RUNNING, *_FACTS},
+    "onnxruntime": {"onnx", *_RUNNING, *_FACTS},
+    "tools": {"onnx", "graph", "models", "weights", "nn", "ops", "reference", *_RUNNING, *_FACTS},
     "cli": {"tools"},
 }
 # Modules about an extra, which nothing imports unless it is asked for.

@@ -126,7 +126,7 @@ def test_elements_that_are_no_item_are_left_to_the_reference():
 @pytest.mark.parametrize("memory", [np.asarray, channels_last])
 def test_writes_its_output_and_nothing_else(team, memory, rng):
     for shape, pad, mode in itertools.product(
-        [(1, 3, 40, 41), (2, 70, 5, 6), (1, 300, 3, 3)], [(1, 2, 3, 0), (-1, 1, 0, -1), (2, 0, -1, 2)], MODES
+        [(1, 3, 40, 41), (2, 70, 5, 6), (1, 300, 4, 5)], [(1, 2, 3, 0), (-1, 1, 0, -1), (2, 0, -1, 2)], MODES
     ):
         x = memory(rng.standard_normal(shape))
         plan = pad_plan(x, pad, mode, None, "direct")
@@ -192,7 +192,7 @@ def test_type_errors():
     x = np.ones((1, 2, 4, 5), np.float32)
     F.pad(x, (1, 1))
     for wrong in ((1.0, 1), (True, 1), ("1", 1), ((1, 1), (1, 1)), (None, 1)):
-        with pytest.raises(ArgumentTypeError, match="pad: expected (an integer|integers), got"):
+        with pytest.raises(ArgumentTypeError, match=r"pad: expected (an integer|integers), got"):
             F.pad(x, wrong)
     with pytest.raises(ArgumentTypeError, match="input: expected an array, got list"):
         F.pad([1.0], (1, 1))

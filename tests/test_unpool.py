@@ -68,7 +68,7 @@ class TestMaxUnpool:
                         *map(torch.from_numpy, (values, indices)), *arguments
                     )
                 except (ValueError, RuntimeError):
-                    with pytest.raises(ValueError, match="indices|output_size"):
+                    with pytest.raises(ValueError, match=r"indices|output_size"):
                         getattr(F, unpool)(values, indices, *arguments)
                 else:
                     np.testing.assert_array_equal(getattr(F, unpool)(values, indices, *arguments), expected.numpy())

@@ -396,8 +396,8 @@ cdef void max_pool(
     cdef const PoolSizes* s = <const PoolSizes*> sizes
     cdef real* h = <real*> (scratch + TAG_BYTES)
     cdef Chunk chunk = chunk_of(s, first)
-    cdef int64_t task
-    for task in range(first, last):
+    cdef int64_t _task
+    for _task in range(first, last):
         if pool_chunk(LARGEST, s, arrays, &chunk, h):
             pool_chunk(LARGEST_OR_NAN, s, arrays, &chunk, h)
         next_chunk(s, &chunk)
@@ -409,8 +409,8 @@ cdef void average_pool(
     """arrays: as above, then the divisors by depth, row and column; a window divides by their product."""
     cdef const PoolSizes* s = <const PoolSizes*> sizes
     cdef Chunk chunk = chunk_of(s, first)
-    cdef int64_t task
-    for task in range(first, last):
+    cdef int64_t _task
+    for _task in range(first, last):
         pool_chunk(SUM, s, arrays, &chunk, <real*> (scratch + TAG_BYTES))
         next_chunk(s, &chunk)
 

@@ -238,11 +238,10 @@ cdef inline void pool_pixels(const int op, const BoxSizes* s, void* const* array
     cdef real* y = <real*> arrays[0] + row * s.out_columns * s.unit
     cdef Place place = place_of(s, row * s.out_columns)
     cdef const real* x = plane_of(s, arrays, &place)
-    cdef int64_t column, done
+    cdef int64_t done, _column
     cdef real divisor = 1
     cdef Box box
-    for column in range(s.out_columns):
-        place.column = column
+    for _column in range(s.out_columns):
         box = box_of(arrays, &place)
         if op == SUM:
             divisor = divisor_of(arrays, &place)
@@ -256,6 +255,7 @@ cdef inline void pool_pixels(const int op, const BoxSizes* s, void* const* array
             reduce_pixels(op, 1, s, &box, x + done, divisor, min(s.unit, LANES), y + done)
             done += LANES
         y += s.unit
+        place.column += 1
 
 
 cdef void max_pool_boxes(

@@ -45,7 +45,7 @@ cdef void search_row(const IndexSizes* s, void* const* arrays, int64_t task, con
     cdef const int64_t* depths = <const int64_t*> inputs[1] + 2 * depth
     cdef const int64_t* rows = <const int64_t*> inputs[2] + 2 * row
     cdef const int64_t* columns = <const int64_t*> inputs[3]
-    cdef int64_t column, d, r, c, at, where, line
+    cdef int64_t column, d, r, _c, at, where, line
     cdef number best, value
     cdef const number* taps
     for column in range(s.out_columns):
@@ -57,7 +57,7 @@ cdef void search_row(const IndexSizes* s, void* const* arrays, int64_t task, con
                 taps = x + at * s.x_depth + line * s.x_row
                 line = (at * s.in_rows + line) * s.in_columns
                 at = columns[0]
-                for c in range(columns[1]):
+                for _c in range(columns[1]):
                     value = taps[at * s.x_column]
                     if value > best or value != value or where < 0:
                         best, where = value, line + at

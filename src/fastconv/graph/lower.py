@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fastconv._kernels.engine import Step
-from fastconv.errors import ModelError
+from fastconv.errors import ArgumentError, ModelError
 from fastconv.graph.ir import Graph, Node
 from fastconv.graph.memory import Buffer, Tensor
 from fastconv.graph.passes.constants import RANDOM
+from fastconv.ops.strided_copy import copy_step
 from fastconv.ops.table import Op
 
-__all__ = ["LOWERINGS", "Builder", "Call", "Dynamic", "lower", "lowering"]
+__all__ = ["FLOATS", "LOWERINGS", "Builder", "Call", "Dynamic", "lower", "lowering"]
 
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # the element types that kernels compute
 LOWERINGS: dict[tuple[str, str], Callable] = {}
 
 # operators whose outputs' shapes depend on the values of their inputs: of all inputs, or of those at these places
@@ -46,7 +48,7 @@ class Dynamic(Exception):
 
 @dataclass(eq=False)
 class Call:
-    """One piece of work: a kernel step, or a Python function of arrays that returns its results."""
+    """One piece of work, ``work(*outputs, *inputs)`` on arrays: a kernel step, or a Python function that writes outputs."""
 
     node: Node
     work: Step | Callable
@@ -75,13 +77,53 @@ class Builder:
     packed_bytes: dict[tuple, int] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
-    output_names: dict[str, str] = field(default_factory=dict)
     node: Node | None = None
+    place: int = 0  # of the node among the graph's
 
     def tensor(self, shape, dtype) -> Tensor:
         tensor = Tensor.new(shape, dtype)
         self.buffers.append(tensor.buffer)
         return tensor
+
+    def may_overwrite(self, x: Tensor, *others) -> bool:
+        """Whether a result may take the place of `x`: a later node reads nothing there, and `others` do not overlap it."""
+        root, _ = x.buffer.root()
+        if root.name or root.needed > self.place or not x.is_contiguous:
+            return False
+        tensors = [other for other in others if isinstance(other, Tensor)]
+        return all(t.buffer.root()[0] is not root or (t.buffer is x.buffer and t.strides == x.strides) for t in tensors)
+
+    def result_over(self, x: Tensor, *others) -> Tensor:
+        """For a result of the shape and type of `x`, in the memory of `x` where that is free."""
+        return x.reshaped(x.shape) if self.may_overwrite(x, *others) else self.tensor(x.shape, x.dtype)
+
+    def view(self, x: Tensor, shape, strides, shift: int = 0) -> Tensor:
+        """Some values of `x`, `shift` bytes behind its first: where it lies, or copied if that is not the arena."""
+        root, start = x.buffer.root()
+        if not (root.name and start + shift):
+            return x.strided(shape, strides, shift)
+        y = self.tensor(shape, x.dtype)
+        whole = Tensor(tuple(shape), x.dtype, root, tuple(strides))
+        return self._copy(y, whole, start + shift)
+
+    def contiguous(self, x: Tensor) -> Tensor:
+        """`x` with its values side by side; a copy is made once for all that read it."""
+        if x.is_contiguous:
+            return x
+        if x.copy is None:
+            x.copy = self.copy(self.tensor(x.shape, x.dtype), x)
+            x.copy.buffer.need(x.buffer.root()[0].needed)
+        return x.copy
+
+    def copy(self, y: Tensor, x: Tensor) -> Tensor:
+        """Copies `x` to `y`."""
+        return self._copy(y, x, 0)
+
+    def _copy(self, y: Tensor, x: Tensor, start: int) -> Tensor:
+        step = copy_step(x.shape, y.strides, x.strides, x.dtype.itemsize, start)
+        if step is None:
+            step = _numpy_copy(x, start)
+        return self.emit(step, [y], [x], "copy")[0]
 
     def emit(self, work, outputs: list[Tensor], inputs: list, algorithm="", detail=None) -> list[Tensor]:
         index = len(self.calls)
@@ -120,6 +162,13 @@ class Builder:
         return self.packings[key][0]
 
 
+def _numpy_copy(x: Tensor, start: int) -> Callable:
+    def copy(y, array):
+        np.copyto(y, np.ndarray(x.shape, x.dtype, array, start, x.strides) if start else array)
+
+    return copy
+
+
 def packed_bytes(packed, arrays) -> int:
     """Bytes that packing `arrays` has allocated."""
     if isinstance(packed, np.ndarray):
@@ -140,14 +189,20 @@ def lower(
     Returns the builder and the values by name.
     """
     build = Builder(packings, precision, predicting)
+    last_read = {name: place for place, node in enumerate(graph.nodes) for name in node.reads()}
+    last_read |= {info.name: len(graph.nodes) for info in graph.outputs}
     values: dict[str, object] = {"": None, **graph.constants}
     for name, (shape, dtype) in shapes.items():
         values[name] = Tensor.new(shape, dtype, name)
-    for node in graph.nodes:
-        build.node = node
+    for place, node in enumerate(graph.nodes):
+        build.node, build.place = node, place
         inputs = [values[name] for name in node.inputs]
         results = _lower_node(build, node, inputs, evaluate)
-        values.update((name, result) for name, result in zip(node.outputs, results, strict=False) if name)
+        for name, result in zip(node.outputs, results, strict=False):
+            if name:
+                values[name] = result
+            if name and isinstance(result, Tensor):
+                result.buffer.need(last_read.get(name, place))
     return build, values
 
 
@@ -161,7 +216,10 @@ def _lower_node(build: Builder, node: Node, inputs: list, evaluate: Callable):
         return results
     function = LOWERINGS.get((node.domain, node.op_type))
     if function is not None:
-        results = function(build, node, *inputs)
+        try:
+            results = function(build, node, *inputs)
+        except ArgumentError as error:
+            raise ModelError(f"{node} fails: {error}", node.where) from error
         if results is not None:
             return results
     shape_inputs = REDUCTION_AXES if node.op_type.startswith("Reduce") else SHAPE_INPUTS.get(node.op_type, ())
@@ -186,7 +244,11 @@ def _numpy(build: Builder, node: Node, inputs: list, evaluate: Callable):
     tensors = [value for value in inputs if isinstance(value, Tensor)]
 
     def run(*arrays):
-        given = iter(arrays)
-        return evaluate(node, [next(given) if isinstance(value, Tensor) else value for value in inputs])
+        given = iter(arrays[len(outputs) :])
+        computed = evaluate(node, [next(given) if isinstance(value, Tensor) else value for value in inputs])
+        for y, result in zip(arrays, computed, strict=False):
+            if result.shape != y.shape:
+                raise ModelError(f"{node} has a result of shape {result.shape}, and had {y.shape} on zeros", node.where)
+            np.copyto(y, result)
 
     return build.emit(run, outputs, tensors, "numpy")

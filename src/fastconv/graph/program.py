@@ -47,17 +47,13 @@ class Executable:
         `direct` holds their names, which differ from those of the `inputs`, and "" for the others.
         """
         end = len(self.calls)
-        written = {id(tensor) for call in self.calls for tensor in call.outputs}
         self.direct: list[str] = []
-        taken: set[int] = set()
         for i, value in enumerate(self.outputs):
             own = (
                 isinstance(value, Tensor)
-                and value.buffer.parent is None
+                and value.fills_buffer
                 and not value.buffer.children
                 and not value.buffer.name
-                and id(value.buffer) not in taken
-                and any(id(t) in written and t.buffer is value.buffer for call in self.calls for t in call.outputs)
             )
             name = f"output {i}"
             while name in inputs:
@@ -65,7 +61,6 @@ class Executable:
             self.direct.append(name if own else "")
             if own:
                 value.buffer.name = name
-                taken.add(id(value.buffer))
             elif isinstance(value, Tensor):
                 value.buffer.use(end)
 
@@ -86,7 +81,7 @@ class Executable:
 
     def _result(self, i: int, value, context: _Context, arrays: dict) -> np.ndarray:
         if self.direct[i]:
-            return arrays[self.direct[i]].reshape(value.shape)
+            return arrays[self.direct[i]]
         return np.array(value.view(context.arena, arrays) if isinstance(value, Tensor) else value, order="C")
 
 
@@ -118,11 +113,11 @@ class _Context:
         return root.name or value.view(self.arena, {})
 
     def _python(self, call: Call) -> Callable:
+        values = [*call.outputs, *call.inputs]
+        bound = [self._bound(value) for value in values]
+
         def run(arrays):
-            results = call.work(*(value.view(self.arena, arrays) for value in call.inputs))
-            if not isinstance(results, (tuple, list)):
-                results = (results,)
-            for tensor, result in zip(call.outputs, results, strict=True):
-                np.copyto(tensor.view(self.arena, arrays), result)
+            given = [v.view(self.arena, arrays) if isinstance(b, str) else b for v, b in zip(values, bound, strict=True)]
+            call.work(*given)
 
         return run

@@ -8,19 +8,21 @@ from onnx.backend.base import Backend, BackendRep
 
 from fastconv.errors import ArgumentError
 from fastconv.onnx.evaluate import Evaluator
+from fastconv.onnx.session import InferenceSession
 
-__all__ = ["PreparedModel", "ReferenceBackend"]
+__all__ = ["EngineBackend", "PreparedModel", "ReferenceBackend", "onnx_backend"]
 
 
 class PreparedModel(BackendRep):
-    """A model ready to run."""
+    """A model ready to run: ``run(feeds)`` is a list of arrays for a dict, with the inputs that `inputs` describes."""
 
-    def __init__(self, evaluator: Evaluator):
-        self._evaluator = evaluator
+    def __init__(self, run, inputs: list):
+        self._run = run
+        self._inputs = inputs
 
     def run(self, inputs, **kwargs) -> tuple:
         """The outputs for `inputs`: one array, a sequence in the model's order, or a dict by name."""
-        expected = self._evaluator.model.graph.inputs
+        expected = self._inputs
         if isinstance(inputs, dict):
             feeds = inputs
         else:
@@ -28,17 +30,31 @@ class PreparedModel(BackendRep):
             if len(values) > len(expected):
                 raise ArgumentError(f"inputs: the model takes {len(expected)}, got {len(values)}")
             feeds = {info.name: value for info, value in zip(expected, values, strict=False)}
-        return tuple(self._evaluator.run({name: _array(value) for name, value in feeds.items()}))
+        return tuple(self._run({name: _array(value) for name, value in feeds.items()}))
 
 
-class ReferenceBackend(Backend):
-    """Runs every model node by node with NumPy."""
+class EngineBackend(Backend):
+    """Runs models through :class:`fastconv.InferenceSession`, whose arguments `prepare` takes by keyword."""
+
+    @classmethod
+    def is_compatible(cls, model: ModelProto, device: str = "CPU", **kwargs) -> bool:
+        """Whether every operator of the model is there."""
+        try:
+            cls.prepare(model, device, **kwargs)
+        except ArgumentError:
+            return False
+        return True
 
     @classmethod
     def prepare(cls, model: ModelProto, device: str = "CPU", **kwargs) -> PreparedModel:
+        cls._check(device)
+        session = InferenceSession(model, **kwargs)
+        return PreparedModel(lambda feeds: session.run(None, feeds), session.get_inputs())
+
+    @classmethod
+    def _check(cls, device: str) -> None:
         if not cls.supports_device(device):
             raise ArgumentError(f"device: only CPU is supported, got {device!r}")
-        return PreparedModel(Evaluator(model))
 
     @classmethod
     def run_model(cls, model: ModelProto, inputs, device: str = "CPU", **kwargs) -> tuple:
@@ -64,6 +80,19 @@ class ReferenceBackend(Backend):
     @classmethod
     def supports_device(cls, device: str) -> bool:
         return device.split(":")[0] == "CPU"
+
+
+class ReferenceBackend(EngineBackend):
+    """Runs every model node by node with NumPy."""
+
+    @classmethod
+    def prepare(cls, model: ModelProto, device: str = "CPU", **kwargs) -> PreparedModel:
+        cls._check(device)
+        evaluator = Evaluator(model)
+        return PreparedModel(evaluator.run, evaluator.graph.inputs)
+
+
+onnx_backend = EngineBackend  # the name that ``fastconv.onnx_backend`` finds
 
 
 def _array(value):

@@ -47,20 +47,20 @@ class Compiler:
 class Compiled:
     """What runs for inputs of given shapes.
 
-    `executable` computes `static`, the part of the graph whose shapes are known; `dynamic` says of every other node why it
-    is not in there.
+    `executable` computes `static`, the part of the graph whose shapes are known, and with it the values named in `handed_on`;
+    `dynamic` says of every other node why it is not in there.
     """
 
     def __init__(self, compiler: Compiler, executable: Executable, static: Graph, dynamic: dict[Node, str]):
         self.executable = executable
         self.static = static
         self.dynamic = dynamic
-        self._interface = [info.name for info in static.outputs]
+        self.handed_on = [info.name for info in static.outputs]
         self._rest: Evaluator | None = None
         if dynamic:
             graph = compiler.graph
             nodes = [node for node in graph.nodes if node in dynamic]
-            given = [info.name for info in graph.inputs] + self._interface
+            given = [info.name for info in graph.inputs] + self.handed_on
             rest = replace(graph, nodes=nodes, inputs=[ValueInfo(name, "", []) for name in given], defaults=[])
             self._rest = Evaluator(rest, Kernels(compiler.functions, compiler.packings))
 
@@ -70,12 +70,12 @@ class Compiled:
         results = self.executable.run(arrays)
         if self._rest is None:
             return results
-        return self.run_rest(feeds, dict(zip(self._interface, results, strict=True)), observe)
+        return self.run_rest(feeds, dict(zip(self.handed_on, results, strict=True)), observe)
 
     def run_rest(self, feeds: dict[str, object], static: dict[str, object], observe: Observer | None = None) -> list:
         """The graph's outputs from the values that the program has computed."""
         if self._rest is None:
-            return [static[name] for name in self._interface]
+            return [static[name] for name in self.handed_on]
         return self._rest.run_checked(feeds | static, observe)
 
 

@@ -141,17 +141,17 @@ def _step(index: int, call: Call, origins, precision: str) -> StepPlan:
 
 
 def _why(chosen: str, candidates: list[Candidate], precision: str) -> str:
-    """The chosen algorithm's prediction beside those of the others that can compute the step."""
+    """How the chosen algorithm's prediction compares with those of the others that can compute the step."""
     accepted = {c.algorithm: c.seconds for c in candidates if not c.refusal}
     if chosen not in accepted:
         return "the lowering's own way"
-    others = [f"{name} {seconds_text(seconds)}" for name, seconds in accepted.items() if name != chosen]
+    others = {name: seconds / accepted[chosen] for name, seconds in accepted.items() if name != chosen}
     if not others:
         return "the only algorithm that can"
-    faster = [name for name, seconds in accepted.items() if seconds < accepted[chosen]]
-    text = f"{seconds_text(accepted[chosen])} predicted; {', '.join(others)}"
+    text = ", ".join(f"{name} {ratio:.3g}×" for name, ratio in others.items())
+    faster = [name for name, ratio in others.items() if ratio < 1]
     if not faster:
-        return f"fastest: {text}"
+        return f"fastest; {text}"
     if precision == "strict":
-        return f"precision is strict, which rules out {', '.join(faster)}: {text}"
-    return f"{', '.join(faster)} cannot take part in a program: {text}"
+        return f"strict rules out {', '.join(faster)}; {text}"
+    return f"programs cannot take {', '.join(faster)}; {text}"

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from threading import Lock
+from weakref import WeakSet
 
 import numpy as np
 
+from fastconv import config
 from fastconv.errors import ArgumentError, ModelError
+from fastconv.geometry import integer
 from fastconv.graph.ir import Graph, Node
-from fastconv.graph.lower import Dynamic
 from fastconv.graph.passes import PASSES, fold_constants
-from fastconv.graph.program import Executable
+from fastconv.onnx.compiled import Compiled, Compiler
 from fastconv.onnx.evaluate import Evaluator, check_feeds
+from fastconv.onnx.explain import Explanation, explain
+from fastconv.onnx.functions import Functions, Kernels
+from fastconv.onnx.input_shapes import resolved_shapes
+from fastconv.onnx.memory import MemoryPlan, predict_memory
 from fastconv.onnx.model import Model, load
-from fastconv.onnx.operators import OPERATORS
+from fastconv.onnx.profile import Profile, profile
+from fastconv.onnx.report import shapes_text
+from fastconv.onnx.steps import origins, shapes_of, stepwise
+from fastconv.onnx.team_limit import team_limit
+from fastconv.onnx.verify import Verification, verify
 
 __all__ = ["InferenceSession", "ModelMeta", "NodeArg"]
 
 KEPT_SHAPES = 8  # programs of the shapes met last
+PRECISIONS = ("strict", "default", "fast")
 
 
 class NodeArg:
@@ -44,25 +57,61 @@ class ModelMeta:
 
 
 class InferenceSession:
-    """Runs an ONNX model.
+    """Runs an ONNX model; from many threads at once, in forked children, and after pickling.
 
     Parameters
     ----------
-    model : path, bytes, or an object with SerializeToString()
-    passes : the names of the rewriting passes to run, all by default (:data:`fastconv.graph.passes.PASSES`)
+    model : path, bytes, or an object with SerializeToString() such as onnx.ModelProto
+    threads : threads of a run, the calling one included; None for those of ``fastconv.get_num_threads()`` at the time
+    precision : "strict" sums directly, in one order for any batch size; "default" and "fast" let Winograd's algorithm be
+        chosen (largest error about 4e-6 of the largest output at 512 channels)
+    passes : names of the rewriting passes to run, all by default (:data:`fastconv.graph.passes.PASSES`)
 
-    Raises ModelError for a damaged model, or, at once with all of them, for operators that are not there.
+    Raises ModelError for a damaged model, or, at once with all of them, for operators that are not there; ArgumentError
+    for the other arguments; OSError where a path cannot be read.
     """
 
-    def __init__(self, model, *, passes=None):
-        self._evaluator = Evaluator(model)
-        self._model = self._evaluator.model
-        self._graph = optimised(self._model.graph, PASSES if passes is None else passes)
-        self._packings: dict = {}
-        self._programs: OrderedDict[tuple, Executable | None] = OrderedDict()
+    def __init__(self, model, threads: int | None = None, precision: str = "default", *, passes: Iterable | None = None):
+        if precision not in PRECISIONS:
+            raise ArgumentError(f"precision: expected one of {', '.join(map(repr, PRECISIONS))}, got {precision!r}")
+        self._threads = None if threads is None else integer(threads, "threads", 1)
+        self._precision = precision
+        self._passes = tuple(PASSES) if passes is None else tuple(passes)
+        if isinstance(model, (str, os.PathLike)):
+            model = os.path.abspath(os.fspath(model))
+        elif hasattr(model, "SerializeToString"):
+            model = model.SerializeToString()
+        elif isinstance(model, (bytearray, memoryview)):
+            model = bytes(model)
+        self._source = model
+        self._load()
+
+    def _load(self) -> None:
+        self._model = load(self._source)
+        Evaluator(self._model)  # finds the operators that are missing
+        self._names = [info.name for info in self._model.graph.inputs]
+        self._compilers: dict[frozenset, Compiler] = {frozenset(): self._compiler(self._model.graph)}
+        self._programs: OrderedDict[tuple, Compiled] = OrderedDict()
+        self._forget_threads()
+        _sessions.add(self)
+
+    def _forget_threads(self) -> None:
+        self._lock = Lock()
+
+    def __getstate__(self) -> dict:
+        return {name: getattr(self, name) for name in ("_source", "_threads", "_precision", "_passes")}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._load()
 
     def get_inputs(self) -> list[NodeArg]:
+        """The inputs that have to be given."""
         return [NodeArg(info) for info in self._model.graph.inputs]
+
+    def get_overridable_initializers(self) -> list[NodeArg]:
+        """The inputs that have a default in the file."""
+        return [NodeArg(info) for info in self._model.graph.defaults]
 
     def get_outputs(self) -> list[NodeArg]:
         return [NodeArg(info) for info in self._model.graph.outputs]
@@ -70,63 +119,168 @@ class InferenceSession:
     def get_modelmeta(self) -> ModelMeta:
         return ModelMeta(self._model)
 
-    def run(self, output_names, input_feed: Mapping[str, object], run_options=None) -> list:
-        """The named outputs, or all for None, for arrays by name.
+    def get_providers(self) -> list[str]:
+        """What computes, under onnxruntime's name."""
+        return ["CPUExecutionProvider"]
 
-        Raises ArgumentError or ArgumentTypeError for names, types and shapes that do not fit the model.
+    def run(self, output_names: Iterable[str] | None, input_feed: Mapping[str, object], run_options=None) -> list:
+        """The named outputs, or all for None, for arrays by name; fresh arrays that belong to the caller.
+
+        Raises ArgumentError or ArgumentTypeError for names, types and shapes that do not fit the model, ModelError where a
+        node fails, MemoryError, after which the session is as usable as before.
         """
+        compiled, feeds = self._prepared(input_feed)
+        with team_limit(self._threads):
+            results = compiled.run(feeds)
+        return results if output_names is None else self._chosen(results, output_names)
+
+    def explain(self, shapes: Mapping[str, tuple] | None = None) -> Explanation:
+        """The plan of every step for inputs of these `shapes`: algorithm, reason, refusals, FLOPs, bytes, predicted seconds.
+
+        Symbolic sizes of a first axis are 1 unless given; `shapes` holds shapes by input, or sizes by symbolic name.
+        Raises ArgumentError for a size that is neither in the file nor given.  No weights are packed.
+        """
+        given = resolved_shapes(self._model.graph, shapes)
+        with team_limit(self._threads):
+            compiled = self._compilers[frozenset()].compile(given, self._unknown(given), predicting=True)
+            return explain(compiled, self._origins(), self._precision, self._summary(given))
+
+    def predict_memory(self, shapes: Mapping[str, tuple] | None = None) -> MemoryPlan:
+        """Bytes for inputs of these `shapes` (as for :meth:`explain`), before anything is packed or allocated."""
+        given = resolved_shapes(self._model.graph, shapes)
+        with team_limit(self._threads):
+            compiler = self._compilers[frozenset()]
+            compiled = compiler.compile(given, self._unknown(given), predicting=True)
+            return predict_memory(compiled, self._model.graph, compiler.graph, config.get_num_threads())
+
+    def profile(self, input_feed: Mapping[str, object], repeats: int = 10) -> Profile:
+        """The time of every step, the median of `repeats` runs, beside what the machine could do at best.
+
+        The machine's limits are measured once per process and number of threads, which takes about two seconds.
+        """
+        repeats = integer(repeats, "repeats", 1)
+        compiled, feeds = self._prepared(input_feed)
+        with team_limit(self._threads):
+            return profile(compiled, feeds, self._origins(), self._precision, repeats, self._summary(shapes_of(feeds)))
+
+    def verify(self, input_feed: Mapping[str, object]) -> Verification:
+        """Every step again in float64 NumPy on its actual inputs; ``.ok``, and the first step beyond its error bound.
+
+        Takes as long as NumPy does, and the memory of all intermediate values at once.
+        """
+        compiled, feeds = self._prepared(input_feed)
+        with team_limit(self._threads):
+            return verify(self._compiler_of(feeds), compiled, feeds, self._origins(), self._summary(shapes_of(feeds)))
+
+    def trace(self, input_feed: Mapping[str, object]) -> dict[str, object]:
+        """Every value that the file names, inputs and weights aside, by name.
+
+        What the engine computes is what a run computes; values that the passes have fused away are computed node by node.
+        """
+        compiled, feeds = self._prepared(input_feed)
+        compiler = self._compiler_of(feeds)
+        values: dict[str, object] = {}
+
+        def observe(node: Node, inputs: list, results: tuple, seconds: float) -> None:
+            values.update((name, _owned(result)) for name, result in zip(node.outputs, results, strict=False) if name)
+
+        with team_limit(self._threads):
+            Evaluator(self._model, Kernels(compiler.functions, {})).run_checked(feeds, observe)
+            own = {}
+            for step in stepwise(compiler, compiled, feeds):
+                own.update(zip(step.node.outputs, map(_owned, step.run()), strict=True))
+            compiled.run_rest(feeds, {name: own.get(name) for name in compiled.handed_on}, observe)
+        return values | {name: array for name, array in own.items() if name in values}
+
+    def _prepared(self, input_feed: Mapping[str, object]) -> tuple[Compiled, dict]:
+        """What runs for these feeds, and the feeds as checked arrays."""
+        threads = self._threads or config.get_num_threads()
+        if len(input_feed) == len(self._names):
+            try:
+                feeds = {name: input_feed[name] for name in self._names}
+                return self._programs[(threads, *((a.shape, a.dtype) for a in feeds.values()))], feeds
+            except (KeyError, AttributeError, TypeError):
+                pass  # shapes that are new, or no arrays
         feeds = check_feeds(self._model.graph, input_feed)
-        executable = self._executable(feeds)
-        if executable is None:
-            results = self._evaluator.run(feeds)
-        else:
-            results = executable.run({name: np.ascontiguousarray(array) for name, array in feeds.items()})
-        if output_names is None:
-            return results
+        key = (threads, *((a.shape, a.dtype) if isinstance(a, np.ndarray) else None for a in feeds.values()))
+        if len(feeds) > len(self._names):
+            key = (*key, *(name for name in feeds if name not in self._names))
+        with self._lock:
+            if key not in self._programs:
+                shapes = shapes_of(feeds)
+                compiler = self._compiler_of(feeds)
+                with team_limit(self._threads):
+                    self._programs[key] = compiler.compile(shapes, feeds.keys() - shapes.keys())
+                while len(self._programs) > KEPT_SHAPES:
+                    self._programs.popitem(last=False)
+            self._programs.move_to_end(key)
+            return self._programs[key], feeds
+
+    def _compiler_of(self, feeds: Mapping[str, object]) -> Compiler:
+        """The compiler of the graph in which the defaults that `feeds` replaces are inputs."""
+        replaced = frozenset(feeds.keys() - set(self._names))
+        if replaced not in self._compilers:
+            graph = self._model.graph
+            self._compilers[replaced] = self._compiler(
+                Graph(
+                    graph.name,
+                    graph.inputs + [info for info in graph.defaults if info.name in replaced],
+                    graph.outputs,
+                    graph.nodes,
+                    {name: array for name, array in graph.constants.items() if name not in replaced},
+                    value_info=graph.value_info,
+                )
+            )
+        return self._compilers[replaced]
+
+    def _compiler(self, graph: Graph) -> Compiler:
+        return Compiler(optimised(graph, self._passes), self._precision)
+
+    def _unknown(self, shapes: Mapping[str, tuple]) -> set[str]:
+        return {info.name for info in self._model.graph.inputs if info.name not in shapes}
+
+    def _origins(self) -> dict[Node, list[Node]]:
+        return origins(self._model.graph, self._compilers[frozenset()].graph)
+
+    def _summary(self, shapes: Mapping[str, tuple]) -> dict[str, str]:
+        inputs = ", ".join(f"{name} {shapes_text([shape])} {np.dtype(dtype)}" for name, (shape, dtype) in shapes.items())
+        return {
+            "model": self._source if isinstance(self._source, str) else self._model.graph.name,
+            "inputs": inputs,
+            "threads": str(config.get_num_threads()),
+            "precision": self._precision,
+        }
+
+    def _chosen(self, results: list, output_names: Iterable[str]) -> list:
         by_name = dict(zip((info.name for info in self._model.graph.outputs), results, strict=True))
         unknown = [name for name in output_names if name not in by_name]
         if unknown:
             raise ArgumentError(f"output_names: the model has {', '.join(by_name)}; got {', '.join(unknown)}")
         return [by_name[name] for name in output_names]
 
-    def _executable(self, feeds: dict) -> Executable | None:
-        """The program for the shapes of `feeds`; None where shapes depend on values, or a default is replaced."""
-        overridden = any(info.name in feeds for info in self._model.graph.defaults)
-        if overridden or not all(isinstance(array, np.ndarray) for array in feeds.values()):
-            return None
-        key = tuple((name, array.shape, array.dtype.char) for name, array in feeds.items())
-        if key not in self._programs:
-            shapes = {name: (array.shape, array.dtype) for name, array in feeds.items()}
-            try:
-                executable = Executable(self._graph, shapes, evaluate_node, self._packings)
-            except Dynamic:
-                executable = None
-            self._programs[key] = executable
-            while len(self._programs) > KEPT_SHAPES:
-                self._programs.popitem(last=False)
-        return self._programs[key]
 
-
-def optimised(graph: Graph, passes) -> Graph:
+def optimised(graph: Graph, passes: Iterable[str]) -> Graph:
     """The graph with constants folded and the named passes applied."""
     unknown = set(passes) - PASSES.keys()
     if unknown:
         raise ArgumentError(f"passes: expected some of {', '.join(PASSES)}, got {', '.join(sorted(unknown))}")
-    graph = fold_constants(graph, evaluate_node)
+    graph = fold_constants(graph, Functions())
     for name, rewrite in PASSES.items():
         if name in passes:
             graph = rewrite(graph)
     return graph
 
 
-def evaluate_node(node: Node, inputs: list) -> tuple:
-    """The outputs of one node, as NumPy computes them."""
-    operator = OPERATORS[node.domain, node.op_type]
-    keywords = operator.bind(node.attributes, len(node.inputs), node.opset, len(node.outputs))
-    try:
-        with np.errstate(all="ignore"):
-            results = operator.function(*inputs, **keywords)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise ModelError(f"{node} fails: {error}", node.where) from error
-    results = results if isinstance(results, tuple) else (results,)
-    return tuple(r if isinstance(r, list) or r is None else np.asarray(r) for r in results)
+def _owned(value):
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def _fresh_locks() -> None:
+    """In a forked child: locks may be held by threads that do not exist there."""
+    for session in _sessions:
+        session._forget_threads()
+
+
+_sessions: WeakSet[InferenceSession] = WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_fresh_locks)

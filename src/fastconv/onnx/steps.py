@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from fastconv._kernels.engine import Step
 from fastconv.graph.ir import Graph, Node
 from fastconv.graph.lower import Call, lower
 from fastconv.graph.memory import ALIGNMENT, Tensor
@@ -54,16 +54,7 @@ def stepwise(compiler: Compiler, compiled: Compiled, feeds: dict[str, object]) -
 
 def bound(call: Call, view: Callable) -> Callable[[], None]:
     """The call on the arrays that `view` gives for its tensors."""
-    outputs, inputs = [view(value) for value in call.outputs], [view(value) for value in call.inputs]
-    if isinstance(call.work, Step):
-        return lambda: call.work(*outputs, *inputs)
-
-    def run():
-        results = call.work(*inputs)
-        for array, result in zip(outputs, results if isinstance(results, (tuple, list)) else (results,), strict=True):
-            np.copyto(array, result)
-
-    return run
+    return partial(call.work, *[view(value) for value in (*call.outputs, *call.inputs)])
 
 
 def aligned_bytes(size: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from threading import Lock
 
 from fastconv import config
@@ -10,49 +11,58 @@ from fastconv import config
 __all__ = ["team_limit"]
 
 
-class _TeamLimit:
-    """``with team_limit(n):`` around a run.
+class _Team:
+    """The runs in hand that ask for a number of threads of their own.
 
-    Of the runs at the same time the first sets the number and the last restores it, so that none leaves its own behind;
-    where they ask for different numbers, the one that came last gets its wish.
+    The first sets the number and the last restores it, so that none leaves its own behind; where runs at the same time ask
+    for different numbers, the one that came last gets its wish.
     """
 
     def __init__(self):
         self.lock = Lock()
-        self.running = 0
-        self.before = 1
+        self.runs = 0
+        self.before: AbstractContextManager | None = None
 
-    def __call__(self, threads: int) -> _Limited:
-        return _Limited(self, threads)
+    def enter(self, threads: int) -> None:
+        with self.lock:
+            if not self.runs:
+                self.before = config.threads(threads)
+                self.before.__enter__()
+            elif config.get_num_threads() != threads:
+                config.set_num_threads(threads)
+            self.runs += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.runs -= 1
+            if not self.runs:
+                self.before.__exit__(None, None, None)
 
     def forget_runs(self) -> None:
         """In a forked child the runs of other threads do not go on."""
         self.lock = Lock()
-        if self.running:
-            self.running = 0
-            config.set_num_threads(self.before)
+        if self.runs:
+            self.runs = 0
+            self.before.__exit__(None, None, None)
 
 
-class _Limited:
-    def __init__(self, team: _TeamLimit, threads: int):
-        self.team = team
+class team_limit:
+    """``with team_limit(n):`` around a run; None leaves the number as it is."""
+
+    __slots__ = ("threads",)
+
+    def __init__(self, threads: int | None):
         self.threads = threads
 
     def __enter__(self) -> None:
-        with self.team.lock:
-            if not self.team.running:
-                self.team.before = config.get_num_threads()
-            self.team.running += 1
-            if config.get_num_threads() != self.threads:
-                config.set_num_threads(self.threads)
+        if self.threads is not None:
+            _team.enter(self.threads)
 
     def __exit__(self, *exception) -> None:
-        with self.team.lock:
-            self.team.running -= 1
-            if not self.team.running and config.get_num_threads() != self.team.before:
-                config.set_num_threads(self.team.before)
+        if self.threads is not None:
+            _team.leave()
 
 
-team_limit = _TeamLimit()
+_team = _Team()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=team_limit.forget_runs)
+    os.register_at_fork(after_in_child=_team.forget_runs)

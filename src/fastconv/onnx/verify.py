@@ -19,6 +19,12 @@ __all__ = ["StepError", "Verification", "verify"]
 
 DEFAULT_ROUNDINGS = 16  # of an operator that no row of the op table computes
 ROUNDS_TO_INTEGERS = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QLinearAdd"}
+# operators that choose among their inputs' values, or move them
+EXACT = {
+    "Abs", "Ceil", "Clip", "Concat", "DepthToSpace", "Expand", "Flatten", "Floor", "Gather", "GatherElements", "GatherND",
+    "GlobalMaxPool", "Identity", "Max", "MaxPool", "Min", "Neg", "NonMaxSuppression", "Pad", "Relu", "Reshape", "Slice",
+    "SpaceToDepth", "Split", "Squeeze", "Tile", "TopK", "Transpose", "Unsqueeze", "Where",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,7 @@ class _Checker:
 
     def _bound(self, node: Node, wide: list, expected: tuple, outputs: list, call: Call | None):
         """Absolute bounds, to be broadcast with the outputs, and where they come from."""
-        if not outputs:
+        if not outputs or node.op_type in EXACT:
             return np.float64(0), "equality"
         dtype = outputs[0].dtype.name
         exact = next(value for value in expected if _is_float(value))
@@ -182,6 +188,13 @@ def _of_elements(exact, node: Node, wide: list, y: np.ndarray) -> np.ndarray:
     return np.maximum(np.abs(wide[0]), np.abs(y))
 
 
+def _exponentials(exact, node: Node, wide: list, y: np.ndarray) -> np.ndarray:
+    """The exponents x - max x are rounded, too, relative to themselves."""
+    (x,) = wide
+    spread = np.abs(x)[np.isfinite(x)].max(initial=0)
+    return (1 + 2 * spread) * np.abs(y) if node.op_type == "Softmax" else spread + np.abs(y)
+
+
 def _largest(exact, node: Node, wide: list, y: np.ndarray) -> np.ndarray:
     """The largest finite magnitude among the inputs, the result, and the result for absolute inputs."""
     try:
@@ -199,6 +212,8 @@ _MAGNITUDES = {
     "Affine": _of_absolute_inputs,
     "AveragePool": _of_absolute_inputs,
     "GlobalAveragePool": _of_absolute_inputs,
+    "LogSoftmax": _exponentials,
+    "Softmax": _exponentials,
     **dict.fromkeys(("Relu", "LeakyRelu", "Elu", "Sigmoid", "Tanh", "HardSwish", "Mish"), _of_elements),
 }
 

@@ -144,7 +144,17 @@ def _average_plan(*facts_and_algorithm):
 
 
 def average_pool_spec(
-    shape, strides, dtype, rank, kernel, stride=None, padding=0, dilation=1, ceil_mode=False, include_pad=True, divisor=None
+    shape,
+    strides,
+    dtype,
+    rank,
+    kernel,
+    stride=None,
+    padding=0,
+    dilation=1,
+    ceil_mode=False,
+    include_pad=True,
+    divisor=None,
 ) -> AveragePoolSpec:
     """Check shapes and types, and state them."""
     check_input(shape, dtype, rank, "average pooling")

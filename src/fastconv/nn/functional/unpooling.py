@@ -93,7 +93,7 @@ def _max_unpool(rank, input, indices, kernel_size, stride, padding, output_size)
     size = _unpooled_size(x.shape[-rank:], kernel, per_axis(stride, rank, "stride"), padding, output_size)
     y = np.zeros((*x.shape[:-rank], *size), x.dtype)
     planes = y.reshape(prod(x.shape[:-rank]), prod(size))
-    places = index.reshape(len(planes), -1)
+    places = index.reshape(len(planes), prod(x.shape[-rank:]))
     if places.size and not 0 <= places.min() <= places.max() < prod(size):
         wrong = places.min() if places.min() < 0 else places.max()
         raise ArgumentError(
