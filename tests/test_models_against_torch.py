@@ -34,10 +34,12 @@ def built(name, rng, **options):
 
 
 def assert_agree(actual, expected):
+    """`actual` differs from `expected` by little, also in comparison to how the samples differ from one another."""
     expected = expected.numpy()
     assert actual.shape == expected.shape
-    assert np.ptp(expected, axis=0).max() > 0.01 * np.abs(expected).max(), "the outputs of all samples are alike"
-    assert np.abs(actual - expected).max() <= TOLERANCE * np.abs(expected).max()
+    difference = np.abs(actual - expected).max()
+    assert difference <= TOLERANCE * np.abs(expected).max()
+    assert difference <= 0.05 * np.ptp(expected, axis=0).max()
 
 
 class Twin:
@@ -161,8 +163,9 @@ def test_unet(torch, rng):
 
 def torchvision_twin(torch, model, constructor, **options):
     twin = constructor(**options)
-    state = {key: torch.from_numpy(np.array(array)) for key, array in model.state_dict().items()}
-    twin.load_state_dict(twin.state_dict() | state)
+    state = twin.state_dict()
+    state.update((key, torch.from_numpy(np.array(array))) for key, array in model.state_dict().items())
+    twin.load_state_dict(state)
     return twin.eval()
 
 
@@ -207,7 +210,7 @@ def test_detection_of_torchvision(torch, torchvision, rng):
     with torch.no_grad():
         expected = twin([torch.from_numpy(image) for image in images])
     for found, other in zip(model(images), expected, strict=True):
-        np.testing.assert_allclose(found["scores"], other["scores"], rtol=1e-4)
+        np.testing.assert_allclose(found["scores"], other["scores"], rtol=0.01)
         rows = [
             np.column_stack((result["labels"], np.round(result["scores"], 4), np.round(result["boxes"])))
             for result in (found, {key: value.numpy() for key, value in other.items()})

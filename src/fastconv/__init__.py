@@ -12,9 +12,11 @@ __version__ = "0.1.0"
 
 _LAZY_MODULES = {"geometry", "models", "nn", "reference"}
 _LAZY_NAMES = {
+    "InferenceSession": "fastconv.onnx.session",
     "algorithms": "fastconv.ops.candidates",
     "get_num_threads": "fastconv.config",
     "manual_seed": "fastconv.nn.random",
+    "onnx_backend": "fastconv.onnx.backend",
     "set_num_threads": "fastconv.config",
     "show_config": "fastconv.config",
     "threads": "fastconv.config",

@@ -11,7 +11,9 @@ b. **Packing removes the stride.**  A chunk of the input is copied to the thread
    The copy costs one pass over an input chunk that fits the second-level cache; borders cost nothing afterwards.
 c. **Two tiles.**  With enough filters, lanes are filters and each pixel is broadcast (`tile_filters`); with few (depthwise
    and narrow groups) lanes are pixels and each weight is broadcast (`tile_pixels`).  Both read the same packed input.
-d. Sums run over taps in the order channel, depth, row, column for every tile size: the value of a pixel does not depend
+d. With one filter to a group, taps one above the other share the input rows that they load (`add_column`): unaligned
+   loads are what depthwise convolution waits for.
+e. The order in which a pixel's taps are summed is the plan's and the same for every tile size: the value does not depend
    on the tile, the chunk or the thread that computed it.
 
 Packed filters, in panels of F; the last panel of a group may be narrower, its missing filters are zeros:
@@ -38,6 +40,7 @@ cdef extern from "simd.h" nogil:
 cdef enum:
     MAX_FILTERS = 6
     MAX_ROWS = 4
+    MAX_COLUMN = 5
     TAG_BYTES = 64      # head of the scratch: the chunk that lies packed behind it
 
 
@@ -92,26 +95,52 @@ cdef inline void pixels_by_filters(
         tile_pixels(6, vectors, x, offset, taps, w, bias, limits, y, y_filter, pixels)
 
 
+cdef inline void add_column(
+    const int taps, const int rows, const int vectors, const real* x, int64_t pitch, const real* w,
+    vec (*total)[MAX_VECTORS],
+) noexcept nogil:
+    """Taps one above the other: each input row is loaded once for all the output rows that it belongs to."""
+    cdef vec value[MAX_VECTORS]
+    cdef vec weight
+    cdef int i, r, v
+    for i in range(rows + taps - 1):
+        for v in range(vectors):
+            value[v] = vload(x + v * LANES)
+        for r in range(rows):
+            if i - r >= 0 and i - r < taps:
+                weight = vset1(w[i - r])
+                for v in range(vectors):
+                    total[r][v] = vmuladd(total[r][v], weight, value[v])
+        x += pitch
+
+
 cdef inline void tile_rows(
-    const int rows, const int vectors, const real* x, int64_t pitch, const int64_t* offset, int64_t taps,
+    const int rows, const int vectors, const real* x, int64_t pitch, const int64_t* offset, const int64_t* column,
     const real* w, real bias, const Clamp* limits, real* y, int64_t y_row, int64_t pixels,
 ) noexcept nogil:
-    """One filter over several output rows, whose sums are independent of each other; lanes are pixels."""
+    """One filter over several output rows; lanes are pixels.  `column` holds the lengths of the columns of taps, then 0."""
     cdef vec total[MAX_ROWS][MAX_VECTORS]
-    cdef vec weight
-    cdef int64_t k, left
+    cdef int64_t left
     cdef const real* at
     cdef int r, v
     for r in range(rows):
         for v in range(vectors):
             total[r][v] = vset1(bias)
-    for k in range(taps):
-        at = x + offset[k]
-        weight = vset1(w[k])
-        for r in range(rows):
-            for v in range(vectors):
-                total[r][v] = vmuladd(total[r][v], weight, vload(at + v * LANES))
-            at += pitch
+    while column[0]:
+        at = x + offset[0]
+        if column[0] == 1:
+            add_column(1, rows, vectors, at, pitch, w, total)
+        elif column[0] == 2:
+            add_column(2, rows, vectors, at, pitch, w, total)
+        elif column[0] == 3:
+            add_column(3, rows, vectors, at, pitch, w, total)
+        elif column[0] == 4:
+            add_column(4, rows, vectors, at, pitch, w, total)
+        else:
+            add_column(MAX_COLUMN, rows, vectors, at, pitch, w, total)
+        offset += column[0]
+        w += column[0]
+        column += 1
     for v in range(vectors):
         left = pixels - v * LANES
         for r in range(rows):
@@ -122,20 +151,20 @@ cdef inline void tile_rows(
 
 
 cdef inline void strip_of_rows(
-    int64_t rows, const int vectors, const real* x, int64_t pitch, const int64_t* offset, int64_t taps,
+    int64_t rows, const int vectors, const real* x, int64_t pitch, const int64_t* offset, const int64_t* column,
     const real* w, real bias, const Clamp* limits, real* y, int64_t y_row, int64_t pixels,
 ) noexcept nogil:
-    """All rows of a strip `vectors` registers wide, as many at a time as keep about eight sums going."""
+    """All rows of a strip `vectors` registers wide."""
     cdef int64_t row = 0
     while row < rows:
-        if vectors <= 2 and rows - row >= 4:
-            tile_rows(4, vectors, x + row * pitch, pitch, offset, taps, w, bias, limits, y + row * y_row, y_row, pixels)
-            row += 4
+        if rows - row >= 4:
+            tile_rows(4, vectors, x, pitch, offset, column, w, bias, limits, y, y_row, pixels)
+            row, x, y = row + 4, x + 4 * pitch, y + 4 * y_row
         elif rows - row >= 2:
-            tile_rows(2, vectors, x + row * pitch, pitch, offset, taps, w, bias, limits, y + row * y_row, y_row, pixels)
-            row += 2
+            tile_rows(2, vectors, x, pitch, offset, column, w, bias, limits, y, y_row, pixels)
+            row, x, y = row + 2, x + 2 * pitch, y + 2 * y_row
         else:
-            tile_rows(1, vectors, x + row * pitch, pitch, offset, taps, w, bias, limits, y + row * y_row, y_row, pixels)
+            tile_rows(1, vectors, x, pitch, offset, column, w, bias, limits, y, y_row, pixels)
             row += 1
 
 
@@ -162,7 +191,7 @@ cdef void row_of_pixel_lanes(
 
 
 cdef void rows_of_one_filter(
-    int64_t rows, int64_t pixels, const real* x, int64_t pitch, const int64_t* offset, int64_t taps,
+    int64_t rows, int64_t pixels, const real* x, int64_t pitch, const int64_t* offset, const int64_t* column,
     const real* w, real bias, const Clamp* limits, real* y, int64_t y_row,
 ) noexcept nogil:
     cdef int64_t vectors = (pixels + LANES - 1) // LANES
@@ -172,19 +201,19 @@ cdef void rows_of_one_filter(
         width = (vectors + strips - strip - 1) // (strips - strip)
         vectors -= width
         if width == 1:
-            strip_of_rows(rows, 1, x + done, pitch, offset, taps, w, bias, limits, y + done, y_row, pixels - done)
+            strip_of_rows(rows, 1, x + done, pitch, offset, column, w, bias, limits, y + done, y_row, pixels - done)
         elif width == 2 and ROW_VECTORS >= 2:
-            strip_of_rows(rows, 2, x + done, pitch, offset, taps, w, bias, limits, y + done, y_row, pixels - done)
+            strip_of_rows(rows, 2, x + done, pitch, offset, column, w, bias, limits, y + done, y_row, pixels - done)
         elif width == 3 and ROW_VECTORS >= 3:
-            strip_of_rows(rows, 3, x + done, pitch, offset, taps, w, bias, limits, y + done, y_row, pixels - done)
+            strip_of_rows(rows, 3, x + done, pitch, offset, column, w, bias, limits, y + done, y_row, pixels - done)
         elif ROW_VECTORS >= 4:
-            strip_of_rows(rows, 4, x + done, pitch, offset, taps, w, bias, limits, y + done, y_row, pixels - done)
+            strip_of_rows(rows, 4, x + done, pitch, offset, column, w, bias, limits, y + done, y_row, pixels - done)
         done += width * LANES
 
 
 cdef void convolve_panel(
-    const ConvSizes* s, const real* x, int64_t pitch, const int64_t* offset, const real* w, const real* bias,
-    int64_t width, int64_t filters, const Chunk* chunk, real* panel, real* y,
+    const ConvSizes* s, const real* x, int64_t pitch, const int64_t* offset, const int64_t* column, const real* w,
+    const real* bias, int64_t width, int64_t filters, const Chunk* chunk, real* panel, real* y,
 ) noexcept nogil:
     """All pixels of a chunk for one panel of filters."""
     cdef int64_t row
@@ -197,9 +226,9 @@ cdef void convolve_panel(
         store_panel(s, panel, width, chunk, filters, y)
         return
     limits = limits_of(s)
-    if width == 1:
+    if s.panel == 1:
         rows_of_one_filter(
-            chunk.rows, chunk.columns, x, pitch, offset, s.taps, w, bias[0], &limits, y, s.y_row
+            chunk.rows, chunk.columns, x, pitch, offset, column, w, bias[0], &limits, y, s.y_row
         )
     else:
         for row in range(chunk.rows):
@@ -211,7 +240,8 @@ cdef void convolve_panel(
 cdef void direct(
     const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
 ) noexcept nogil:
-    """arrays: y, x, packed filters, bias padded to panels, [residual,] offset of each tap, row phases, column phases."""
+    """arrays: y, x, packed filters, bias padded to panels, [residual,] offset of each tap, row phases,
+    column phases, columns of taps."""
     cdef const ConvSizes* s = <const ConvSizes*> sizes
     cdef void* const* tables = arrays + 4 + s.has_residual
     cdef const int64_t* offset = <const int64_t*> tables[0]
@@ -247,7 +277,7 @@ cdef void direct(
         for panel in range(first_panel, min(first_panel + s.task_panels, panels)):
             filter = panel * s.panel
             convolve_panel(
-                s, x, pitch, offset, w + filter * s.taps, bias + filter,
+                s, x, pitch, offset, <const int64_t*> tables[3], w + filter * s.taps, bias + filter,
                 s.panel if panel < panels - 1 else s.last_panel, min(s.panel, s.filters - filter),
                 &chunk, packed + s.panel_scratch, y + filter * s.y_channel,
             )
@@ -308,4 +338,5 @@ TILE = {
     "half_panel": (TILE_VECTORS + 1) // 2 * LANES,
     "row_filters": TILE_FILTERS,
     "row_vectors": ROW_VECTORS,
+    "column_taps": MAX_COLUMN,
 }

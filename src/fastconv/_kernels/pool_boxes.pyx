@@ -209,7 +209,7 @@ cdef inline void reduce_pixels(
     cdef vec best[MAX_VECTORS]
     cdef vec filling = vset1(0 if op == SUM else -INFINITY)
     cdef vmask mask = vinside(0, count)
-    cdef int64_t depth, row, column
+    cdef int64_t depth, row, _column
     cdef const real* pixel
     cdef int v
     for v in range(vectors):
@@ -217,7 +217,7 @@ cdef inline void reduce_pixels(
     for depth in range(box.depths):
         for row in range(box.rows):
             pixel = row_of(s, box, x, depth, row)
-            for column in range(box.columns):
+            for _column in range(box.columns):
                 if count < LANES:
                     best[0] = reduced(op, best[0], vload_mask(pixel, mask, filling))
                 else:

@@ -91,7 +91,7 @@ class Builder:
         if root.name or root.needed > self.place or not x.is_contiguous:
             return False
         tensors = [other for other in others if isinstance(other, Tensor)]
-        return all(t.buffer.root()[0] is not root or (t.buffer is x.buffer and t.strides == x.strides) for t in tensors)
+        return all(t.buffer.root()[0] is not root or t.is_same_array(x) for t in tensors)
 
     def result_over(self, x: Tensor, *others) -> Tensor:
         """For a result of the shape and type of `x`, in the memory of `x` where that is free."""
@@ -102,9 +102,7 @@ class Builder:
         root, start = x.buffer.root()
         if not (root.name and start + shift):
             return x.strided(shape, strides, shift)
-        y = self.tensor(shape, x.dtype)
-        whole = Tensor(tuple(shape), x.dtype, root, tuple(strides))
-        return self._copy(y, whole, start + shift)
+        return self._copy(self.tensor(shape, x.dtype), Tensor(tuple(shape), x.dtype, root, tuple(strides)), start + shift)
 
     def contiguous(self, x: Tensor) -> Tensor:
         """`x` with its values side by side; a copy is made once for all that read it."""
@@ -116,14 +114,26 @@ class Builder:
         return x.copy
 
     def copy(self, y: Tensor, x: Tensor) -> Tensor:
-        """Copies `x` to `y`."""
+        """`y`, with the values of `x` copied to it."""
         return self._copy(y, x, 0)
 
     def _copy(self, y: Tensor, x: Tensor, start: int) -> Tensor:
+        """`x` begins `start` bytes behind its buffer."""
         step = copy_step(x.shape, y.strides, x.strides, x.dtype.itemsize, start)
-        if step is None:
-            step = _numpy_copy(x, start)
-        return self.emit(step, [y], [x], "copy")[0]
+        if step is not None:
+            return self.emit(step, [y], [x], "copy")[0]
+        everything = Tensor.new((x.buffer.size,), np.uint8)
+        everything.buffer = x.buffer
+
+        def copy(array, source):
+            np.copyto(array, np.ndarray(x.shape, x.dtype, source, start, x.strides))
+
+        return self.emit(copy, [y], [everything], "copy")[0]
+
+    def kernel(self, op: Op, spec):
+        """The plan of the row "direct"; None where it refuses."""
+        row = self.choose(op, spec, strict=("direct",), default=("direct",))
+        return row and row.plan(spec)
 
     def emit(self, work, outputs: list[Tensor], inputs: list, algorithm="", detail=None) -> list[Tensor]:
         index = len(self.calls)
@@ -160,13 +170,6 @@ class Builder:
             self.packings[key] = (packed, arrays)  # holding the arrays keeps their ids
         self.packed_bytes[key] = packed_bytes(*self.packings[key])
         return self.packings[key][0]
-
-
-def _numpy_copy(x: Tensor, start: int) -> Callable:
-    def copy(y, array):
-        np.copyto(y, np.ndarray(x.shape, x.dtype, array, start, x.strides) if start else array)
-
-    return copy
 
 
 def packed_bytes(packed, arrays) -> int:
@@ -214,6 +217,8 @@ def _lower_node(build: Builder, node: Node, inputs: list, evaluate: Callable):
         if not all(isinstance(result, np.ndarray) for result in results):
             raise Dynamic(node, "returns a sequence or an optional value")
         return results
+    if any(isinstance(value, Tensor) and value.dtype.hasobject for value in inputs):
+        raise Dynamic(node, "reads strings")
     function = LOWERINGS.get((node.domain, node.op_type))
     if function is not None:
         try:

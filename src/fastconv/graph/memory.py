@@ -90,6 +90,9 @@ class Tensor:
         """Whether it is all that the memory under it holds."""
         return self.buffer.parent is None and self.is_contiguous and self.nbytes == self.buffer.size
 
+    def is_same_array(self, other: Tensor) -> bool:
+        return (self.buffer, self.shape, self.strides) == (other.buffer, other.shape, other.strides)
+
     def reshaped(self, shape) -> Tensor:
         """A contiguous tensor's values in another shape."""
         shape = tuple(shape)
@@ -104,6 +107,8 @@ class Tensor:
     def view(self, arena: np.ndarray, arrays: dict[str, np.ndarray]) -> np.ndarray:
         """The array, in the bytes `arena` or in the named one of `arrays`."""
         root, shift = self.buffer.root()
+        if self.dtype.hasobject:
+            return arrays[root.name]
         if root.name:
             return np.ndarray(self.shape, self.dtype, arrays[root.name], shift, self.strides)
         return np.ndarray(self.shape, self.dtype, arena, root.offset + shift, self.strides)

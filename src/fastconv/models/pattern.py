@@ -72,8 +72,11 @@ class _Parser:
     def _chain(self) -> list[_Layer]:
         layers = self._term()
         while self.kind == "separator":
+            start = self.start
             self._advance()
             layers += self._term()
+            if len(layers) > MAX_LAYERS:
+                raise self.error(f"more than {MAX_LAYERS} layers", start)
         return layers
 
     def _term(self) -> list[_Layer]:

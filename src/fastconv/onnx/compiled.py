@@ -13,7 +13,7 @@ from fastconv.graph.program import Executable
 from fastconv.onnx.evaluate import Evaluator, Observer
 from fastconv.onnx.functions import FastFunctions, Kernels
 
-__all__ = ["Compiled", "Compiler"]
+__all__ = ["Compiled", "Compiler", "side_by_side"]
 
 
 class Compiler:
@@ -66,8 +66,7 @@ class Compiled:
 
     def run(self, feeds: dict[str, object], observe: Observer | None = None) -> list:
         """Fresh arrays of the graph's outputs; `observe` is told of the nodes outside of the program."""
-        arrays = {n: np.ascontiguousarray(a) for n, a in feeds.items() if isinstance(a, np.ndarray)}
-        results = self.executable.run(arrays)
+        results = self.executable.run(side_by_side(feeds))
         if self._rest is None:
             return results
         return self.run_rest(feeds, dict(zip(self.handed_on, results, strict=True)), observe)
@@ -77,6 +76,15 @@ class Compiled:
         if self._rest is None:
             return [static[name] for name in self.handed_on]
         return self._rest.run_checked(feeds | static, observe)
+
+
+def side_by_side(feeds: dict[str, object]) -> dict[str, np.ndarray]:
+    """The arrays among the feeds as the kernels read them: C-contiguous and aligned."""
+    return {
+        name: array if array.flags.c_contiguous and array.flags.aligned else np.array(array, order="C")
+        for name, array in feeds.items()
+        if isinstance(array, np.ndarray)
+    }
 
 
 def _spread(graph: Graph, dynamic: dict[Node, str], unknown: set[str]) -> None:

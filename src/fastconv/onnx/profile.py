@@ -11,7 +11,7 @@ import numpy as np
 
 from fastconv import _kernels
 from fastconv.graph.memory import Tensor
-from fastconv.onnx.compiled import Compiled
+from fastconv.onnx.compiled import Compiled, side_by_side
 from fastconv.onnx.explain import StepPlan, describe, planned_steps
 from fastconv.onnx.report import Column, Report, seconds_text, shapes_text
 from fastconv.onnx.steps import aligned_bytes, bound
@@ -114,7 +114,7 @@ def _bound_calls(compiled: Compiled, feeds: dict):
     """The program's calls on one arena, and a function that tells the values it hands on."""
     executable = compiled.executable
     arena = aligned_bytes(executable.arena_bytes)
-    arrays = {name: np.ascontiguousarray(value) for name, value in feeds.items() if isinstance(value, np.ndarray)}
+    arrays = side_by_side(feeds)
     for name, value in zip(executable.direct, executable.outputs, strict=True):
         if name:
             arrays[name] = np.empty(value.shape, value.dtype)
@@ -122,9 +122,8 @@ def _bound_calls(compiled: Compiled, feeds: dict):
     def view(value):
         return value.view(arena, arrays) if isinstance(value, Tensor) else value
 
-    names = [info.name for info in compiled.static.outputs]
     steps = [bound(call, view) for call in executable.calls]
-    return steps, lambda: {name: view(value) for name, value in zip(names, executable.outputs, strict=True)}
+    return steps, lambda: {name: view(value) for name, value in zip(compiled.handed_on, executable.outputs, strict=True)}
 
 
 def _row(plan: StepPlan, seconds: float, share: float, roof: Roof) -> StepTime:

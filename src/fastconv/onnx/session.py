@@ -196,11 +196,11 @@ class InferenceSession:
         """What runs for these feeds, and the feeds as checked arrays."""
         threads = self._threads or config.get_num_threads()
         if len(input_feed) == len(self._names):
-            try:
-                feeds = {name: input_feed[name] for name in self._names}
-                return self._programs[(threads, *((a.shape, a.dtype) for a in feeds.values()))], feeds
-            except (KeyError, AttributeError, TypeError):
-                pass  # shapes that are new, or no arrays
+            feeds = {name: input_feed.get(name) for name in self._names}
+            if all([type(array) is np.ndarray for array in feeds.values()]):
+                compiled = self._programs.get((threads, *[(a.shape, a.dtype) for a in feeds.values()]))
+                if compiled is not None:
+                    return compiled, feeds
         feeds = check_feeds(self._model.graph, input_feed)
         key = (threads, *((a.shape, a.dtype) if isinstance(a, np.ndarray) else None for a in feeds.values()))
         if len(feeds) > len(self._names):

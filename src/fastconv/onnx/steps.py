@@ -11,7 +11,7 @@ import numpy as np
 from fastconv.graph.ir import Graph, Node
 from fastconv.graph.lower import Call, lower
 from fastconv.graph.memory import ALIGNMENT, Tensor
-from fastconv.onnx.compiled import Compiled, Compiler
+from fastconv.onnx.compiled import Compiled, Compiler, side_by_side
 
 __all__ = ["StepRun", "aligned_bytes", "bound", "origins", "shapes_of", "stepwise"]
 
@@ -28,7 +28,7 @@ class StepRun:
 
 def stepwise(compiler: Compiler, compiled: Compiled, feeds: dict[str, object]) -> Iterator[StepRun]:
     """The nodes of the static part in turn; the caller has to run each.  Every value has memory of its own."""
-    arrays = {name: np.ascontiguousarray(value) for name, value in feeds.items() if isinstance(value, np.ndarray)}
+    arrays = side_by_side(feeds)
     graph = compiled.static
     build, values = lower(graph, shapes_of(feeds), compiler.functions, compiler.packings, compiler.precision)
     size = 0

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastconv.graph.ir import Node
 from fastconv.graph.lower import Call
-from fastconv.onnx.compiled import Compiled, Compiler
+from fastconv.onnx.compiled import Compiled, Compiler, side_by_side
 from fastconv.onnx.explain import describe
 from fastconv.onnx.functions import Functions
 from fastconv.onnx.report import Column, Report, shapes_text
@@ -104,16 +104,14 @@ def verify(compiler: Compiler, compiled: Compiled, feeds: dict, origins: dict, s
         outputs = step.run()
         values.update(zip(step.node.outputs, outputs, strict=True))
         check(step.node, wide, outputs, step.calls[-1] if step.calls else None)
-    static = {info.name: values[info.name] for info in compiled.static.outputs if info.name in values}
-
     def observe(node, inputs, results, seconds):
         if not any(True for _ in node.graphs()):
             check(node, [_wide(value) for value in inputs], list(results), None)
 
-    names = [info.name for info in compiled.static.outputs]
-    handed_on = dict(zip(names, compiled.executable.run(_arrays(feeds)), strict=True))
+    handed_on = dict(zip(compiled.handed_on, compiled.executable.run(side_by_side(feeds)), strict=True))
     compiled.run_rest(feeds, handed_on, observe)
-    same = all(np.array_equal(handed_on[name], value, equal_nan=_is_float(value)) for name, value in static.items())
+    both = [(array, values[name]) for name, array in handed_on.items() if name in values]
+    same = all(np.array_equal(one, other, equal_nan=_is_float(one)) for one, other in both)
     return Verification(check.rows, summary, same)
 
 
@@ -243,7 +241,3 @@ def _wide(value):
 
 def _is_float(value) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind == "f"
-
-
-def _arrays(feeds: dict) -> dict[str, np.ndarray]:
-    return {name: np.ascontiguousarray(value) for name, value in feeds.items() if isinstance(value, np.ndarray)}

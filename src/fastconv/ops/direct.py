@@ -66,7 +66,11 @@ class DirectLoops:
                 "lanes_are_filters": self.lanes_are_filters,
             },
             inputs=3 + nest.residual,
-            constants=(self._offsets(sizes), *(np.array(axis.phases, np.int64) for axis in nest.axes[1:])),
+            constants=(
+                self._offsets(sizes),
+                *(np.array(axis.phases, np.int64) for axis in nest.axes[1:]),
+                self._columns(),
+            ),
             tasks=nest.images * nest.groups * nest.axes[0].output * chunks * split["chunk_tasks"],
             scratch=64 + (input_elements + result_elements) * itemsize,
             threads=1 + nest.flops // THREAD_FLOPS,
@@ -87,7 +91,8 @@ class DirectLoops:
     @property
     def layout(self) -> tuple:
         """What the form of the packed weights depends on, beside the weights."""
-        return ("panels", self.nest.dtype, self.panel, self.last_panel)
+        order = (self.nest.axes[1].tap_positions if self.panel == 1 else ()), self.nest.axes[2].kernel
+        return ("panels", self.nest.dtype, self.panel, self.last_panel, str(order))
 
     @property
     def packed_elements(self) -> tuple[int, int]:
@@ -97,6 +102,8 @@ class DirectLoops:
 
     def pack(self, w: np.ndarray, b: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Contiguous weights (filters, taps…) and bias, in the kernel's panels."""
+        if self.panel == 1:
+            w = self._by_columns(w.reshape(-1, *self._tap_shape))
         filters = (self.panels - 1) * self.panel + self.last_panel
         packed = np.empty(self.nest.groups * filters * self.nest.taps, self.nest.dtype)
         self.pack_step(packed, w)
@@ -131,7 +138,31 @@ class DirectLoops:
             by_channel = channel * self.nest.x_strides[1]
             by_depth, by_row, by_column = (np.arange(a.kernel) * a.dilation * a.x_stride for a in self.nest.axes)
         sums = by_channel[:, None, None, None] + by_depth[:, None, None] + by_row[:, None] + by_column
+        if self.panel == 1:
+            sums = self._by_columns(sums[None])
         return np.ascontiguousarray(sums, np.int64).reshape(-1)
+
+    @property
+    def _tap_shape(self) -> tuple[int, ...]:
+        return (self.nest.channels, *(axis.kernel for axis in self.nest.axes))
+
+    def _by_columns(self, taps: np.ndarray) -> np.ndarray:
+        """(…, channel, depth, row, column) with one filter to a panel: in the order channel, depth, column, row phase, row."""
+        positions = self.nest.axes[1].tap_positions
+        order = sorted(range(len(positions)), key=positions.__getitem__)
+        return np.ascontiguousarray(taps[..., order, :].swapaxes(-1, -2))
+
+    def _columns(self) -> np.ndarray:
+        """Lengths of the runs of taps in that order that lie in neighbouring rows, then 0."""
+        positions = sorted(self.nest.axes[1].tap_positions)
+        runs = []
+        for before, position in zip([None, *positions], positions, strict=False):
+            if before and position == (before[0], before[1] + 1) and runs[-1] < self.tile["column_taps"]:
+                runs[-1] += 1
+            else:
+                runs.append(1)
+        repeats = self.nest.channels * self.nest.axes[0].kernel * self.nest.axes[2].kernel
+        return np.array(runs * repeats + [0], np.int64)
 
 
 def taps_per_output(nest: Nest, tile: dict[str, int]) -> tuple[float, float]:

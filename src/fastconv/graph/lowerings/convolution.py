@@ -1,0 +1,84 @@
+"""Convolution and transposed convolution, with what the passes have fused into them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf, prod
+
+import numpy as np
+
+from fastconv.graph.lower import FLOATS, Builder, lowering
+from fastconv.graph.lowerings.arithmetic import arithmetic
+from fastconv.graph.memory import Tensor
+from fastconv.ops.conv import CONV, conv_nest
+from fastconv.ops.conv_spec import conv_spec
+from fastconv.ops.conv_transpose import CONV_TRANSPOSE, ConvTransposeSpec, nests
+from fastconv.ops.direct import DirectLoops
+from fastconv.ops.winograd import WinogradLoops
+
+LOOPS = {"direct": DirectLoops, "winograd": WinogradLoops}
+
+
+@lowering("Conv", domain="fastconv")
+def conv(build: Builder, node, x, w, b=None, residual=None):
+    at = node.attributes
+    if not isinstance(x, Tensor) or x.dtype not in FLOATS or len(x.shape) > 5:
+        return None
+    facts = (x.shape, x.strides, x.dtype, w.shape, w.dtype, None if b is None else (b.shape, b.dtype))
+    spec = conv_spec(*facts, at["strides"], at["padding"], at["dilations"], at["group"])
+    row = build.choose(CONV, spec, strict=("direct",), default=("direct", "winograd"))
+    if row is None:
+        return None
+    low, high = at["low"], at["high"]
+    adds = isinstance(residual, Tensor) and residual.shape == spec.y_shape and residual.is_contiguous
+    apart = residual is not None and not adds
+    nest = replace(conv_nest(spec), residual=adds, low=-inf if apart else low, high=inf if apart else high)
+    loops = LOOPS[row.name](nest)
+    layout = (*loops.layout, spec.groups)
+    packed = build.packed(layout, lambda w, b: loops.pack(contiguous(w), b), w, b, elements=loops.packed_elements)
+    y = build.tensor(spec.y_shape, x.dtype)
+    build.emit(loops.step, [y], [x, *packed, *([residual] if adds else [])], row.name, (CONV, spec))
+    return arithmetic(build, "add", y, residual, low, high) if apart else [y]
+
+
+def contiguous(w: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(w)
+
+
+@lowering("ConvTranspose", domain="fastconv")
+def conv_transpose(build: Builder, node, x, w, b=None):
+    at = node.attributes
+    if not isinstance(x, Tensor) or x.dtype not in FLOATS or w.dtype != x.dtype or not 3 <= len(x.shape) <= 5:
+        return None
+    filters = w.shape[1] * at["group"]
+    sizes = (x.shape[0], x.shape[1], filters, at["group"], x.shape[2:], w.shape[2:])
+    geometry = (at["strides"], at["pads"], at["output_padding"], at["dilations"])
+    spec = ConvTransposeSpec(*sizes, *geometry, x.dtype.name, x.strides)
+    if min(spec.output) < 1 or 0 in x.shape or len(w.shape) != len(x.shape) or w.shape[0] != x.shape[1]:
+        return None
+    y = build.tensor(spec.y_shape, x.dtype)
+    parts = list(nests(spec))
+    if len(parts) < prod(min(stride, size) for stride, size in zip(spec.stride, spec.output, strict=True)):
+        filling = np.clip(np.zeros((1,), x.dtype) if b is None else b, at["low"], at["high"]).astype(x.dtype)
+        filling = filling.reshape(-1, *(1,) * len(spec.output))
+        build.emit(np.copyto, [y], [filling], "numpy")
+    for remainders, nest in parts:
+        loops = DirectLoops(replace(nest, low=at["low"], high=at["high"]))
+        taps = tuple(part.taps for part in remainders)
+
+        def pack(w, b, taps=taps, loops=loops):
+            by_filter = w.reshape(spec.groups, -1, *w.shape[1:]).swapaxes(1, 2)
+            return loops.pack(np.ascontiguousarray(by_filter[(..., *np.ix_(*taps))]), b)
+
+        layout = ("remainder", *loops.layout, spec.groups, taps)
+        packed = build.packed(layout, pack, w, b, elements=loops.packed_elements)
+        build.emit(loops.step, [_part(y, remainders, spec.stride)], [x, *packed], "direct", (CONV_TRANSPOSE, spec))
+    return [y]
+
+
+def _part(y: Tensor, remainders, stride) -> Tensor:
+    """The positions of `y` that leave these remainders by the stride."""
+    steps = y.strides[2:]
+    counts = [-(-(size - part.first) // s) for size, part, s in zip(y.shape[2:], remainders, stride, strict=True)]
+    shift = sum(part.first * step for part, step in zip(remainders, steps, strict=True))
+    return y.strided((*y.shape[:2], *counts), (*y.strides[:2], *(s * t for s, t in zip(stride, steps, strict=True))), shift)

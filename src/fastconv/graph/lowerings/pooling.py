@@ -1,0 +1,91 @@
+"""Pooling over windows and over whole planes."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from fastconv.geometry import Window
+from fastconv.graph.lower import FLOATS, Builder, lowering
+from fastconv.graph.memory import Tensor
+from fastconv.ops.pool import AVERAGE_POOL, MAX_POOL
+from fastconv.ops.pool_plans import VectorPlan
+from fastconv.ops.pool_spec import AveragePoolSpec, MaxPoolSpec
+
+
+def _window(node, x: Tensor) -> Window | None:
+    at = node.attributes
+    if x.dtype not in FLOATS or not 3 <= len(x.shape) <= 5 or at.get("storage_order", 0):
+        return None
+    rank = len(x.shape) - 2
+    word = at.get("auto_pad", "NOTSET")
+    pads = at.get("pads") or (0,) * (2 * rank)
+    padding = tuple(zip(pads[:rank], pads[rank:], strict=True))
+    return Window.of(
+        x.shape[2:],
+        at["kernel_shape"],
+        at.get("strides") or 1,
+        {"SAME_UPPER": word, "SAME_LOWER": word, "VALID": "valid"}.get(word, padding),
+        at.get("dilations") or 1,
+        bool(at.get("ceil_mode", 0)),
+    )
+
+
+def _pool(build: Builder, op, spec_type, x: Tensor, window: Window, *more):
+    spec = spec_type(*x.shape[:2], window, x.dtype.name, x.strides, *more)
+    if not spec.is_compact or spec.channels_last:
+        x = build.contiguous(x)
+        spec = spec_type(*x.shape[:2], window, x.dtype.name, x.strides, *more)
+    plan = build.kernel(op, spec)
+    y = build.tensor(spec.y_shape, x.dtype)
+    work = plan.step if isinstance(plan, VectorPlan) else lambda y, x: np.copyto(y, plan(x))
+    return build.emit(work, [y], [x], "direct", (op, spec))
+
+
+@lowering("MaxPool")
+def max_pool(build: Builder, node, x):
+    window = _window(node, x)
+    if window is None or len([name for name in node.outputs if name]) != 1:
+        return None
+    return _pool(build, MAX_POOL, MaxPoolSpec, x, window)
+
+
+@lowering("AveragePool")
+def average_pool(build: Builder, node, x):
+    window = _window(node, x)
+    return window and _pool(
+        build, AVERAGE_POOL, AveragePoolSpec, x, window, bool(node.attributes.get("count_include_pad", 0))
+    )
+
+
+@lowering("GlobalAveragePool", "GlobalMaxPool")
+def global_pool(build: Builder, node, x):
+    if len(x.shape) < 3:
+        return None
+    return _over_trailing(build, x, 2, node.op_type == "GlobalAveragePool", keep=True)
+
+
+@lowering("ReduceMean", "ReduceMax")
+def reduce_trailing(build: Builder, node, x, axes=None):
+    """Over the last axes; over others it is NumPy's."""
+    axes = node.attributes.get("axes") if axes is None else axes
+    if not isinstance(x, Tensor) or isinstance(axes, Tensor) or axes is None or not len(axes):
+        return None
+    rank = len(x.shape)
+    first = min(int(axis) % rank for axis in axes)
+    if {int(axis) % rank for axis in axes} != set(range(first, rank)):
+        return None
+    return _over_trailing(build, x, first, node.op_type == "ReduceMean", bool(node.attributes.get("keepdims", 1)))
+
+
+def _over_trailing(build: Builder, x: Tensor, first: int, average: bool, keep: bool):
+    """The mean or the largest of the axes from `first` on, which stay as axes of size 1 or vanish."""
+    if x.dtype not in FLOATS or 0 in x.shape:
+        return None
+    x = build.contiguous(x)
+    plane = (prod(x.shape[first:]),)
+    rows = x.reshaped((1, prod(x.shape[:first]), *plane))
+    op, spec_type = (AVERAGE_POOL, AveragePoolSpec) if average else (MAX_POOL, MaxPoolSpec)
+    (y,) = _pool(build, op, spec_type, rows, Window.of(plane, plane))
+    return [y.reshaped(x.shape[:first] + (1,) * (len(x.shape) - first) * keep)]
