@@ -1,6 +1,7 @@
 """Builds the kernels: every kernel text once per instruction set and element type.
 
-The tables below are the whole of it.  ``FASTCONV_DEBUG=1`` turns Cython's bounds and initialisation checks on.
+The tables below are the whole of it.  ``FASTCONV_DEBUG=1`` turns on Cython's bounds and initialisation checks and the
+compiler's for undefined behaviour (array bounds, overflow, shifts), which end the process.
 """
 
 import os
@@ -32,6 +33,7 @@ LEVELS = {
     "avx2": ["-march=x86-64-v3"],
     "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
 }
+CHECKS = ["-O1", "-fsanitize=undefined", "-fno-sanitize=alignment,pointer-overflow", "-fno-sanitize-recover=all"]
 ELEMENTS = {"float32": [], "float64": [("FASTCONV_DOUBLE", "1")]}
 
 DIRECTIVES = {
@@ -82,6 +84,9 @@ class BuildExtensions(build_ext):
         gnu_like = self.compiler.compiler_type != "msvc"
         for extension in self.extensions:
             extension.extra_compile_args = COMMON + extension.extra_compile_args if gnu_like else ["/O2"]
+            if DEBUG and gnu_like:
+                extension.extra_compile_args += CHECKS
+                extension.extra_link_args += CHECKS
         self.parallel = self.parallel or os.cpu_count()
         super().build_extensions()
 

@@ -72,6 +72,13 @@ def test_even_same_padding_puts_the_extra_zero_after():
     np.testing.assert_array_equal(F.conv1d(x, np.array([[[1.0, 0, 0, 0]]]), padding="same")[0, 0], [0, 1, 2, 3, 4])
 
 
+def test_a_float_is_refused_even_behind_an_equal_integer():
+    F.conv2d(X, W, stride=1)
+    for wrong in (1.0, True, (1, 1.0)):
+        with pytest.raises(ArgumentTypeError, match="stride: expected an integer"):
+            F.conv2d(X, W, stride=wrong)
+
+
 def test_lists_of_sizes_are_taken(rng):
     x, w = rng.standard_normal((1, 2, 8, 8)), rng.standard_normal((3, 2, 3, 3))
     expected = reference.conv(x, w, stride=(2, 1), padding=((1, 0), (2, 2)), dilation=(1, 2))

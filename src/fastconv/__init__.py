@@ -6,23 +6,25 @@ operation in plain NumPy, and the kernels behind them are chosen once per shape.
 
 from importlib import import_module
 
-from fastconv.errors import ArgumentError, ArgumentTypeError
+from fastconv.errors import ArgumentError, ArgumentTypeError, ModelError, WeightsError
 
 __version__ = "0.1.0"
 
-_LAZY_MODULES = {"geometry", "models", "nn", "reference"}
+_LAZY_MODULES = {"geometry", "models", "nn", "reference", "weights"}
 _LAZY_NAMES = {
     "InferenceSession": "fastconv.onnx.session",
     "algorithms": "fastconv.ops.candidates",
     "get_num_threads": "fastconv.config",
+    "load_state_dict": "fastconv.weights",
     "manual_seed": "fastconv.nn.random",
     "onnx_backend": "fastconv.onnx.backend",
+    "save_state_dict": "fastconv.weights",
     "set_num_threads": "fastconv.config",
     "show_config": "fastconv.config",
     "threads": "fastconv.config",
 }
 
-__all__ = ["ArgumentError", "ArgumentTypeError", "__version__", *sorted(_LAZY_MODULES), *sorted(_LAZY_NAMES)]
+__all__ = ["ArgumentError", "ArgumentTypeError", "ModelError", "WeightsError", "__version__", *sorted(_LAZY_MODULES), *sorted(_LAZY_NAMES)]
 
 
 def __getattr__(name: str):

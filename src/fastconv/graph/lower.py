@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fastconv._kernels.engine import Step
-from fastconv.errors import ArgumentError, ModelError
+from fastconv.errors import ModelError
 from fastconv.graph.ir import Graph, Node
 from fastconv.graph.memory import Buffer, Tensor
 from fastconv.graph.passes.constants import RANDOM
@@ -102,7 +102,7 @@ class Builder:
         root, start = x.buffer.root()
         if not (root.name and start + shift):
             return x.strided(shape, strides, shift)
-        return self._copy(self.tensor(shape, x.dtype), Tensor(tuple(shape), x.dtype, root, tuple(strides)), start + shift)
+        return self._copy(self.tensor(shape, x.dtype), Tensor(shape, x.dtype, root, strides), start + shift)
 
     def contiguous(self, x: Tensor) -> Tensor:
         """`x` with its values side by side; a copy is made once for all that read it."""
@@ -223,7 +223,7 @@ def _lower_node(build: Builder, node: Node, inputs: list, evaluate: Callable):
     if function is not None:
         try:
             results = function(build, node, *inputs)
-        except ArgumentError as error:
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise ModelError(f"{node} fails: {error}", node.where) from error
         if results is not None:
             return results

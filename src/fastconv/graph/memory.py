@@ -66,6 +66,9 @@ class Tensor:
     strides: tuple[int, ...]
     copy: Tensor | None = None  # the same values side by side
 
+    def __post_init__(self):
+        self.shape, self.strides = tuple(self.shape), tuple(self.strides)
+
     @classmethod
     def new(cls, shape, dtype, name: str = "") -> Tensor:
         shape, dtype = tuple(shape), np.dtype(dtype)
@@ -102,7 +105,7 @@ class Tensor:
         """Some of the values, from `shift` bytes on."""
         buffer = Buffer(self.buffer.size - shift)
         buffer.place_in(self.buffer, shift)
-        return Tensor(tuple(shape), self.dtype, buffer, tuple(strides))
+        return Tensor(shape, self.dtype, buffer, strides)
 
     def view(self, arena: np.ndarray, arrays: dict[str, np.ndarray]) -> np.ndarray:
         """The array, in the bytes `arena` or in the named one of `arrays`."""

@@ -11,7 +11,7 @@ from fastconv import reference
 from fastconv._kernels import engine, family
 from fastconv._kernels.engine import Step
 from fastconv.arrays import is_channels_last
-from fastconv.geometry import is_sequence
+from fastconv.ops.arguments import settled
 from fastconv.ops.conv_spec import ConvSpec, conv_spec, result_strides
 from fastconv.ops.cost import sum_error
 from fastconv.ops.direct import DirectLoops, direct_seconds
@@ -277,27 +277,22 @@ def conv_plan(x, w, b, stride, padding, dilation, groups: int, algorithm: str, p
 
     `x` is batched, `w` (O, C / groups, *kernel).  `packed` says that the caller keeps the packed weights.  Raises :class:`ArgumentError` and :class:`ArgumentTypeError`.
     """
-    try:
-        return _plan(
-            x.shape,
-            x.strides,
-            x.dtype,
-            w.shape,
-            w.dtype,
-            None if b is None else (b.shape, b.dtype),
-            stride,
-            padding,
-            dilation,
-            groups,
-            is_channels_last(x) or is_channels_last(w),
-            algorithm,
-            packed,
-            engine.get_threads(),
-        )
-    except TypeError:
-        if all(map(_is_hashable, (stride, padding, dilation, groups, algorithm))):
-            raise
-        return conv_plan(x, w, b, _frozen(stride), _frozen(padding), _frozen(dilation), groups, algorithm, packed)
+    return _plan(
+        x.shape,
+        x.strides,
+        x.dtype,
+        w.shape,
+        w.dtype,
+        None if b is None else (b.shape, b.dtype),
+        settled(stride, "stride"),
+        settled(padding, "padding"),
+        settled(dilation, "dilation"),
+        settled(groups, "groups"),
+        is_channels_last(x) or is_channels_last(w),
+        settled(algorithm, "algorithm"),
+        packed,
+        engine.get_threads(),
+    )
 
 
 @plan_cache
@@ -306,16 +301,3 @@ def _plan(
 ):
     spec = conv_spec(x_shape, x_strides, x_type, w_shape, w_type, b, stride, padding, dilation, groups, last)
     return CONV.choose(spec, algorithm, packed).plan(spec)
-
-
-def _is_hashable(value) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
-
-
-def _frozen(value):
-    """Lists and arrays of sizes as tuples."""
-    return tuple(map(_frozen, value)) if is_sequence(value) else value

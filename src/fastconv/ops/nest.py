@@ -75,8 +75,8 @@ def merge(axes: list[Axis]) -> tuple[Axis, Axis, Axis]:
     while len(axes) > 1 and all(axis.is_identity for axis in axes[-2:]) and _contiguous(axes[-2], axes[-1]):
         length = axes[-2].input * axes[-1].input
         axes[-2:] = [Axis(length, length, 1, 1, 1, 0, axes[-1].x_stride, axes[-1].y_stride)]
-    if len(axes) > 1 and axes[-1].output == 1:
-        axes[-2:] = [axes[-1], axes[-2]]
+    if len(axes) > 1 and axes[-1].output == 1 and 1 in (axes[-1].kernel, axes[-2].kernel):
+        axes[-2:] = [axes[-1], axes[-2]]  # the order of the taps stays, because one of the two has a single tap
     return (UNIT_AXIS,) * (3 - len(axes)) + tuple(axes)
 
 

@@ -17,16 +17,15 @@ OPERATIONS = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Max": "ma
 
 
 def arithmetic(build: Builder, operation: str, a, b, low: float = -inf, high: float = inf):
-    """``clamp(a ∘ b)``; either may be a constant array.  None where no kernel takes them."""
+    """``clamp(a ∘ b)``; either may be a constant array.  None, before anything is emitted, for other types than floats."""
     if a.dtype not in FLOATS or b.dtype != a.dtype:
         return None
     spec = BinarySpec.of(operation, (a.shape, a.strides), (b.shape, b.strides), a.dtype, low, high)
-    step = build.kernel(BINARY, spec)
-    if step is None:
-        packed = [build.contiguous(v) if isinstance(v, Tensor) else np.ascontiguousarray(v) for v in (a, b)]
-        if packed[0] is a and packed[1] is b:
-            return None
-        return arithmetic(build, operation, *packed, low, high)
+    row = BINARY.choose(spec)
+    if row.name != "direct":
+        a, b = (build.contiguous(v) if isinstance(v, Tensor) else np.ascontiguousarray(v) for v in (a, b))
+        spec = BinarySpec.of(operation, (a.shape, a.strides), (b.shape, b.strides), a.dtype, low, high)
+        row = BINARY.choose(spec)
     shape = np.broadcast_shapes(a.shape, b.shape)
     for operand, other in ((a, b), (b, a)):
         if isinstance(operand, Tensor) and operand.shape == shape and build.may_overwrite(operand, other):
@@ -34,7 +33,7 @@ def arithmetic(build: Builder, operation: str, a, b, low: float = -inf, high: fl
             break
     else:
         y = build.tensor(shape, a.dtype)
-    return build.emit(step, [y], [a, b], "direct", (BINARY, spec))
+    return build.emit(row.plan(spec), [y], [a, b], row.name, (BINARY, spec))
 
 
 def broadcast_at(build: Builder, a, b, axis: int | None):

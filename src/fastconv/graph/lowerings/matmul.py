@@ -29,7 +29,8 @@ def gemm(build: Builder, node, x, w, b=None):
 def _gemm(build: Builder, at: dict, shape, *arrays):
     def run(y, x, w, b=None):
         np.matmul(x.T if at.get("transA", 0) else x, w.T if at.get("transB", 0) else w, out=y)
-        y *= y.dtype.type(at.get("alpha", 1.0))
+        if at.get("alpha", 1.0) != 1.0:
+            y *= y.dtype.type(at["alpha"])
         if b is not None:
             y += b * y.dtype.type(at.get("beta", 1.0))
 

@@ -5,8 +5,8 @@ from math import prod
 
 import numpy as np
 
+from fastconv.graph.resizing import cubic
 from fastconv.onnx.operators.registry import operator
-from fastconv.onnx.operators.resize import cubic
 from fastconv.reference.windows import window_axes
 
 # An axis of samples is a list of taps (index, weight), arrays that broadcast to all the samples.
