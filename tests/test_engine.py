@@ -9,10 +9,10 @@ import time
 
 import numpy as np
 import pytest
+from fastconv._kernels.engine import Step, fingerprint
 
 import fastconv
 from fastconv import _kernels, config, machine, reference
-from fastconv._kernels.engine import Step, fingerprint
 from fastconv.nn import functional as F
 
 
@@ -87,7 +87,7 @@ def test_a_step_refuses_what_does_not_fit():
     with pytest.raises(TypeError, match="expected 4 arrays, got 3"):
         step(y, x, w)
     y.flags.writeable = False
-    with pytest.raises((BufferError, ValueError), match="(read-only|not writable)"):
+    with pytest.raises((BufferError, ValueError), match=r"(read-only|not writable)"):
         step(y, x, w, b)
     with pytest.raises(ValueError, match="inputs"):
         Step(kernel, {"images": 1}, inputs=3, tasks=1)
@@ -118,7 +118,7 @@ def test_threads_setting_and_restoring():
     for wrong in (0, -1):
         with pytest.raises(fastconv.ArgumentError, match="n: expected at least 1"):
             fastconv.set_num_threads(wrong)
-    with pytest.raises(TypeError, match="n: expected an integer, got 1.5"):
+    with pytest.raises(TypeError, match=r"n: expected an integer, got 1.5"):
         fastconv.set_num_threads(1.5)
 
 

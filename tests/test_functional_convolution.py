@@ -36,7 +36,9 @@ def test_unbatched_empty_batch_and_no_channels(rank):
     np.testing.assert_array_equal(conv(x[0], w, b), conv(x, w, b)[0])
     assert conv(x[:0], w, b).shape == (0, 4, *(4,) * rank)
     without_channels = conv(x[:, :0], w[:, :0], b)
-    np.testing.assert_array_equal(without_channels, np.broadcast_to(b.reshape(1, 4, *(1,) * rank), without_channels.shape))
+    np.testing.assert_array_equal(
+        without_channels, np.broadcast_to(b.reshape(1, 4, *(1,) * rank), without_channels.shape)
+    )
 
 
 @pytest.mark.parametrize("wrap", [Array, Dlpack, lambda a: a.astype(">f4"), lambda a: a.copy(order="F")])
@@ -92,19 +94,47 @@ X, W = np.ones((1, 3, 8, 8), np.float32), np.ones((4, 3, 3, 3), np.float32)
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        ({"input": X[0, 0]}, ArgumentError, r"input: expected 3 axes \(C, \*spatial\) or 4 \(N, C, \*spatial\), got shape"),
-        ({"weight": W[0]}, ArgumentError, r"weight: expected 4 axes \(filters, channels / groups, 2 of the kernel\), got"),
-        ({"input": np.ones((1, 8, 8, 3), np.float32)}, ArgumentError, r"expected 3 channels .* looks like NHWC: pass numpy"),
+        (
+            {"input": X[0, 0]},
+            ArgumentError,
+            r"input: expected 3 axes \(C, \*spatial\) or 4 \(N, C, \*spatial\), got shape",
+        ),
+        (
+            {"weight": W[0]},
+            ArgumentError,
+            r"weight: expected 4 axes \(filters, channels / groups, 2 of the kernel\), got",
+        ),
+        (
+            {"input": np.ones((1, 8, 8, 3), np.float32)},
+            ArgumentError,
+            r"expected 3 channels .* looks like NHWC: pass numpy",
+        ),
         ({"input": np.ones((1, 5, 8, 8), np.float32)}, ArgumentError, r"input: expected 3 channels for the weight"),
         ({"groups": 3}, ArgumentError, "groups: 3 groups do not divide the 4 filters"),
         ({"groups": 0}, ArgumentError, "groups: expected at least 1, got 0"),
-        ({"bias": np.ones(3, np.float32)}, ArgumentError, r"bias: expected shape \(4,\), one value per filter, got \(3,\)"),
-        ({"bias": np.ones(4)}, ArgumentTypeError, "expected one element type, got input float32, weight float32, bias float64"),
-        ({"weight": W.astype(float)}, ArgumentTypeError, "expected one element type, got input float32, weight float64"),
+        (
+            {"bias": np.ones(3, np.float32)},
+            ArgumentError,
+            r"bias: expected shape \(4,\), one value per filter, got \(3,\)",
+        ),
+        (
+            {"bias": np.ones(4)},
+            ArgumentTypeError,
+            "expected one element type, got input float32, weight float32, bias float64",
+        ),
+        (
+            {"weight": W.astype(float)},
+            ArgumentTypeError,
+            "expected one element type, got input float32, weight float64",
+        ),
         ({"input": X > 0, "weight": W > 0}, ArgumentTypeError, "input: convolution of bool arrays is not defined"),
         ({"input": [[1.0]]}, ArgumentTypeError, r"input: expected an array, got list; wrap it in numpy.asarray"),
         ({"input": "x"}, ArgumentTypeError, "input: expected an array, got str"),
-        ({"input": X.astype(object)}, ArgumentTypeError, "input: expected an array of numbers, got elements of type object"),
+        (
+            {"input": X.astype(object)},
+            ArgumentTypeError,
+            "input: expected an array of numbers, got elements of type object",
+        ),
         ({"stride": 0}, ArgumentError, "stride: expected at least 1, got 0"),
         ({"stride": -1}, ArgumentError, "stride: expected at least 1, got -1"),
         ({"stride": 1.0}, ArgumentTypeError, "stride: expected an integer, got 1.0"),
@@ -116,8 +146,16 @@ X, W = np.ones((1, 3, 8, 8), np.float32), np.ones((4, 3, 3, 3), np.float32)
         ({"padding": 2**62}, ArgumentError, "padding: expected at most"),
         ({"padding": 2**40}, ArgumentError, "more than any memory holds"),
         ({"padding": (1, 2, 3, 4)}, ArgumentError, "padding: expected 1 or 2 values, got 4"),
-        ({"weight": np.ones((4, 3, 9, 9), np.float32)}, ArgumentError, r"kernel of 9×9 does not fit into .* input of 8×8"),
-        ({"weight": np.ones((0, 3, 3, 3), np.float32)}, ArgumentError, "weight: expected at least one filter and one tap"),
+        (
+            {"weight": np.ones((4, 3, 9, 9), np.float32)},
+            ArgumentError,
+            r"kernel of 9×9 does not fit into .* input of 8×8",
+        ),
+        (
+            {"weight": np.ones((0, 3, 3, 3), np.float32)},
+            ArgumentError,
+            "weight: expected at least one filter and one tap",
+        ),
         ({"input": np.ones((1, 3, 0, 8), np.float32)}, ArgumentError, "input: expected spatial sizes of at least 1"),
     ],
 )
@@ -133,7 +171,9 @@ def test_linear(isa, team, images, dtype, rng):
     from tolerance import sum_tolerance
 
     for inputs, outputs in ((1, 1), (84, 10), (33, 17), (400, 120)):
-        x, w, b = (rng.standard_normal(shape).astype(dtype) for shape in ((images, inputs), (outputs, inputs), (outputs,)))
+        x, w, b = (
+            rng.standard_normal(shape).astype(dtype) for shape in ((images, inputs), (outputs, inputs), (outputs,))
+        )
         y = F.linear(x, w, b)
         magnitude = np.abs(x.astype(float)) @ np.abs(w.astype(float)).T + np.abs(b)
         expected = reference.linear(x, w, b)
@@ -154,7 +194,11 @@ def test_linear_shapes(rng):
     ("arguments", "error", "text"),
     [
         ({"input": np.ones((2, 16, 5, 5))}, ArgumentError, "expected 400 features .* got 5; .* a Flatten is missing"),
-        ({"weight": np.ones((3, 400, 1))}, ArgumentError, r"weight: expected shape \(out, in\) or \(in,\), got \(3, 400, 1\)"),
+        (
+            {"weight": np.ones((3, 400, 1))},
+            ArgumentError,
+            r"weight: expected shape \(out, in\) or \(in,\), got \(3, 400, 1\)",
+        ),
         ({"bias": np.ones(4)}, ArgumentError, r"bias: expected shape \(3,\), one value per output, got \(4,\)"),
         ({"input": np.ones((2, 400), np.float32)}, ArgumentTypeError, "expected one element type, got input float32"),
         ({"input": np.ones(())}, ArgumentError, r"input: expected at least one axis, got shape \(\)"),

@@ -94,7 +94,10 @@ def test_an_array_of_the_caller_is_watched(layer, x):
     layer(x)
     mine[...] = 0
     after = layer(x)
-    assert after.tobytes() == np.broadcast_to(after[:1, :, :1, :1] if after.ndim == 4 else after[:1], after.shape).tobytes()
+    assert (
+        after.tobytes()
+        == np.broadcast_to(after[:1, :, :1, :1] if after.ndim == 4 else after[:1], after.shape).tobytes()
+    )
 
 
 def test_weights_nobody_holds_are_not_checked_again(layer, x):
@@ -126,7 +129,9 @@ def test_copies_are_their_own(layer, x, clone):
 
 
 def test_shapes_take_turns(layer, rng):
-    shapes = [(1, 12), (16, 12), (3, 12)] if isinstance(layer, nn.Linear) else [(1, 3, 9, 9), (2, 3, 30, 30), (1, 3, 4, 5)]
+    shapes = (
+        [(1, 12), (16, 12), (3, 12)] if isinstance(layer, nn.Linear) else [(1, 3, 9, 9), (2, 3, 30, 30), (1, 3, 4, 5)]
+    )
     inputs = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
     first = [layer(x) for x in inputs]
     layer.weight *= 2

@@ -110,7 +110,9 @@ class TestFeeds:
             session.run(None, {"image": x})
         with pytest.raises(ArgumentError, match=f"inputs: 'x' missing; {expected}"):
             session.run(None, {})
-        with pytest.raises(ArgumentTypeError, match=r"input 'x': expected tensor\(float\).* float32, got one of float64"):
+        with pytest.raises(
+            ArgumentTypeError, match=r"input 'x': expected tensor\(float\).* float32, got one of float64"
+        ):
             session.run(None, {"x": x.astype(np.float64)})
         with pytest.raises(ArgumentError, match=r"input 'x': expected shape \(n, 3, h, w\), got \(2, 4, 12, 10\)"):
             session.run(None, {"x": np.zeros((2, 4, 12, 10), np.float32)})
@@ -137,7 +139,13 @@ class TestConstruction:
         (tmp_path / "model.onnx").write_bytes(model)
         message = type("Proto", (), {"SerializeToString": lambda self: model})()
         expected = fc.InferenceSession(model).run(None, {"x": x})[0]
-        for source in (tmp_path / "model.onnx", str(tmp_path / "model.onnx"), bytearray(model), memoryview(model), message):
+        for source in (
+            tmp_path / "model.onnx",
+            str(tmp_path / "model.onnx"),
+            bytearray(model),
+            memoryview(model),
+            message,
+        ):
             assert np.array_equal(fc.InferenceSession(source).run(None, {"x": x})[0], expected)
 
     def test_wrong_arguments(self, model, tmp_path):
@@ -170,7 +178,9 @@ class TestPrecision:
 
     def test_strict_sums_directly(self, rng):
         model = models.residual(rng, channels=64)
-        rows = {p: fc.InferenceSession(model, precision=p).explain({"h": 64, "w": 64}).rows for p in ("strict", "default")}
+        rows = {
+            p: fc.InferenceSession(model, precision=p).explain({"h": 64, "w": 64}).rows for p in ("strict", "default")
+        }
         assert "winograd" in {row.algorithm for row in rows["default"]}
         assert "winograd" not in {row.algorithm for row in rows["strict"]}
 
@@ -268,11 +278,6 @@ class TestShapesThatDependOnValues:
         for scale in (1, 2):
             feeds = {"x": x, "w": w, "scale": np.float32(scale)}
             assert relative_error(session.run(None, feeds)[0], evaluated(data, **feeds)[0]) < 1e-5
-
-    def test_random_numbers_are_drawn_in_every_run(self):
-        node = write.node("RandomNormal", "", "y", shape=[8])
-        session = fc.InferenceSession(write.model(write.graph([node], [], ["y"])))
-        assert not np.array_equal(session.run(None, {})[0], session.run(None, {})[0])
 
     def test_subgraphs_and_sequences(self):
         branches = {

@@ -24,7 +24,15 @@ _LAZY_NAMES = {
     "threads": "fastconv.config",
 }
 
-__all__ = ["ArgumentError", "ArgumentTypeError", "ModelError", "WeightsError", "__version__", *sorted(_LAZY_MODULES), *sorted(_LAZY_NAMES)]
+__all__ = [
+    "ArgumentError",
+    "ArgumentTypeError",
+    "ModelError",
+    "WeightsError",
+    "__version__",
+    *sorted(_LAZY_MODULES),
+    *sorted(_LAZY_NAMES),
+]
 
 
 def __getattr__(name: str):

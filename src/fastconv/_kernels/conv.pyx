@@ -34,6 +34,7 @@ from fastconv._kernels.tile cimport (
 )
 
 cdef extern from "simd.h" nogil:
+    vec vkeep(vec)
     const int TILE_FILTERS
     const int ROW_VECTORS
 
@@ -62,7 +63,7 @@ cdef inline void tile_pixels(
     for k in range(taps):
         at = x + offset[k]
         for v in range(vectors):
-            value[v] = vload(at + v * LANES)
+            value[v] = vkeep(vload(at + v * LANES))
         for f in range(filters):
             weight = vset1(w[f])
             for v in range(vectors):
@@ -105,7 +106,7 @@ cdef inline void add_column(
     cdef int i, r, v
     for i in range(rows + taps - 1):
         for v in range(vectors):
-            value[v] = vload(x + v * LANES)
+            value[v] = vkeep(vload(x + v * LANES))
         for r in range(rows):
             if i - r >= 0 and i - r < taps:
                 weight = vset1(w[i - r])

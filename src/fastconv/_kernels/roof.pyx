@@ -34,7 +34,7 @@ cdef void multiply_adds(
     cdef const RoofSizes* s = <const RoofSizes*> sizes
     cdef vec chain[MAX_CHAINS]
     cdef vec factor, one, total
-    cdef int64_t i
+    cdef int64_t _i
     cdef Py_ssize_t task
     cdef int j
     for task in range(first, last):
@@ -42,7 +42,7 @@ cdef void multiply_adds(
         for j in range(TILE_PIXELS):
             chain[j] = vset1(<real> j)  # equal chains would be computed once
             chain[TILE_PIXELS + j] = vset1(<real> (-1 - j))
-        for i in range(s.count):
+        for _i in range(s.count):
             for j in range(TILE_PIXELS):
                 chain[j] = vmuladd(one, chain[j], factor)
                 if TILE_VECTORS > 1:
@@ -59,15 +59,15 @@ cdef void read(
     cdef const RoofSizes* s = <const RoofSizes*> sizes
     cdef vec total[STREAMS]
     cdef const real* x
-    cdef int64_t i, repeat
+    cdef int64_t _i, _repeat
     cdef Py_ssize_t task
     cdef int j
     for task in range(first, last):
         for j in range(STREAMS):
             total[j] = vset1(0)
-        for repeat in range(s.repeats):
+        for _repeat in range(s.repeats):
             x = <const real*> arrays[1] + task * s.count
-            for i in range(s.count // (STREAMS * LANES)):
+            for _i in range(s.count // (STREAMS * LANES)):
                 for j in range(STREAMS):
                     total[j] = vadd(total[j], vload(x + j * LANES))
                 x += STREAMS * LANES
@@ -81,13 +81,13 @@ cdef void copy(
 ) noexcept nogil:
     """arrays: y, x.  A task copies `count` elements `repeats` times."""
     cdef const RoofSizes* s = <const RoofSizes*> sizes
-    cdef int64_t i, repeat, start
+    cdef int64_t _i, _repeat, start
     cdef Py_ssize_t task
     cdef int j
     for task in range(first, last):
-        for repeat in range(s.repeats):
+        for _repeat in range(s.repeats):
             start = task * s.count
-            for i in range(s.count // (STREAMS * LANES)):
+            for _i in range(s.count // (STREAMS * LANES)):
                 for j in range(STREAMS):
                     vstore(<real*> arrays[0] + start + j * LANES, vload(<const real*> arrays[1] + start + j * LANES))
                 start += STREAMS * LANES

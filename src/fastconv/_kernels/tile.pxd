@@ -155,14 +155,14 @@ cdef inline void panel_to_planes(
 cdef inline void store_panel(
     const ConvSizes* s, const real* panel, int64_t width, const Chunk* chunk, int64_t filters, real* y
 ) noexcept nogil:
-    cdef int64_t row, column, filter, left
+    cdef int64_t _row, column, filter, left
     cdef int64_t rows = chunk.rows, columns = chunk.columns
     cdef Clamp limits = limits_of(s)
     cdef real lanes[MAX_LANES]
     cdef vec v
     if s.y_column == 1 and s.y_row == columns:
         columns, rows = rows * columns, 1
-    for row in range(rows):
+    for _row in range(rows):
         if s.y_column == 1:
             panel_to_planes(panel, width, columns, filters, &limits, y, s.y_channel)
         else:

@@ -61,6 +61,4 @@ class Packing:
 
 def _is_private(arrays: dict[str, np.ndarray], name: str) -> bool:
     """Whether nobody else holds the array, a view of it, or the memory that it is a view of."""
-    return arrays[name] is None or (
-        arrays[name].flags.owndata and _references(arrays, name) == _REFERENCES_ALONE
-    )
+    return arrays[name] is None or (arrays[name].flags.owndata and _references(arrays, name) == _REFERENCES_ALONE)

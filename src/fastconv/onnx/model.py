@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections import ChainMap
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any

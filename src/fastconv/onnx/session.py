@@ -11,7 +11,7 @@ from weakref import WeakSet
 import numpy as np
 
 from fastconv import config
-from fastconv.errors import ArgumentError, ModelError
+from fastconv.errors import ArgumentError
 from fastconv.geometry import integer
 from fastconv.graph.ir import Graph, Node
 from fastconv.graph.passes import PASSES, fold_constants
@@ -35,10 +35,10 @@ PRECISIONS = ("strict", "default", "fast")
 
 
 class NodeArg:
-    """An input or output: `name`, `type` (as onnxruntime spells it) and `shape` (ints, names and None)."""
+    """An input or output: `name`, `type` (as onnxruntime spells it), `shape` (ints, names and None), and `dtype` or None."""
 
     def __init__(self, info):
-        self.name, self.type, self.shape = info.name, info.type, list(info.shape)
+        self.name, self.type, self.shape, self.dtype = info.name, info.type, list(info.shape), info.dtype
 
     def __repr__(self):
         return f"NodeArg(name={self.name!r}, type={self.type!r}, shape={self.shape})"
@@ -50,6 +50,7 @@ class ModelMeta:
     def __init__(self, model: Model):
         self.producer_name = model.producer_name
         self.graph_name = model.graph.name
+        self.graph_description = ""
         self.domain = model.domain
         self.description = model.description
         self.version = model.version

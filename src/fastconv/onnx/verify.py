@@ -169,7 +169,7 @@ def _products(exact, node: Node, wide: list, y: np.ndarray) -> np.ndarray:
         alpha = abs(node.attributes.get("alpha", 1.0))
         sums = alpha * np.abs(w).sum(axis=1 if node.attributes.get("transB", 0) else -2)
         shape = (*sums.shape[:-1], 1, sums.shape[-1]) if sums.ndim > 1 else (-1,)
-    magnitude = np.abs(x).max(initial=0) * sums.reshape(shape)
+    magnitude = _largest_finite(x) * sums.reshape(shape)
     if b is not None:
         magnitude = magnitude + np.abs(b if node.op_type != "Conv" else b.reshape(shape))
     return magnitude if not rest or rest[0] is None else magnitude + np.abs(rest[0])
@@ -188,8 +188,7 @@ def _of_elements(exact, node: Node, wide: list, y: np.ndarray) -> np.ndarray:
 
 def _exponentials(exact, node: Node, wide: list, y: np.ndarray) -> np.ndarray:
     """The exponents x - max x are rounded, too, relative to themselves."""
-    (x,) = wide
-    spread = np.abs(x)[np.isfinite(x)].max(initial=0)
+    spread = _largest_finite(wide[0])
     return (1 + 2 * spread) * np.abs(y) if node.op_type == "Softmax" else spread + np.abs(y)
 
 
@@ -199,8 +198,12 @@ def _largest(exact, node: Node, wide: list, y: np.ndarray) -> np.ndarray:
         absolute = [_of_absolute_inputs(exact, node, wide, y)]
     except (ArithmeticError, LookupError, TypeError, ValueError):
         absolute = []
-    arrays = [np.abs(value) for value in (*wide, y, *absolute) if _is_float(value)]
-    return np.float64(max(float(a[np.isfinite(a)].max(initial=0)) for a in arrays))
+    return np.float64(max(_largest_finite(value) for value in (*wide, y, *absolute) if _is_float(value)))
+
+
+def _largest_finite(array: np.ndarray) -> float:
+    magnitudes = np.abs(array)
+    return float(magnitudes.max(initial=0, where=np.isfinite(magnitudes)))
 
 
 _MAGNITUDES = {

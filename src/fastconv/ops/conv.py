@@ -79,7 +79,9 @@ class Kernel(Algorithm[ConvSpec]):
         if spec.dtype not in (*KERNEL_ELEMENTS, "float16"):
             return f"the kernels compute float32 and float64, the input is {spec.dtype}"
         if any(stride % spec.itemsize for stride in spec.x_strides):
-            return f"the input's strides of {spec.x_strides} bytes are no multiples of its {spec.itemsize}-byte elements"
+            return (
+                f"the input's strides of {spec.x_strides} bytes are no multiples of its {spec.itemsize}-byte elements"
+            )
         return ""
 
     def plan(self, spec):
@@ -275,7 +277,9 @@ CONV = Op("convolution", (Direct(), Winograd(), Im2col(), Reference()))
 def conv_plan(x, w, b, stride, padding, dilation, groups: int, algorithm: str, packed: bool = False):
     """The plan for these arrays, checked and chosen once per combination; ``plan(x, plan.pack(w, b))`` is the result.
 
-    `x` is batched, `w` (O, C / groups, *kernel).  `packed` says that the caller keeps the packed weights.  Raises :class:`ArgumentError` and :class:`ArgumentTypeError`.
+    `x` is batched, `w` (O, C / groups, *kernel).  `packed` says that the caller keeps the packed weights.
+
+    Raises :class:`ArgumentError` and :class:`ArgumentTypeError`.
     """
     return _plan(
         x.shape,

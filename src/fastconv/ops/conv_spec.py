@@ -99,7 +99,9 @@ def conv_spec(
         )
     if x_type != w_type or (b is not None and b[1] != x_type):
         types = f"input {x_type}, weight {w_type}" + ("" if b is None else f", bias {b[1]}")
-        raise ArgumentTypeError(f"input, weight and bias: expected one element type, got {types}; convert with astype()")
+        raise ArgumentTypeError(
+            f"input, weight and bias: expected one element type, got {types}; convert with astype()"
+        )
     if x_type.kind == "b":
         raise ArgumentTypeError("input: convolution of bool arrays is not defined; convert with astype()")
     filters, channels = w_shape[0], w_shape[1] * groups
@@ -118,6 +120,4 @@ def conv_spec(
         raise ArgumentError(f"weight: expected at least one filter and one tap, got shape {w_shape}")
     window = Window.of(x_shape[2:], w_shape[2:], stride, padding, dilation)
     element_count((x_shape[0], filters, *window.output), "output")
-    return ConvSpec(
-        x_shape[0], channels, filters, groups, window, x_type.name, b is not None, x_strides, channels_last
-    )
+    return ConvSpec(x_shape[0], channels, filters, groups, window, x_type.name, b is not None, x_strides, channels_last)

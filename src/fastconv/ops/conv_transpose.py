@@ -117,7 +117,9 @@ class Direct(Algorithm[ConvTransposeSpec]):
         if spec.dtype not in KERNEL_ELEMENTS:
             return f"the kernels compute float32 and float64, the input is {spec.dtype}"
         if any(stride % spec.itemsize for stride in spec.x_strides):
-            return f"the input's strides of {spec.x_strides} bytes are no multiples of its {spec.itemsize}-byte elements"
+            return (
+                f"the input's strides of {spec.x_strides} bytes are no multiples of its {spec.itemsize}-byte elements"
+            )
         return ""
 
     def plan(self, spec):
@@ -158,15 +160,18 @@ def nests(spec: ConvTransposeSpec):
     ]
     for parts in product(*by_axis):
         if all(part.taps for part in parts):
-            yield parts, Nest(
-                spec.dtype,
-                spec.batch,
-                spec.groups,
-                spec.channels // spec.groups,
-                spec.filters // spec.groups,
-                (x_image, x_channel),
-                (y_image, y_channel),
-                merge([part.axis for part in parts]),
+            yield (
+                parts,
+                Nest(
+                    spec.dtype,
+                    spec.batch,
+                    spec.groups,
+                    spec.channels // spec.groups,
+                    spec.filters // spec.groups,
+                    (x_image, x_channel),
+                    (y_image, y_channel),
+                    merge([part.axis for part in parts]),
+                ),
             )
 
 
@@ -274,7 +279,9 @@ def conv_transpose_spec(
         )
     if x_type != w_type or (b is not None and b[1] != x_type):
         types = f"input {x_type}, weight {w_type}" + ("" if b is None else f", bias {b[1]}")
-        raise ArgumentTypeError(f"input, weight and bias: expected one element type, got {types}; convert with astype()")
+        raise ArgumentTypeError(
+            f"input, weight and bias: expected one element type, got {types}; convert with astype()"
+        )
     if x_shape[1] != w_shape[0]:
         raise ArgumentError(
             f"input: expected {w_shape[0]} channels for the weight {w_shape}, got {x_shape[1]} in shape {x_shape}"

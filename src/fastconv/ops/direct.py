@@ -131,7 +131,9 @@ class DirectLoops:
         channel = np.arange(self.nest.channels)
         if self.packed:
             rows = [down.phases.index(phase) * sizes["row_slots"] + slot for phase, slot in down.tap_positions]
-            columns = [across.phases.index(phase) * sizes["column_slots"] + slot for phase, slot in across.tap_positions]
+            columns = [
+                across.phases.index(phase) * sizes["column_slots"] + slot for phase, slot in across.tap_positions
+            ]
             by_depth = np.arange(depth.kernel) * self.nest.channels * sizes["plane"]
             by_channel, by_row, by_column = channel * sizes["plane"], np.array(rows) * sizes["pitch"], np.array(columns)
         else:

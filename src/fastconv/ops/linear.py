@@ -160,7 +160,9 @@ LINEAR = Op("linear layer", (FewImages(), Product(), Reference()))
 
 def linear_plan(x, w, b, algorithm="auto"):
     """The plan for `x` (images, inputs), `w` (outputs, inputs) and `b` (outputs,) or None: ``plan(x, plan.pack(w, b))``."""
-    return _plan(x.shape, x.dtype, w.shape, w.dtype, None if b is None else (b.shape, b.dtype), algorithm, engine.get_threads())
+    return _plan(
+        x.shape, x.dtype, w.shape, w.dtype, None if b is None else (b.shape, b.dtype), algorithm, engine.get_threads()
+    )
 
 
 @plan_cache
@@ -168,7 +170,9 @@ def _plan(x_shape, x_type, w_shape, w_type, b, algorithm, threads):
     (images, inputs), (outputs, expected) = x_shape, w_shape
     if x_type != w_type or (b is not None and b[1] != x_type):
         types = f"input {x_type}, weight {w_type}" + ("" if b is None else f", bias {b[1]}")
-        raise ArgumentTypeError(f"input, weight and bias: expected one element type, got {types}; convert with astype()")
+        raise ArgumentTypeError(
+            f"input, weight and bias: expected one element type, got {types}; convert with astype()"
+        )
     if inputs != expected:
         raise ArgumentError(
             f"input: expected {expected} features in the last axis for the weight {w_shape}, got {inputs}"

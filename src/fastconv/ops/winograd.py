@@ -69,10 +69,7 @@ class WinogradLoops:
             nest,
             axes=(
                 nest.axes[0],
-                *(
-                    replace(a, output=ceil(a.output / self.tile), kernel=SIDE, stride=self.tile)
-                    for a in (down, across)
-                ),
+                *(replace(a, output=ceil(a.output / self.tile), kernel=SIDE, stride=self.tile) for a in (down, across)),
             ),
         )
         itemsize = np.dtype(nest.dtype).itemsize

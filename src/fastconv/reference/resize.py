@@ -41,9 +41,7 @@ def interpolate(
         scales = (None,) * rank if recompute_scale_factor else tuple(1 / factor for factor in factors)
     if mode == "area":
         return adaptive_avg_pool(x, outputs)
-    axes = [
-        axis_taps(*axis, mode, align_corners, antialias, rank) for axis in zip(sizes, outputs, scales, strict=True)
-    ]
+    axes = [axis_taps(*axis, mode, align_corners, antialias, rank) for axis in zip(sizes, outputs, scales, strict=True)]
     if mode in ("nearest", "nearest-exact"):
         for axis, (taps, _) in enumerate(axes, 2):
             x = x.take(taps[:, 0], axis)

@@ -18,8 +18,9 @@ def identity(build: Builder, node, x):
 @lowering("Cast")
 def cast(build: Builder, node, x):
     """To the type that it has already."""
-    types = {1: np.float32, 6: np.int32, 7: np.int64, 11: np.float64}
-    return [x] if types.get(node.attributes["to"]) == x.dtype else None
+    types = {1: np.float32, 6: np.int32, 7: np.int64, 10: np.float16, 11: np.float64}
+    to = node.attributes["to"]
+    return [x] if to in types and x.dtype == types[to] else None
 
 
 @lowering("Shape")

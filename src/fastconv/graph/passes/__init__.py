@@ -4,11 +4,14 @@ A pass returns a new :class:`~fastconv.graph.ir.Graph`; nodes and constants that
 of :data:`PASSES` is the order in which they run; a session can leave any of them out.
 """
 
+from fastconv.graph.passes.activations import fuse_activations
 from fastconv.graph.passes.affine import fold_affine
 from fastconv.graph.passes.canonical import canonical_convolutions
 from fastconv.graph.passes.clamp import fuse_clamp
 from fastconv.graph.passes.constants import fold_constants
 from fastconv.graph.passes.dead import drop_dead, drop_identities
+from fastconv.graph.passes.layer_norm import fuse_layer_norm
+from fastconv.graph.passes.padding import fold_padding
 from fastconv.graph.passes.residual import fuse_residual
 
 __all__ = [
@@ -18,13 +21,19 @@ __all__ = [
     "drop_identities",
     "fold_affine",
     "fold_constants",
+    "fold_padding",
+    "fuse_activations",
     "fuse_clamp",
+    "fuse_layer_norm",
     "fuse_residual",
 ]
 
 PASSES = {
     "drop_identities": drop_identities,
+    "fuse_layer_norm": fuse_layer_norm,
+    "fuse_activations": fuse_activations,
     "canonical_convolutions": canonical_convolutions,
+    "fold_padding": fold_padding,
     "fold_affine": fold_affine,
     "fuse_residual": fuse_residual,
     "fuse_clamp": fuse_clamp,

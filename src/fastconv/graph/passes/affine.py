@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastconv.graph.ir import Graph, Node
-from fastconv.graph.passes.rewriting import Rewriting, ranks
+from fastconv.graph.passes.rewriting import Rewriting, is_unclamped, ranks
 
 __all__ = ["fold_affine"]
 
@@ -22,50 +22,70 @@ class Affine(NamedTuple):
 
 
 def fold_affine(graph: Graph) -> Graph:
-    """Folds into the convolution before; what has none before becomes, and joins, one ``fastconv::Affine(x, scale, shift)``."""
+    """Folds into the convolution before; a batch norm without one becomes ``fastconv::Affine(x, scale, shift)``, which others join."""
     work = Rewriting(graph)
     rank = ranks(graph)
-    for node in graph.nodes:
-        affine = _batch_norm(node, work) or _arithmetic(node, work, rank)
-        if affine is None or not _fold(affine, node, work):
-            work.add(node)
+    with np.errstate(all="ignore"):
+        for node in graph.nodes:
+            affine = _batch_norm(node, work) or _arithmetic(node, work, rank)
+            if affine is None or not _fold(affine, node, work):
+                work.add(node)
     return work.finish()
 
 
 def _fold(affine: Affine, node: Node, work: Rewriting) -> bool:
+    """False where it stays: what overflows when it is folded would turn a finite result into NaN."""
     output = node.outputs[0]
-    conv = work.producer(affine.source, "Conv")
-    if conv is not None and not conv.inputs[3] and conv.attributes["low"] == -np.inf and conv.attributes["high"] == np.inf:
-        w, b = work.constant(conv.inputs[1]), work.constant(conv.inputs[2]) if conv.inputs[2] else 0.0
-        if affine.scale.size not in (1, w.shape[0]) or affine.shift.size not in (1, w.shape[0]):
+    conv = work.producer(affine.source, "Conv", "ConvTranspose")
+    if conv is not None and not any(conv.inputs[3:]) and is_unclamped(conv):
+        folded = _into_convolution(affine, conv, work)
+        if folded is None:
             return False
-        scaled = w * np.broadcast_to(affine.scale, w.shape[:1]).reshape(-1, *(1,) * (w.ndim - 1))
-        shifted = np.broadcast_to(b * affine.scale + affine.shift, w.shape[:1])
-        names = [work.new_constant(conv.inputs[1], scaled.astype(w.dtype))]
-        names.append(work.new_constant(conv.inputs[1] + ".bias", shifted.astype(w.dtype)))
-        work.absorb(conv, output, inputs=[conv.inputs[0], *names, ""])
+        names = [work.new_constant(conv.inputs[1], folded[0]), work.new_constant(conv.inputs[1] + ".bias", folded[1])]
+        work.absorb(conv, output, inputs=[conv.inputs[0], *names, *conv.inputs[3:]])
         return True
     before = work.producer(affine.source, "Affine")
     if before is not None:
         scale, shift = (work.constant(name) for name in before.inputs[1:])
-        names = [
-            work.new_constant(before.inputs[1], (scale * affine.scale).astype(scale.dtype)),
-            work.new_constant(before.inputs[2], (shift * affine.scale + affine.shift).astype(shift.dtype)),
-        ]
+        folded = _rounded(scale.dtype, scale * affine.scale, shift * affine.scale + affine.shift)
+        if folded is None or folded[0].size != scale.size or folded[1].size != scale.size:
+            return False
+        names = [work.new_constant(name, array) for name, array in zip(before.inputs[1:], folded, strict=True)]
         work.absorb(before, output, inputs=[before.inputs[0], *names])
         return True
     if node.op_type != "BatchNormalization":
         return False
-    dtype = work.constant(node.inputs[1]).dtype
-    names = [
-        work.new_constant(node.inputs[1], affine.scale.astype(dtype)),
-        work.new_constant(node.inputs[2], affine.shift.astype(dtype)),
-    ]
+    folded = _rounded(work.constant(node.inputs[1]).dtype, affine.scale, affine.shift)
+    if folded is None:
+        return False
+    names = [work.new_constant(name, array) for name, array in zip(node.inputs[1:3], folded, strict=True)]
     attributes = {"low": -np.inf, "high": np.inf}
-    work.add(
-        replace(node, domain="fastconv", op_type="Affine", inputs=[affine.source, *names], outputs=[output], attributes=attributes)
-    )
+    own = {"domain": "fastconv", "op_type": "Affine", "attributes": attributes}
+    work.add(replace(node, inputs=[affine.source, *names], outputs=[output], **own))
     return True
+
+
+def _into_convolution(affine: Affine, conv: Node, work: Rewriting) -> list[np.ndarray] | None:
+    """Weights and bias."""
+    w = work.constant(conv.inputs[1])
+    b = work.constant(conv.inputs[2]).astype(np.float64) if conv.inputs[2] else 0.0
+    filters = w.shape[0] if conv.op_type == "Conv" else w.shape[1] * conv.attributes["group"]
+    if affine.scale.size not in (1, filters) or affine.shift.size not in (1, filters):
+        return None
+    scale = np.broadcast_to(affine.scale, (filters,))
+    if conv.op_type == "Conv":
+        scaled = w * scale.reshape(-1, *(1,) * (w.ndim - 1))
+    else:  # w (channels, filters / group, *kernel)
+        groups = conv.attributes["group"]
+        by_group = w.reshape(groups, -1, *w.shape[1:])
+        scaled = (by_group * scale.reshape(groups, 1, -1, *(1,) * (w.ndim - 2))).reshape(w.shape)
+    return _rounded(w.dtype, scaled, np.broadcast_to(b * scale + affine.shift, (filters,)))
+
+
+def _rounded(dtype, *arrays) -> list[np.ndarray] | None:
+    """None where a value is not finite, or is not any more."""
+    rounded = [array.astype(dtype) for array in arrays]
+    return rounded if all(np.isfinite(array).all() for array in rounded) else None
 
 
 def _batch_norm(node: Node, work: Rewriting) -> Affine | None:

@@ -1,4 +1,8 @@
-"""One form for convolutions: ``fastconv::Conv(x, w, b, residual)`` with all attributes written out."""
+"""One form for convolutions: all inputs and attributes written out, and a clamp of the result.
+
+``fastconv::Conv(x, w, b, residual)`` has the attributes strides, dilations, group, padding (a word or pairs), low and high;
+``fastconv::ConvTranspose(x, w, b)`` has strides, dilations, group, pads (pairs), output_padding, low and high.
+"""
 
 from __future__ import annotations
 
@@ -6,43 +10,51 @@ from dataclasses import replace
 
 import numpy as np
 
-from fastconv.graph.ir import Graph
+from fastconv.graph.ir import Graph, Node
 from fastconv.graph.passes.rewriting import Rewriting
 
 __all__ = ["canonical_convolutions"]
 
 
 def canonical_convolutions(graph: Graph) -> Graph:
-    """Conv of floats with constant weights; those whose weights are computed stay as they are.
-
-    Attributes: strides, dilations, group, padding (a word or pairs), low and high (the result is clamped).
-    """
+    """Those of floats with constant weights; others stay as they are, and so does a size that is given instead of padding."""
     work = Rewriting(graph)
     for node in graph.nodes:
-        w = work.constant(node.inputs[1]) if (node.domain, node.op_type) == ("", "Conv") else None
-        bias = node.inputs[2] if len(node.inputs) > 2 else ""
-        b = work.constant(bias) if bias else None
-        if w is None or w.ndim < 3 or w.dtype not in (np.float32, np.float64) or (bias and b is None):
+        if node.domain or node.op_type not in ("Conv", "ConvTranspose") or not _is_constant(node, work):
             work.add(node)
             continue
-        rank = w.ndim - 2
-        attributes = {
-            "strides": tuple(node.attributes.get("strides") or (1,) * rank),
-            "dilations": tuple(node.attributes.get("dilations") or (1,) * rank),
-            "group": node.attributes.get("group", 1),
-            "padding": _padding(rank, node.attributes),
-            "low": -np.inf,
-            "high": np.inf,
-        }
-        work.add(
-            replace(node, domain="fastconv", inputs=[node.inputs[0], node.inputs[1], bias, ""], attributes=attributes)
-        )
+        w = work.constant(node.inputs[1])
+        attributes = _attributes(node, w.ndim - 2)
+        if attributes is None or tuple(node.attributes.get("kernel_shape") or w.shape[2:]) != w.shape[2:]:
+            work.add(node)
+            continue
+        inputs = [*node.inputs[:2], node.inputs[2] if len(node.inputs) > 2 else ""]
+        inputs += [""] * (node.op_type == "Conv")
+        work.add(replace(node, domain="fastconv", inputs=inputs, attributes=attributes))
     return work.finish()
 
 
-def _padding(rank: int, attributes: dict):
-    word = attributes.get("auto_pad", "NOTSET")
-    if word in ("SAME_UPPER", "SAME_LOWER"):
-        return word
-    pads = attributes.get("pads") or (0,) * (2 * rank)
-    return "valid" if word == "VALID" else tuple(zip(pads[:rank], pads[rank:], strict=True))
+def _is_constant(node: Node, work: Rewriting) -> bool:
+    w, *b = (work.constant(name) for name in node.inputs[1:] if name)
+    return w is not None and w.ndim >= 3 and w.dtype in (np.float32, np.float64) and all(a is not None for a in b)
+
+
+def _attributes(node: Node, rank: int) -> dict | None:
+    given = node.attributes
+    attributes = {
+        "strides": tuple(given.get("strides") or (1,) * rank),
+        "dilations": tuple(given.get("dilations") or (1,) * rank),
+        "group": given.get("group", 1),
+        "low": -np.inf,
+        "high": np.inf,
+    }
+    word = given.get("auto_pad", "NOTSET")
+    numbers = given.get("pads") or (0,) * (2 * rank)
+    if len(numbers) != 2 * rank:
+        return None
+    pads = ((0, 0),) * rank if word == "VALID" else tuple(zip(numbers[:rank], numbers[rank:], strict=True))
+    if node.op_type == "Conv":
+        return attributes | {"padding": word if word.startswith("SAME") else pads}
+    if given.get("output_shape") or word.startswith("SAME"):
+        return None
+    return attributes | {"pads": pads, "output_padding": tuple(given.get("output_padding") or (0,) * rank)}

@@ -10,25 +10,27 @@ __all__ = ["drop_dead", "drop_identities"]
 
 
 def drop_identities(graph: Graph) -> Graph:
-    """Readers of an Identity, or of a Dropout that does not train, read its input; outputs of the graph keep their node."""
+    """Readers of an Identity, or of a Dropout that does not train, read its input.
+
+    What is an output of the graph, or read inside a subgraph, keeps its node.
+    """
     kept_names = {info.name for info in graph.outputs}
+    kept_names.update(name for node in graph.nodes for sub in node.graphs() for name in sub.captures)
+    read = kept_names.union(name for node in graph.nodes for name in node.reads())
     source: dict[str, str] = {}
-    constants = dict(graph.constants)
     nodes = []
     for node in graph.nodes:
-        if any(True for _ in node.graphs()):
-            kept_names |= {name for sub in node.graphs() for name in sub.captures}
-    for node in graph.nodes:
         inputs = [source.get(name, name) for name in node.inputs]
-        if _is_identity(node, constants) and node.outputs[0] not in kept_names:
+        masks = read.intersection(node.outputs[1:]) - {""}
+        if _is_identity(node, graph.constants) and not masks and node.outputs[0] not in kept_names:
             source[node.outputs[0]] = inputs[0]
             continue
         nodes.append(node if inputs == node.inputs else replace(node, inputs=inputs))
-    return replace(graph, nodes=nodes, constants=constants)
+    return replace(graph, nodes=nodes)
 
 
 def _is_identity(node: Node, constants: dict) -> bool:
-    if node.domain or len([name for name in node.outputs if name]) != 1:
+    if node.domain:
         return False
     if node.op_type == "Identity":
         return True

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from fastconv.graph.ir import Graph
-from fastconv.graph.passes.rewriting import Rewriting, ranks
+from fastconv.graph.passes.rewriting import Rewriting, is_unclamped, ranks
 
 __all__ = ["fuse_residual"]
 
@@ -26,10 +24,7 @@ def fuse_residual(graph: Graph) -> Graph:
         free = [
             (conv, other)
             for conv, other in convs
-            if not conv.inputs[3]
-            and other not in work.constants
-            and conv.attributes["low"] == -np.inf
-            and conv.attributes["high"] == np.inf
+            if not conv.inputs[3] and other not in work.constants and is_unclamped(conv)
         ]
         if not free:
             work.add(node)

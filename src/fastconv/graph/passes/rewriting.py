@@ -9,14 +9,20 @@ import numpy as np
 
 from fastconv.graph.ir import Graph, Node
 
-__all__ = ["Rewriting", "ranks"]
+__all__ = ["Rewriting", "is_unclamped", "ranks"]
 
 # operators whose first output has as many axes as their first input
 _KEEP_RANK = {
-    "AveragePool", "BatchNormalization", "Clip", "Concat", "Conv", "ConvTranspose", "Dropout", "Elu", "GlobalAveragePool",
-    "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "LRN", "LeakyRelu", "MaxPool", "Mish",
-    "PRelu", "Pad", "Relu", "Resize", "Sigmoid", "Softmax", "Softplus", "Sum", "Tanh", "Upsample", "Affine",
+    "Affine", "AveragePool", "BatchNormalization", "Cast", "Celu", "Clip", "Concat", "Conv", "ConvTranspose", "Dropout",
+    "Elu", "Erf", "Gelu", "GlobalAveragePool", "GlobalMaxPool", "GroupNormalization", "HardSigmoid", "HardSwish",
+    "Identity", "InstanceNormalization", "LRN", "LayerNormalization", "LeakyRelu", "MaxPool", "Mish", "PRelu", "Pad", "Relu",
+    "Resize", "Sigmoid", "Slice", "Softmax", "Softplus", "Split", "Sqrt", "Swish", "Tanh", "Transpose", "Upsample",
 }  # fmt: skip
+_BROADCAST = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "Sum"}
+
+
+def is_unclamped(node: Node) -> bool:
+    return (node.attributes["low"], node.attributes["high"]) == (-np.inf, np.inf)
 
 
 class Rewriting:
@@ -34,17 +40,24 @@ class Rewriting:
         self.nodes.append(node)
         self._producers.update((name, node) for name in node.outputs if name)
 
-    def producer(self, name: str, *op_types: str) -> Node | None:
-        """The node that computes `name`, if it is one of the package's own `op_types` and nobody else reads it."""
+    def source(self, name: str, *op_types: str, domain: str = "") -> Node | None:
+        """The node that computes `name`, if it is one of these."""
         node = self._producers.get(name)
-        if node is None or node.domain != "fastconv" or node.op_type not in op_types or self.uses[name] != 1:
-            return None
-        return node
+        return node if node is not None and node.domain == domain and node.op_type in op_types else None
+
+    def producer(self, name: str, *op_types: str, domain: str = "fastconv") -> Node | None:
+        """The node that computes `name`, if it is one of these and nobody else reads it."""
+        return self.source(name, *op_types, domain=domain) if self.uses[name] == 1 else None
 
     def absorb(self, node: Node, output: str, **changes) -> None:
         """Let `node`, changed, compute `output` at the end of what there is: everything it may read stands before."""
         self.nodes.remove(node)
         self.add(replace(node, outputs=[output], **changes))
+
+    def bypass(self, node: Node) -> str:
+        """Take `node` out, and return the name of what its only reader now reads."""
+        self.nodes.remove(node)
+        return node.inputs[0]
 
     def constant(self, name: str) -> np.ndarray | None:
         return self.constants.get(name)
@@ -72,8 +85,12 @@ def ranks(graph: Graph) -> dict[str, int]:
             rank = known.get(node.inputs[1])
         elif node.op_type in _KEEP_RANK and inputs:
             rank = inputs[0]
-        elif node.op_type in ("Add", "Sub", "Mul", "Div") and None not in inputs:
+        elif node.op_type in _BROADCAST and None not in inputs:
             rank = max(inputs)
-        if rank is not None and node.outputs and node.outputs[0]:
-            known[node.outputs[0]] = rank
+        elif node.op_type in ("Flatten", "Gemm"):
+            rank = 2
+        elif node.op_type == "Reshape" and len(node.inputs) > 1 and node.inputs[1] in graph.constants:
+            rank = graph.constants[node.inputs[1]].size
+        if rank is not None:
+            known.update((name, rank) for name in node.outputs[: None if node.op_type == "Split" else 1] if name)
     return known

@@ -33,9 +33,7 @@ def conv_transpose1d(
     input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *, algorithm="auto"
 ):
     """The adjoint of :func:`conv1d` in its input; see :func:`conv_transpose2d`."""
-    return _conv_transpose(
-        1, input, weight, bias, stride, padding, output_padding, groups, dilation, algorithm
-    )
+    return _conv_transpose(1, input, weight, bias, stride, padding, output_padding, groups, dilation, algorithm)
 
 
 def conv_transpose2d(
@@ -45,18 +43,14 @@ def conv_transpose2d(
 
     H_out = (H - 1) stride - 2 padding + dilation (KH - 1) + 1 + output_padding, and W_out likewise.
     """
-    return _conv_transpose(
-        2, input, weight, bias, stride, padding, output_padding, groups, dilation, algorithm
-    )
+    return _conv_transpose(2, input, weight, bias, stride, padding, output_padding, groups, dilation, algorithm)
 
 
 def conv_transpose3d(
     input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *, algorithm="auto"
 ):
     """The adjoint of :func:`conv3d` in its input; see :func:`conv_transpose2d`."""
-    return _conv_transpose(
-        3, input, weight, bias, stride, padding, output_padding, groups, dilation, algorithm
-    )
+    return _conv_transpose(3, input, weight, bias, stride, padding, output_padding, groups, dilation, algorithm)
 
 
 def _conv(rank, input, weight, bias, stride, padding, dilation, groups, algorithm):

@@ -34,9 +34,7 @@ def bilinear(input1, input2, weight, bias=None):
     """``input1 @ weight[k] @ input2 + bias[k]``: (..., in1), (..., in2) and `weight` (out, in1, in2) give (..., out)."""
     x1, x2, w = as_array(input1, "input1"), as_array(input2, "input2"), as_array(weight, "weight")
     if w.ndim != 3 or x1.shape[-1:] != w.shape[1:2] or x2.shape[-1:] != w.shape[2:]:
-        raise ArgumentError(
-            f"weight: expected (out, in1, in2) for inputs {x1.shape} and {x2.shape}, got {w.shape}"
-        )
+        raise ArgumentError(f"weight: expected (out, in1, in2) for inputs {x1.shape} and {x2.shape}, got {w.shape}")
     y = np.einsum("...i,kij,...j->...k", x1, w, x2)
     return y if bias is None else y + as_array(bias, "bias")
 

@@ -3,12 +3,14 @@
 import numpy as np
 
 from fastconv import reference
-from fastconv.onnx.operators.registry import operator
+from fastconv.onnx.operators import elementwise  # noqa: F401  (fills the table)
+from fastconv.onnx.operators.registry import OPERATORS, operator
 
 
 def clamped(y, low, high):
-    """NaN stays NaN."""
-    return y if (low, high) == (-np.inf, np.inf) else np.clip(y, y.dtype.type(low), y.dtype.type(high))
+    """NaN stays NaN; infinite limits are none, of integers, too."""
+    y = y if low == -np.inf else np.maximum(y, y.dtype.type(low))
+    return y if high == np.inf else np.minimum(y, y.dtype.type(high))
 
 
 @operator(domain="fastconv", name="Conv")
@@ -17,7 +19,26 @@ def fused_conv(x, w, b=None, residual=None, *, strides, dilations, group, paddin
     return clamped(y if residual is None else y + residual, low, high)
 
 
+@operator(domain="fastconv", name="ConvTranspose")
+def fused_conv_transpose(x, w, b=None, *, strides, dilations, group, pads, output_padding, low, high):
+    y = reference.conv_transpose(
+        x, w, b, stride=strides, padding=pads, output_padding=output_padding, groups=group, dilation=dilations
+    )
+    return clamped(y, low, high)
+
+
 @operator(domain="fastconv", name="Affine")
 def affine(x, scale, shift, *, low, high):
     shape = (-1, *(1,) * (x.ndim - 2))
     return clamped(x * scale.reshape(shape) + shift.reshape(shape), low, high)
+
+
+def _arithmetic(function):
+    def inner(a, b, *, low, high):
+        return clamped(function(a, b), low, high)
+
+    return inner
+
+
+for _name in ("Add", "Sub", "Mul", "Div"):
+    operator(_arithmetic(OPERATORS["", _name].function), name=_name, domain="fastconv")

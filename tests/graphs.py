@@ -1,0 +1,64 @@
+"""Small graphs for the tests: built in a line, run node by node with NumPy, and compiled."""
+
+import numpy as np
+
+from fastconv.graph.ir import Graph, Node, ValueInfo
+from fastconv.graph.program import Executable
+from fastconv.onnx.operators import OPERATORS
+
+
+def node(op_type, inputs: str, outputs: str, *, domain="", opset=17, **attributes) -> Node:
+    """`inputs` and `outputs` are names with blanks between them, "-" for one that is omitted."""
+    names = [["" if name == "-" else name for name in text.split()] for text in (inputs, outputs)]
+    return Node(op_type, domain, names[1][0], *names, attributes, opset, "graph.node[0]")
+
+
+def graph(inputs: dict, outputs: str, *nodes: Node, **constants) -> Graph:
+    """`inputs` are shapes by name."""
+    infos = [ValueInfo(name, "tensor(float)", list(shape), None, True) for name, shape in inputs.items()]
+    arrays = {name: np.asarray(value) for name, value in constants.items()}
+    return Graph("test", infos, [ValueInfo(name, "", []) for name in outputs.split()], list(nodes), arrays)
+
+
+def structure(of: Graph) -> list[str]:
+    """The operators, those of the package's own domain with a colon before them."""
+    return [(":" if node.domain == "fastconv" else "") + node.op_type for node in of.nodes]
+
+
+def evaluate(node: Node, inputs: list) -> tuple:
+    operator = OPERATORS[node.domain, node.op_type]
+    keywords = operator.bind(node.attributes, len(node.inputs), node.opset, len(node.outputs))
+    with np.errstate(all="ignore"):
+        results = operator.function(*inputs, **keywords)
+    return tuple(map(np.asarray, results if isinstance(results, tuple) else (results,)))
+
+
+def evaluated(of: Graph, feeds: dict, everything: bool = False):
+    """The outputs, or all values by name."""
+    values = {"": None, **of.constants, **feeds}
+    for node in of.nodes:
+        results = evaluate(node, [values[name] for name in node.inputs])
+        values |= {name: result for name, result in zip(node.outputs, results, strict=False) if name}
+    return values if everything else [values[info.name] for info in of.outputs]
+
+
+def executable(of: Graph, feeds: dict, **options) -> Executable:
+    shapes = {name: (array.shape, array.dtype) for name, array in feeds.items()}
+    return Executable(of, shapes, evaluate, {}, **options)
+
+
+def compiled(of: Graph, feeds: dict, **options) -> list[np.ndarray]:
+    """The outputs of a program for these inputs; what the arena held before is NaN."""
+    program = executable(of, feeds, **options)
+    poison(program)
+    return program.run(feeds)
+
+
+def poison(program: Executable) -> None:
+    """Fill the arena of the next run with NaN."""
+    program.run_in(lambda context: context.arena.fill(255))
+
+
+def whole(rng, shape, dtype=np.float32, most: int = 4) -> np.ndarray:
+    """Small whole numbers: sums and products of them are exact."""
+    return rng.integers(-most, most + 1, shape).astype(dtype)
