@@ -6,6 +6,7 @@ compiler's for undefined behaviour (array bounds, overflow, shifts), which end t
 
 import os
 import platform
+import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -43,6 +44,7 @@ DIRECTIVES = {
     "wraparound": False,
     "cdivision": True,
     "freethreading_compatible": True,
+    "binding": False,  # a third of a small module otherwise
 }
 
 
@@ -84,6 +86,8 @@ class BuildExtensions(build_ext):
         gnu_like = self.compiler.compiler_type != "msvc"
         for extension in self.extensions:
             extension.extra_compile_args = COMMON + extension.extra_compile_args if gnu_like else ["/O2"]
+            if sys.platform == "linux" and not DEBUG:
+                extension.extra_link_args += ["-Wl,--strip-all"]
             if DEBUG and gnu_like:
                 extension.extra_compile_args += CHECKS
                 extension.extra_link_args += CHECKS

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastconv.graph.ir import Graph, Node, ValueInfo
-from fastconv.graph.program import Executable
+from fastconv.graph.program import Executable, _Context
 from fastconv.onnx.operators import OPERATORS
 
 
@@ -56,9 +56,36 @@ def compiled(of: Graph, feeds: dict, **options) -> list[np.ndarray]:
 
 def poison(program: Executable) -> None:
     """Fill the arena of the next run with NaN."""
-    program.run_in(lambda context: context.arena.fill(255))
+    context = _Context(program)
+    context.arena.fill(255)
+    program._free.append(context)
 
 
 def whole(rng, shape, dtype=np.float32, most: int = 4) -> np.ndarray:
     """Small whole numbers: sums and products of them are exact."""
     return rng.integers(-most, most + 1, shape).astype(dtype)
+
+
+def f32(constants: dict) -> dict:
+    return {name: np.asarray(value, np.float32) for name, value in constants.items()}
+
+
+def checked(before, rewrites, feeds, exactly=True):
+    """The graph after the passes, whose values, by NumPy and by kernels, are those of the graph before."""
+    after = before
+    for rewrite in rewrites if isinstance(rewrites, tuple) else (rewrites,):
+        after = rewrite(after)
+    assert [info.name for info in after.outputs] == [info.name for info in before.outputs]
+    expected = evaluated(before, feeds)
+    for actual in (evaluated(after, feeds), compiled(after, feeds)):
+        for one, other in zip(actual, expected, strict=True):
+            assert one.dtype == other.dtype
+            if exactly:
+                np.testing.assert_array_equal(one, other)
+            else:
+                np.testing.assert_allclose(one, other, rtol=3e-6, atol=3e-6)
+    return after
+
+
+def untouched(before, rewrite, feeds):
+    assert structure(checked(before, rewrite, feeds)) == structure(before)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastconv import reference
+from fastconv import nn, reference
 from fastconv.errors import ArgumentError
 from fastconv.geometry import exact_output_size, fitting_paddings
 
@@ -82,3 +82,36 @@ def test_paddings_that_fit_five_by_five_filters_with_stride_two(size, paddings):
     assert fitting_paddings(size, 5, 2) == paddings
     for padding in paddings:
         assert 2 * (exact_output_size(size, 5, 2, padding) - 1) + 5 == size + 2 * padding
+
+
+# The same on layers
+
+
+def test_the_layer_floors_where_the_formula_does_not_fit_and_the_summary_says_so():
+    summary = nn.summary(nn.Conv2d(1, 1, 3, stride=3), (1, 1, 7, 7))
+    (row,) = summary.rows
+    assert row.output_shape == (1, 1, 2, 2)
+    assert row.dropped == (1, 1)
+    assert "1 × 1" in str(summary)
+
+
+def test_ten_filters_have_760_parameters():
+    (row,) = nn.summary(nn.Conv2d(3, 10, 5, padding=2), (1, 3, 32, 32)).rows
+    assert (row.output_shape, row.parameters) == ((1, 10, 32, 32), 760)
+
+
+def test_pooling_layers_have_no_parameters():
+    for kernel, stride, output in ((2, 2, 16), (3, 2, 15)):
+        (row,) = nn.summary(nn.MaxPool2d(kernel, stride), (1, 64, 32, 32)).rows
+        assert (row.output_shape, row.parameters) == ((1, 64, output, output), 0)
+
+
+def test_a_stack_of_three_by_three_layers_sees_three_five_seven():
+    stack = nn.Sequential(*(nn.Conv2d(1, 1, 3) for _ in range(3)))
+    assert [row.receptive_field for row in nn.summary(stack, (1, 1, 16, 16)).rows] == [(3, 3), (5, 5), (7, 7)]
+
+
+def test_filters_start_out_different_from_each_other():
+    filters = nn.Conv2d(3, 16, 3).weight.reshape(16, -1)
+    assert len(np.unique(filters, axis=0)) == 16
+    assert np.abs(np.corrcoef(filters) - np.eye(16)).max() < 0.9

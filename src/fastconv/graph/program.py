@@ -50,10 +50,7 @@ class Executable:
         self.direct: list[str] = []
         for i, value in enumerate(self.outputs):
             own = (
-                isinstance(value, Tensor)
-                and value.fills_buffer
-                and not value.buffer.children
-                and not value.buffer.name
+                isinstance(value, Tensor) and value.fills_buffer and not value.buffer.children and not value.buffer.name
             )
             name = f"output {i}"
             while name in inputs:
@@ -117,7 +114,9 @@ class _Context:
         bound = [self._bound(value) for value in values]
 
         def run(arrays):
-            given = [v.view(self.arena, arrays) if isinstance(b, str) else b for v, b in zip(values, bound, strict=True)]
+            given = [
+                v.view(self.arena, arrays) if isinstance(b, str) else b for v, b in zip(values, bound, strict=True)
+            ]
             call.work(*given)
 
         return run

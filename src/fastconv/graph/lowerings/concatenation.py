@@ -78,7 +78,9 @@ def pad(build: Builder, node, x, pads=None, fill=None, axes=None):
         pairs[axis] = tuple(pair)
     mode = MODES[at.get("mode", "constant")]
     most = {"constant": None, "replicate": None, "reflect": -1, "circular": 0}[mode]
-    if most is not None and any(not 0 <= side <= size + most for p, size in zip(pairs, x.shape, strict=True) for side in p):
+    if most is not None and any(
+        not 0 <= side <= size + most for p, size in zip(pairs, x.shape, strict=True) for side in p
+    ):
         return None
     if mode == "replicate" and (min(map(min, pairs)) < 0 or 0 in x.shape):
         return None

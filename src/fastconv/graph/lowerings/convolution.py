@@ -81,4 +81,6 @@ def _part(y: Tensor, remainders, stride) -> Tensor:
     steps = y.strides[2:]
     counts = [-(-(size - part.first) // s) for size, part, s in zip(y.shape[2:], remainders, stride, strict=True)]
     shift = sum(part.first * step for part, step in zip(remainders, steps, strict=True))
-    return y.strided((*y.shape[:2], *counts), (*y.strides[:2], *(s * t for s, t in zip(stride, steps, strict=True))), shift)
+    return y.strided(
+        (*y.shape[:2], *counts), (*y.strides[:2], *(s * t for s, t in zip(stride, steps, strict=True))), shift
+    )

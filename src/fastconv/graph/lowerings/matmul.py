@@ -60,7 +60,9 @@ def _linear(build: Builder, x: Tensor, w, transposed: bool, b, alpha: float, bet
 
     def pack(w, b):
         weights = np.ascontiguousarray(w if transposed else w.T)
-        bias = np.zeros(spec.outputs, w.dtype) if b is None else np.ascontiguousarray(b.reshape(-1) * w.dtype.type(beta))
+        bias = (
+            np.zeros(spec.outputs, w.dtype) if b is None else np.ascontiguousarray(b.reshape(-1) * w.dtype.type(beta))
+        )
         return plan.pack(weights if alpha == 1.0 else weights * w.dtype.type(alpha), bias)
 
     copied = not (transposed and w.flags.c_contiguous) or alpha != 1.0

@@ -155,7 +155,9 @@ def blocks(build: Builder, node, x):
     n, c, h, w = x.shape
     if node.op_type == "DepthToSpace":
         c //= b * b
-        shape, order = ((n, c, b, b, h, w), (0, 1, 4, 2, 5, 3)) if mode == "CRD" else ((n, b, b, c, h, w), (0, 3, 4, 1, 5, 2))
+        shape, order = (
+            ((n, c, b, b, h, w), (0, 1, 4, 2, 5, 3)) if mode == "CRD" else ((n, b, b, c, h, w), (0, 3, 4, 1, 5, 2))
+        )
         wanted = (n, c, h * b, w * b)
     else:
         h, w = h // b, w // b

@@ -112,8 +112,11 @@ def _clipped_plus_3(name, work):
     if node is None:
         return None
     inputs = [*node.inputs, "", ""]
-    ends = [_number(end, work) if end else node.attributes.get(key) for end, key in zip(inputs[1:], ("min", "max"), strict=False)]
-    return _plus(inputs[0], 3.0, work) if ends == [0.0, 6.0] else None
+    low, high = (
+        _number(end, work) if end else node.attributes.get(name)
+        for end, name in zip(inputs[1:3], ("min", "max"), strict=True)
+    )
+    return _plus(inputs[0], 3.0, work) if (low, high) == (0.0, 6.0) else None
 
 
 def _one_plus_erf(name, work):

@@ -22,7 +22,7 @@ class Affine(NamedTuple):
 
 
 def fold_affine(graph: Graph) -> Graph:
-    """Folds into the convolution before; a batch norm without one becomes ``fastconv::Affine(x, scale, shift)``, which others join."""
+    """Into the convolution before; a batch norm without one becomes ``fastconv::Affine(x, scale, shift)``, which takes more."""
     work = Rewriting(graph)
     rank = ranks(graph)
     with np.errstate(all="ignore"):

@@ -11,7 +11,15 @@ from fastconv.graph.ir import Graph, Node
 
 __all__ = ["fold_constants"]
 
-RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"}
+RANDOM = {
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Multinomial",
+    "Bernoulli",
+    "Dropout",
+}
 
 
 def fold_constants(graph: Graph, evaluate: Callable[[Node, list], tuple]) -> Graph:

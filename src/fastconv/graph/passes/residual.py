@@ -20,7 +20,9 @@ def fuse_residual(graph: Graph) -> Graph:
         if not pair or pair[0] == pair[1] or "broadcast" in node.attributes or rank.get(pair[0]) != rank.get(pair[1]):
             work.add(node)
             continue
-        convs = [(conv, other) for name, other in (pair, pair[::-1]) if (conv := work.producer(name, "Conv")) is not None]
+        convs = [
+            (conv, other) for name, other in (pair, pair[::-1]) if (conv := work.producer(name, "Conv")) is not None
+        ]
         free = [
             (conv, other)
             for conv, other in convs

@@ -74,6 +74,10 @@ class Rewriting:
         return replace(self.graph, nodes=self.nodes, constants=self.constants)
 
 
+def _keeps_reduced_axes(node: Node) -> bool:
+    return node.op_type.startswith("Reduce") and bool(node.attributes.get("keepdims", 1))
+
+
 def ranks(graph: Graph) -> dict[str, int]:
     """Numbers of axes of the values where they follow from weights, constants and inputs."""
     known = {info.name: len(info.shape) for info in graph.inputs if info.has_rank}
@@ -83,7 +87,7 @@ def ranks(graph: Graph) -> dict[str, int]:
         rank = None
         if node.op_type in ("Conv", "ConvTranspose") and len(node.inputs) > 1:
             rank = known.get(node.inputs[1])
-        elif node.op_type in _KEEP_RANK and inputs:
+        elif inputs and (node.op_type in _KEEP_RANK or _keeps_reduced_axes(node)):
             rank = inputs[0]
         elif node.op_type in _BROADCAST and None not in inputs:
             rank = max(inputs)

@@ -1,0 +1,143 @@
+"""Arrays for a model's inputs, from the command line: NumPy files, images, or seeded random numbers."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+
+import numpy as np
+
+from fastconv.errors import ArgumentError
+from fastconv.nn import functional as F
+from fastconv.onnx.session import InferenceSession
+from fastconv.tools.image_file import read_image
+
+__all__ = ["add_input_arguments", "add_model_arguments", "feeds_of", "open_session", "shapes_of"]
+
+SEED = 0
+LONGEST_IMAGE = 4096  # pixels; larger ones are reduced by a whole factor while they are read
+GREY = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue: ITU-R BT.601
+REPLACED = ("inputs and sizes that are not given: normally distributed random numbers (seed 0), and 1 for a first axis",)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model, and what a session of it is made with."""
+    parser.add_argument("model", metavar="MODEL.onnx")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of a run (default: all that this process has)")
+    parser.add_argument("--precision", choices=("strict", "default", "fast"), default="default")
+    parser.add_argument(
+        "--shape", action="append", default=[], metavar="NAME=SIZES",
+        help="sizes of an input, as in x=1,3,224,224, or of one symbolic size, as in batch=8",
+    )  # fmt: skip
+
+
+def add_input_arguments(parser: argparse.ArgumentParser) -> None:
+    """Files for the inputs, and how images become arrays."""
+    parser.add_argument(
+        "--input", action="append", default=[], metavar="NAME=FILE",
+        help="a .npy file, or an image, which is scaled to the input's size and to 0..1; without one: random numbers",
+    )  # fmt: skip
+    parser.add_argument("--mean", type=_numbers, metavar="R,G,B", help="subtracted from the channels of an image")
+    parser.add_argument("--std", type=_numbers, metavar="R,G,B", help="by which they are then divided")
+
+
+def open_session(arguments: argparse.Namespace) -> InferenceSession:
+    return InferenceSession(arguments.model, arguments.threads, arguments.precision)
+
+
+def shapes_of(arguments: argparse.Namespace) -> dict[str, object]:
+    """What ``--shape`` says: tuples by input, numbers by symbolic size."""
+    shapes: dict[str, object] = {}
+    for entry in arguments.shape:
+        name, equals, sizes = entry.rpartition("=")
+        try:
+            numbers = tuple(int(size) for size in sizes.split(","))
+        except ValueError:
+            numbers = ()
+        if not equals or not numbers:
+            raise ArgumentError(f"--shape: expected NAME=SIZES, as in x=1,3,224,224, got {entry!r}")
+        shapes[name] = numbers
+    return shapes
+
+
+def feeds_of(session: InferenceSession, arguments: argparse.Namespace) -> dict[str, np.ndarray]:
+    """An array for every input; prints which of them are random."""
+    inputs = {info.name: info for info in session.get_inputs()}
+    files = dict(_named(entry, inputs) for entry in arguments.input)
+    shapes = shapes_of(arguments)
+    feeds = {name: _read(file, inputs[name], shapes.get(name), arguments) for name, file in files.items()}
+    known = shapes | {name: array.shape for name, array in feeds.items()}
+    rng = np.random.default_rng(SEED)
+    for name, (shape, dtype) in session.input_shapes(_without_symbols(known, inputs, shapes)).items():
+        if name not in feeds:
+            feeds[name] = _random(rng, shape, dtype)
+            print(f"input {name}: random numbers, seed {SEED}, {dtype} {'×'.join(map(str, shape)) or 'scalar'}")
+    return feeds
+
+
+def _without_symbols(known: Mapping, inputs: Mapping, shapes: Mapping) -> dict:
+    """Sizes as a session takes them: a number for a name that is no input's."""
+    return {name: sizes if name in inputs or len(sizes) > 1 else sizes[0] for name, sizes in known.items()}
+
+
+def _named(entry: str, inputs: Mapping) -> tuple[str, str]:
+    """The input and the file of ``NAME=FILE``; the name may be left out where there is one input."""
+    for name in inputs:
+        if entry.startswith(f"{name}="):
+            return name, entry[len(name) + 1 :]
+    if len(inputs) == 1 and "=" not in entry:
+        return next(iter(inputs)), entry
+    raise ArgumentError(f"--input: expected NAME=FILE with one of {', '.join(inputs)}, got {entry!r}")
+
+
+def _read(file: str, info, shape, arguments: argparse.Namespace) -> np.ndarray:
+    if not file.endswith(".npy"):
+        return _image(file, info, shape, arguments.mean, arguments.std)
+    try:
+        return np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ArgumentError(f"{file}: not a NumPy file that can be read: {error}") from None
+
+
+def _image(file: str, info, shape, mean, std) -> np.ndarray:
+    """The image as a batch of one, NCHW or, where the input's last axis has 1 or 3 channels, NHWC."""
+    sizes = list(info.shape if shape is None else shape)
+    if len(sizes) != 4:
+        raise ArgumentError(f"{file}: input {info.name!r} has shape {tuple(sizes)}, which is no batch of images")
+    last = sizes[3] in (1, 3) and sizes[1] not in (1, 3)
+    channels, height, width = (sizes[3], *sizes[1:3]) if last else (sizes[1], *sizes[2:])
+    pixels = read_image(file, LONGEST_IMAGE)
+    size = tuple(wanted if isinstance(wanted, int) and wanted > 0 else there
+                 for wanted, there in zip((height, width), pixels.shape, strict=False))  # fmt: skip
+    x = _with_channels(pixels, channels if isinstance(channels, int) else pixels.shape[2], file)
+    x = np.moveaxis(x, 2, 0)[None]
+    if size != x.shape[2:]:
+        x = F.interpolate(np.ascontiguousarray(x), size=size, mode="bilinear", antialias=True)
+    if info.dtype is not None and info.dtype.kind in "iu":
+        x = np.rint(np.clip(x, 0, 1) * 255)
+    for numbers, change in ((mean, np.subtract), (std, np.divide)):
+        if numbers is not None:
+            if len(numbers) not in (1, x.shape[1]):
+                raise ArgumentError(f"--mean, --std: expected 1 or {x.shape[1]} numbers, got {len(numbers)}")
+            x = change(x, np.array(numbers, np.float32).reshape(1, -1, 1, 1))
+    return np.moveaxis(x, 1, 3).astype(info.dtype) if last else x.astype(info.dtype)
+
+
+def _with_channels(pixels: np.ndarray, channels: int, file: str) -> np.ndarray:
+    if pixels.shape[2] == channels:
+        return pixels
+    if channels == 1:
+        return (pixels @ GREY)[..., None]
+    if pixels.shape[2] == 1 and channels == 3:
+        return pixels.repeat(3, axis=2)
+    raise ArgumentError(f"{file}: the input has {channels} channels, the image {pixels.shape[2]}")
+
+
+def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    if dtype.kind in "fc":
+        return rng.standard_normal(shape).astype(dtype)
+    return rng.integers(0, 2, shape).astype(dtype)
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split(",")]

@@ -1,0 +1,362 @@
+"""Every rewriting pass: what it makes of a graph, that the values stay, and what it leaves alone.
+
+Constants and inputs are small whole numbers and variances are powers of four, so that folded weights are exact and
+results are compared bit by bit; where an activation is computed in another form, a few roundings apart.
+"""
+
+from math import sqrt
+
+import numpy as np
+import pytest
+from graphs import checked, compiled, evaluate, evaluated, f32, graph, node, structure, untouched, whole
+
+from fastconv.graph.ir import ValueInfo
+from fastconv.graph.passes import (
+    PASSES,
+    canonical_convolutions,
+    drop_dead,
+    drop_identities,
+    fold_affine,
+    fold_constants,
+    fold_padding,
+    fuse_activations,
+    fuse_clamp,
+    fuse_layer_norm,
+    fuse_residual,
+)
+
+BATCH_NORM = {"scale": [2.0, -1.0, 4.0], "b": [1.0, 0.0, -2.0], "mean": [1.0, 2.0, -3.0], "var": [4.0, 1.0, 16.0]}
+
+
+@pytest.fixture
+def x(rng):
+    return whole(rng, (2, 3, 6, 5))
+
+
+@pytest.fixture
+def w(rng):
+    return whole(rng, (3, 3, 3, 3))
+
+
+class TestConstants:
+    def test_what_has_constant_inputs_alone_is_computed(self):
+        g = graph(
+            {"x": (2,)}, "y", node("Add", "a b", "c"), node("Mul", "x c", "y"), a=f32({"a": 2})["a"], b=np.float32(3)
+        )
+        folded = fold_constants(g, evaluate)
+        assert structure(folded) == ["Mul"]
+        assert folded.constants["c"] == 5
+
+    @pytest.mark.parametrize("op_type", ["RandomNormalLike", "Dropout"])
+    def test_random_numbers_are_not(self, op_type):
+        g = graph({}, "y", node(op_type, "a", "y"), a=np.ones(3, np.float32))
+        assert structure(fold_constants(g, evaluate)) == [op_type]
+
+    def test_sequences_are_not(self):
+        g = graph({}, "y", node("SequenceEmpty", "-", "s"), node("SequenceLength", "s", "y"))
+        assert structure(fold_constants(g, lambda node, inputs: ([],))) == ["SequenceEmpty", "SequenceLength"]
+
+
+class TestDropping:
+    def test_readers_of_identities_read_their_input(self, x):
+        g = graph({"x": x.shape}, "y", node("Identity", "x", "a"), node("Identity", "a", "b"), node("Relu", "b", "y"))
+        after = checked(g, drop_identities, {"x": x})
+        assert structure(after) == ["Relu"]
+        assert after.nodes[0].inputs == ["x"]
+
+    def test_identity_of_a_constant(self, x):
+        g = graph({"x": x.shape}, "y", node("Identity", "c", "a"), node("Add", "x a", "y"), c=np.float32(2))
+        assert checked(g, drop_identities, {"x": x}).nodes[0].inputs == ["x", "c"]
+
+    def test_an_output_of_the_graph_keeps_its_node(self, x):
+        g = graph({"x": x.shape}, "y z", node("Relu", "x", "z"), node("Identity", "z", "y"))
+        untouched(g, drop_identities, {"x": x})
+
+    def test_a_value_read_in_a_subgraph_keeps_its_node(self, x):
+        inner = graph({}, "i", node("Relu", "a", "i"))
+        inner.captures = ["a"]
+        g = graph(
+            {"x": x.shape}, "y", node("Identity", "x", "a"), node("If", "c", "y", then_branch=inner), c=np.array(True)
+        )
+        assert structure(drop_identities(g)) == ["Identity", "If"]
+
+    @pytest.mark.parametrize(
+        ("dropout", "constants"),
+        [
+            (node("Dropout", "x", "a", opset=7), {}),
+            (node("Dropout", "x", "a mask", opset=10), {}),
+            (node("Dropout", "x", "a", opset=6, is_test=1), {}),
+            (node("Dropout", "x ratio", "a", opset=13), {"ratio": np.float32(0.5)}),
+            (node("Dropout", "x - off", "a", opset=13), {"off": np.array(False)}),
+        ],
+        ids=["7", "unread mask", "is_test", "ratio", "training off"],
+    )
+    def test_dropout_that_does_not_train(self, dropout, constants, x):
+        g = graph({"x": x.shape}, "y", dropout, node("Relu", "a", "y"), **constants)
+        assert structure(drop_identities(g)) == ["Relu"]
+
+    @pytest.mark.parametrize(
+        ("dropout", "constants"),
+        [
+            (node("Dropout", "x", "a", opset=6), {}),
+            (node("Dropout", "x - on", "a", opset=13), {"on": np.array(True)}),
+            (node("Dropout", "x - unknown", "a", opset=13), {}),
+            (node("Dropout", "x", "a y2", opset=13), {}),
+        ],
+        ids=["opset 6", "training", "unknown", "read mask"],
+    )
+    def test_dropout_that_stays(self, dropout, constants):
+        g = graph({"x": (4,)}, "y y2", dropout, node("Relu", "a", "y"), **constants)
+        assert structure(drop_identities(g)) == ["Dropout", "Relu"]
+
+    def test_what_no_output_needs_goes(self, x):
+        g = graph(
+            {"x": x.shape},
+            "y",
+            node("Relu", "x", "y"),
+            node("Tanh", "y", "a"),
+            node("Add", "a c", "b"),
+            c=np.float32(1),
+        )
+        after = checked(g, drop_dead, {"x": x})
+        assert structure(after) == ["Relu"]
+        assert not after.constants
+
+    def test_one_used_output_of_several_keeps_the_node(self, x):
+        g = graph({"x": x.shape}, "b", node("Split", "x", "a b c", axis=1))
+        untouched(g, drop_dead, {"x": x})
+
+
+class TestCanonical:
+    def test_all_attributes_are_written_out(self, x, w):
+        g = graph({"x": x.shape}, "y", node("Conv", "x w", "y", pads=[1, 0, 2, 1]), w=w)
+        (conv,) = checked(g, canonical_convolutions, {"x": x}).nodes
+        assert conv.inputs == ["x", "w", "", ""]
+        assert conv.attributes == {
+            "strides": (1, 1), "dilations": (1, 1), "group": 1, "padding": ((1, 2), (0, 1)), "low": -np.inf, "high": np.inf
+        }  # fmt: skip
+
+    @pytest.mark.parametrize("word", ["SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"])
+    def test_padding_in_words(self, word, x, w):
+        g = graph({"x": x.shape}, "y", node("Conv", "x w", "y", auto_pad=word, strides=[2, 1]), w=w)
+        assert structure(checked(g, canonical_convolutions, {"x": x})) == [":Conv"]
+
+    @pytest.mark.parametrize("bias", ["", " b"])
+    def test_transposed(self, bias, x, rng):
+        w, b = whole(rng, (3, 2, 3, 2)), whole(rng, (2,))
+        at = {"strides": [2, 3], "pads": [1, 0, 0, 1], "output_padding": [1, 0]}
+        g = graph({"x": x.shape}, "y", node("ConvTranspose", "x w" + bias, "y", **at), w=w, b=b)
+        assert structure(checked(g, canonical_convolutions, {"x": x})) == [":ConvTranspose"]
+
+    def test_others_stay(self, x, w, rng):
+        computed = graph({"x": x.shape, "v": w.shape}, "y", node("Conv", "x v", "y"))
+        untouched(computed, canonical_convolutions, {"x": x, "v": w})
+        bias = graph({"x": x.shape, "b": (3,)}, "y", node("Conv", "x w b", "y"), w=w)
+        untouched(bias, canonical_convolutions, {"x": x, "b": whole(rng, (3,))})
+        half = graph({"x": x.shape}, "y", node("Conv", "x w", "y"), w=w.astype(np.float16))
+        assert structure(canonical_convolutions(half)) == ["Conv"]
+        sized = graph({"x": x.shape}, "y", node("ConvTranspose", "x w", "y", output_shape=[8, 7]), w=w)
+        untouched(sized, canonical_convolutions, {"x": x})
+        same = graph({"x": x.shape}, "y", node("ConvTranspose", "x w", "y", auto_pad="SAME_UPPER", strides=[2, 2]), w=w)
+        untouched(same, canonical_convolutions, {"x": x})
+
+    def test_a_kernel_shape_that_contradicts_the_weights_is_left_to_fail(self, w):
+        g = graph({"x": (1, 3, 6, 5)}, "y", node("Conv", "x w", "y", kernel_shape=[2, 2]), w=w)
+        assert structure(canonical_convolutions(g)) == ["Conv"]
+
+
+class TestPadding:
+    @pytest.mark.parametrize(
+        ("pad", "constants"),
+        [
+            (node("Pad", "x pads", "a"), {"pads": np.array([0, 0, 1, 2, 0, 0, 0, 1])}),
+            (node("Pad", "x pads zero", "a"), {"pads": np.array([0, 0, 1, 2, 0, 0, 0, 1]), "zero": np.float32(0)}),
+            (node("Pad", "x", "a", opset=2, pads=[0, 0, 1, 2, 0, 0, 0, 1]), {}),
+            (node("Pad", "x", "a", opset=1, paddings=[0, 0, 1, 2, 0, 0, 0, 1]), {}),
+        ],
+        ids=["11", "value", "2", "1"],
+    )
+    def test_into_the_convolution(self, pad, constants, x, w):
+        g = graph({"x": x.shape}, "y", pad, node("Conv", "a w", "y", pads=[0, 1, 0, 1]), w=w, **constants)
+        after = checked(g, (canonical_convolutions, fold_padding), {"x": x})
+        assert structure(after) == [":Conv"]
+        assert after.nodes[0].attributes["padding"] == ((1, 0), (3, 2))
+
+    def test_into_the_average(self, x):
+        pool = node("AveragePool", "a", "y", kernel_shape=[3, 2], strides=[2, 1])
+        g = graph({"x": x.shape}, "y", node("Pad", "x", "a", opset=2, pads=[0, 0, 1, 1, 0, 0, 2, 0]), pool)
+        assert structure(checked(g, fold_padding, {"x": x}, exactly=False)) == ["AveragePool"]
+
+    @pytest.mark.parametrize(
+        "nodes",
+        [
+            [node("Pad", "x", "a", opset=2, pads=[0, 0, 1, 1, 0, 0, 1, 1], mode="reflect"), node("Conv", "a w", "y")],
+            [node("Pad", "x", "a", opset=2, pads=[0, 0, 1, 1, 0, 0, 1, 1], value=1.0), node("Conv", "a w", "y")],
+            [node("Pad", "x", "a", opset=2, pads=[0, 0, -1, 1, 0, 0, 1, 1]), node("Conv", "a w", "y")],
+            [node("Pad", "x", "a", opset=2, pads=[1, 0, 1, 1, 0, 0, 1, 1]), node("Conv", "a w", "y")],
+            [node("Pad", "x", "a", opset=2, pads=[0, 0, 1, 1, 0, 0, 1, 1]), node("Conv", "a w", "y", auto_pad="SAME_UPPER")],
+            [node("Pad", "x", "a", opset=2, pads=[0, 0, 1, 1, 0, 0, 1, 1]), node("MaxPool", "a", "y", kernel_shape=[2, 2])],
+            [
+                node("Pad", "x", "a", opset=2, pads=[0, 0, 1, 1, 0, 0, 1, 1]),
+                node("AveragePool", "a", "y", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+            ],
+            [
+                node("Pad", "x", "a", opset=2, pads=[0, 0, 2, 1, 0, 0, 1, 1]),
+                node("AveragePool", "a", "y", kernel_shape=[2, 2]),
+            ],
+            [
+                node("Pad", "x", "a", opset=2, pads=[0, 0, 1, 1, 0, 0, 1, 1]),
+                node("AveragePool", "a", "y", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1),
+            ],
+        ],
+        ids=[
+            "reflect", "value", "cropped", "images", "auto_pad", "maximum", "padded average", "window of zeros", "ceil",
+        ],
+    )  # fmt: skip
+    def test_what_stays(self, nodes, x, w):
+        g = canonical_convolutions(graph({"x": x.shape}, "y", *nodes, w=w))
+        after = fold_padding(g)
+        assert structure(after) == structure(g)
+        np.testing.assert_allclose(compiled(after, {"x": x})[0], evaluated(g, {"x": x})[0], rtol=1e-6, atol=1e-6)
+
+    def test_two_readers(self, x, w):
+        nodes = [node("Pad", "x pads", "a"), node("Conv", "a w", "y"), node("Relu", "a", "z")]
+        g = canonical_convolutions(graph({"x": x.shape}, "y z", *nodes, w=w, pads=np.array([0, 0, 1, 1, 0, 0, 1, 1])))
+        untouched(g, fold_padding, {"x": x})
+
+
+def spelled_out(name: str) -> list:
+    return {
+        "Swish": [node("Sigmoid", "x", "s"), node("Mul", "x s", "y")],
+        "Swish, reversed": [node("Sigmoid", "x", "s"), node("Mul", "s x", "y")],
+        "HardSwish": [node("HardSigmoid", "x", "s", alpha=1 / 6, beta=0.5), node("Mul", "x s", "y")],
+        "HardSwish by Clip": [
+            node("Add", "x three", "a"),
+            node("Clip", "a zero six", "c"),
+            node("Mul", "x c", "m"),
+            node("Div", "m six", "y"),
+        ],
+        "HardSwish by a divided Clip": [
+            node("Add", "three x", "a"),
+            node("Clip", "a", "c", opset=6, min=0.0, max=6.0),
+            node("Div", "c six", "d"),
+            node("Mul", "d x", "y"),
+        ],
+        "Mish": [node("Softplus", "x", "p"), node("Tanh", "p", "t"), node("Mul", "x t", "y")],
+        "Gelu": [
+            node("Div", "x root", "d"),
+            node("Erf", "d", "e"),
+            node("Add", "e one", "a"),
+            node("Mul", "x a", "m"),
+            node("Mul", "m half", "y"),
+        ],
+        "Gelu, half first": [
+            node("Mul", "x inverse", "d"),
+            node("Erf", "d", "e"),
+            node("Add", "one e", "a"),
+            node("Mul", "half x", "m"),
+            node("Mul", "m a", "y"),
+        ],
+    }[name]
+
+
+NUMBERS = {"one": 1, "half": 0.5, "root": sqrt(2), "inverse": [sqrt(0.5)], "three": 3, "zero": 0, "six": 6}
+
+
+class TestActivations:
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "Swish", "Swish, reversed", "HardSwish", "HardSwish by Clip", "HardSwish by a divided Clip", "Mish", "Gelu",
+            "Gelu, half first",
+        ],
+    )  # fmt: skip
+    def test_what_is_spelled_out(self, name, rng):
+        x = rng.standard_normal((2, 3, 8, 8)).astype(np.float32)
+        g = graph({"x": x.shape}, "y", *spelled_out(name), **f32(NUMBERS))
+        assert structure(checked(g, fuse_activations, {"x": x}, exactly=False)) == [name.split()[0].strip(",")]
+
+    def test_behind_a_convolution_with_a_gate_that_is_read_elsewhere(self, x, w):
+        nodes = [node("Conv", "x w", "c"), node("Sigmoid", "c", "s"), node("Mul", "c s", "y"), node("Relu", "s", "z")]
+        g = graph({"x": x.shape}, "y z", *nodes, w=w)
+        assert structure(checked(g, fuse_activations, {"x": x}, exactly=False)) == ["Conv", "Sigmoid", "Swish", "Relu"]
+
+    @pytest.mark.parametrize(
+        "nodes",
+        [
+            [node("Sigmoid", "z", "s"), node("Mul", "x s", "y")],
+            [node("Sigmoid", "x", "s"), node("Div", "x s", "y")],
+            [node("Sigmoid", "x", "s"), node("Mul", "x s", "m"), node("Mul", "m half", "y")],
+            [node("HardSigmoid", "x", "s", alpha=0.2), node("Mul", "x s", "y")],
+            [node("HardSigmoid", "x", "s", alpha=1 / 6, beta=0.4), node("Mul", "x s", "y")],
+            [node("Add", "x three", "a"), node("Clip", "a zero six", "c"), node("Mul", "x c", "y")],
+            [node("Sigmoid", "x", "s"), node("Mul", "x s", "y", opset=6, axis=0)],
+        ],
+        ids=["another x", "quotient", "a factor more", "slope", "offset", "no sixth", "opset 6"],
+    )
+    def test_what_is_something_else(self, nodes, rng):
+        x, z = (rng.standard_normal((2, 3, 8, 8)).astype(np.float32) for _ in range(2))
+        g = graph({"x": x.shape, "z": z.shape}, "y", *nodes, **f32(NUMBERS))
+        after = checked(g, fuse_activations, {"x": x, "z": z}, exactly=False)
+        swish = "Swish" in structure(after)
+        assert swish == (len(nodes) == 3 and nodes[1].op_type == "Mul")  # x · sigmoid(x) inside of a product
+        assert len(after.nodes) == len(nodes) - swish
+
+    def test_a_scalar_that_becomes_an_array(self):
+        g = graph({"x": ()}, "y", *spelled_out("Gelu, half first"), **f32(NUMBERS))
+        assert "Gelu" not in structure(fuse_activations(g))
+
+
+def layer_norm_nodes(axes=(-1,), square="Pow", **mean) -> list:
+    return [
+        node("ReduceMean", "x", "m", axes=list(axes), **mean),
+        node("Sub", "x m", "d"),
+        node("Pow", "d two", "p") if square == "Pow" else node("Mul", "d d", "p"),
+        node("ReduceMean", "p", "v", axes=list(axes), **mean),
+        node("Add", "v eps", "e"),
+        node("Sqrt", "e", "s"),
+        node("Div", "d s", "q"),
+        node("Mul", "q scale", "t"),
+        node("Add", "t bias", "y"),
+    ]
+
+
+class TestLayerNorm:
+    CONSTANTS = f32({"two": 2, "eps": 1e-5, "scale": np.arange(1, 8), "bias": np.arange(7)})
+
+    @pytest.mark.parametrize("how", [{}, {"square": "Mul"}, {"axes": (2,)}], ids=str)
+    def test_what_is_spelled_out(self, how, rng):
+        x = rng.standard_normal((2, 5, 7)).astype(np.float32)
+        g = graph({"x": x.shape}, "y", *layer_norm_nodes(**how), **self.CONSTANTS)
+        assert structure(checked(g, fuse_layer_norm, {"x": x}, exactly=False)) == ["LayerNormalization"]
+
+    @pytest.mark.parametrize("how", [{"axes": (1,)}, {"keepdims": 0}], ids=str)
+    def test_other_axes_stay(self, how, rng):
+        x = rng.standard_normal((7, 7, 7)).astype(np.float32)
+        g = graph({"x": x.shape}, "y", *layer_norm_nodes(**how), **self.CONSTANTS)
+        assert structure(checked(g, fuse_layer_norm, {"x": x}, exactly=False)) == structure(g)
+
+    def test_a_scale_of_two_axes_stays(self, rng):
+        x = rng.standard_normal((5, 7)).astype(np.float32)
+        constants = self.CONSTANTS | {"scale": np.ones((5, 7), np.float32)}
+        g = graph({"x": x.shape}, "y", *layer_norm_nodes(), **constants)
+        assert structure(checked(g, fuse_layer_norm, {"x": x}, exactly=False)) == structure(g)
+
+
+def test_all_passes_in_their_order(x, w):
+    nodes = [
+        node("Identity", "w", "v"),
+        node("Pad", "x pads", "p"),
+        node("Conv", "p v", "a"),
+        node("BatchNormalization", "a scale b mean var", "n", epsilon=0.0),
+        node("Dropout", "n", "k mask"),
+        node("Add", "k x", "s"),
+        node("Relu", "s", "r"),
+        node("Sigmoid", "r", "g"),
+        node("Mul", "g r", "y"),
+    ]
+    g = graph({"x": x.shape}, "y", *nodes, w=w, pads=np.array([0, 0, 1, 1, 0, 0, 1, 1]), **f32(BATCH_NORM))
+    after = checked(g, tuple(PASSES.values()), {"x": x}, exactly=False)
+    assert structure(after) == [":Conv", "Swish"]
+    assert after.nodes[0].attributes["low"] == 0
+    assert after.nodes[0].inputs[3] == "x"
