@@ -30,7 +30,8 @@ def evaluate(node: Node, inputs: list) -> tuple:
     keywords = operator.bind(node.attributes, len(node.inputs), node.opset, len(node.outputs))
     with np.errstate(all="ignore"):
         results = operator.function(*inputs, **keywords)
-    return tuple(map(np.asarray, results if isinstance(results, tuple) else (results,)))
+    results = results if isinstance(results, tuple) else (results,)
+    return tuple(result if isinstance(result, list) else np.asarray(result) for result in results)
 
 
 def evaluated(of: Graph, feeds: dict, everything: bool = False):

@@ -10,19 +10,15 @@ import numpy as np
 import pytest
 from graphs import checked, compiled, evaluate, evaluated, f32, graph, node, structure, untouched, whole
 
-from fastconv.graph.ir import ValueInfo
 from fastconv.graph.passes import (
     PASSES,
     canonical_convolutions,
     drop_dead,
     drop_identities,
-    fold_affine,
     fold_constants,
     fold_padding,
     fuse_activations,
-    fuse_clamp,
     fuse_layer_norm,
-    fuse_residual,
 )
 
 BATCH_NORM = {"scale": [2.0, -1.0, 4.0], "b": [1.0, 0.0, -2.0], "mean": [1.0, 2.0, -3.0], "var": [4.0, 1.0, 16.0]}

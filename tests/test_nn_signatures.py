@@ -18,7 +18,9 @@ NORM = f"track_running_stats={{}}, {PLACE}, *, bias=True"
 
 SIGNATURES = {
     "Conv1d Conv2d Conv3d": f"in_channels, out_channels, kernel_size, {CONV}, *, algorithm='auto'",
-    "ConvTranspose1d ConvTranspose2d ConvTranspose3d": f"in_channels, out_channels, kernel_size, {TRANSPOSED}, *, algorithm='auto'",
+    "ConvTranspose1d ConvTranspose2d ConvTranspose3d": (
+        f"in_channels, out_channels, kernel_size, {TRANSPOSED}, *, algorithm='auto'"
+    ),
     "Unfold": "kernel_size, dilation=1, padding=0, stride=1",
     "Fold": "output_size, kernel_size, dilation=1, padding=0, stride=1",
     "MaxPool1d MaxPool2d MaxPool3d": (

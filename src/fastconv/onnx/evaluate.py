@@ -73,7 +73,9 @@ class Evaluator:
         return [np.array(value, order="C") if isinstance(value, np.ndarray) else value for value in outputs]
 
 
-def _visit_names(visit: Callable[[str, object], None], node: Node, inputs: list, results: tuple, seconds: float) -> None:
+def _visit_names(
+    visit: Callable[[str, object], None], node: Node, inputs: list, results: tuple, seconds: float
+) -> None:
     for name, result in zip(node.outputs, results, strict=False):
         if name:
             visit(name, result)

@@ -116,9 +116,7 @@ def _step(index: int, call: Call, origins, precision: str) -> StepPlan:
         moved = sum(int(np.prod(v.shape)) * v.dtype.itemsize for v in (*arrays, *call.outputs))
         scratch = call.work.scratch if isinstance(call.work, Step) else None
         why = WITHOUT_KERNEL.get(call.algorithm, "the only way there is")
-        return StepPlan(
-            index, label, names, *shapes, dtype, call.algorithm, why, bytes=moved, scratch_bytes=scratch
-        )
+        return StepPlan(index, label, names, *shapes, dtype, call.algorithm, why, bytes=moved, scratch_bytes=scratch)
     op, spec = call.detail
     candidates = op.candidates(spec)
     chosen = next((c for c in candidates if c.algorithm == call.algorithm), None)

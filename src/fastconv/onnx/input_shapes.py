@@ -47,7 +47,9 @@ def _resolved(info: ValueInfo, given, sizes: dict[str, int]) -> tuple[int, ...]:
             raise ArgumentError(f"shapes: input {info.name!r} has shape {_text(info.shape)}, got {shape}")
         return shape
     if not info.has_rank:
-        raise ArgumentError(f"shapes: the file gives no shape for input {info.name!r}: pass shapes={{{info.name!r}: …}}")
+        raise ArgumentError(
+            f"shapes: the file gives no shape for input {info.name!r}: pass shapes={{{info.name!r}: …}}"
+        )
     shape = []
     for axis, size in enumerate(info.shape):
         if isinstance(size, int) and size >= 0:

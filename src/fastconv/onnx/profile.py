@@ -123,7 +123,9 @@ def _bound_calls(compiled: Compiled, feeds: dict):
         return value.view(arena, arrays) if isinstance(value, Tensor) else value
 
     steps = [bound(call, view) for call in executable.calls]
-    return steps, lambda: {name: view(value) for name, value in zip(compiled.handed_on, executable.outputs, strict=True)}
+    return steps, lambda: {
+        name: view(value) for name, value in zip(compiled.handed_on, executable.outputs, strict=True)
+    }
 
 
 def _row(plan: StepPlan, seconds: float, share: float, roof: Roof) -> StepTime:

@@ -72,7 +72,9 @@ class InferenceSession:
     for the other arguments; OSError where a path cannot be read.
     """
 
-    def __init__(self, model, threads: int | None = None, precision: str = "default", *, passes: Iterable | None = None):
+    def __init__(
+        self, model, threads: int | None = None, precision: str = "default", *, passes: Iterable | None = None
+    ):
         if precision not in PRECISIONS:
             raise ArgumentError(f"precision: expected one of {', '.join(map(repr, PRECISIONS))}, got {precision!r}")
         self._threads = None if threads is None else integer(threads, "threads", 1)
@@ -110,6 +112,10 @@ class InferenceSession:
         """The inputs that have to be given."""
         return [NodeArg(info) for info in self._model.graph.inputs]
 
+    def input_shapes(self, shapes: Mapping[str, object] | None = None) -> dict[str, tuple]:
+        """(shape, dtype) of every tensor input; `shapes` fills in what the file leaves open, as for :meth:`explain`."""
+        return resolved_shapes(self._model.graph, shapes)
+
     def get_overridable_initializers(self) -> list[NodeArg]:
         """The inputs that have a default in the file."""
         return [NodeArg(info) for info in self._model.graph.defaults]
@@ -135,20 +141,20 @@ class InferenceSession:
             results = compiled.run(feeds)
         return results if output_names is None else self._chosen(results, output_names)
 
-    def explain(self, shapes: Mapping[str, tuple] | None = None) -> Explanation:
+    def explain(self, shapes: Mapping[str, object] | None = None) -> Explanation:
         """The plan of every step for inputs of these `shapes`: algorithm, reason, refusals, FLOPs, bytes, predicted seconds.
 
         Symbolic sizes of a first axis are 1 unless given; `shapes` holds shapes by input, or sizes by symbolic name.
         Raises ArgumentError for a size that is neither in the file nor given.  No weights are packed.
         """
-        given = resolved_shapes(self._model.graph, shapes)
+        given = self.input_shapes(shapes)
         with team_limit(self._threads):
             compiled = self._compilers[frozenset()].compile(given, self._unknown(given), predicting=True)
             return explain(compiled, self._origins(), self._precision, self._summary(given))
 
-    def predict_memory(self, shapes: Mapping[str, tuple] | None = None) -> MemoryPlan:
+    def predict_memory(self, shapes: Mapping[str, object] | None = None) -> MemoryPlan:
         """Bytes for inputs of these `shapes` (as for :meth:`explain`), before anything is packed or allocated."""
-        given = resolved_shapes(self._model.graph, shapes)
+        given = self.input_shapes(shapes)
         with team_limit(self._threads):
             compiler = self._compilers[frozenset()]
             compiled = compiler.compile(given, self._unknown(given), predicting=True)
@@ -198,10 +204,10 @@ class InferenceSession:
         threads = self._threads or config.get_num_threads()
         if len(input_feed) == len(self._names):
             feeds = {name: input_feed.get(name) for name in self._names}
-            if all([type(array) is np.ndarray for array in feeds.values()]):
-                compiled = self._programs.get((threads, *[(a.shape, a.dtype) for a in feeds.values()]))
-                if compiled is not None:
-                    return compiled, feeds
+            key = (threads, *[(a.shape, a.dtype) for a in feeds.values() if type(a) is np.ndarray])
+            compiled = self._programs.get(key) if len(key) == len(feeds) + 1 else None
+            if compiled is not None:
+                return compiled, feeds
         feeds = check_feeds(self._model.graph, input_feed)
         key = (threads, *((a.shape, a.dtype) if isinstance(a, np.ndarray) else None for a in feeds.values()))
         if len(feeds) > len(self._names):
@@ -244,7 +250,9 @@ class InferenceSession:
         return origins(self._model.graph, self._compilers[frozenset()].graph)
 
     def _summary(self, shapes: Mapping[str, tuple]) -> dict[str, str]:
-        inputs = ", ".join(f"{name} {shapes_text([shape])} {np.dtype(dtype)}" for name, (shape, dtype) in shapes.items())
+        inputs = ", ".join(
+            f"{name} {shapes_text([shape])} {np.dtype(dtype)}" for name, (shape, dtype) in shapes.items()
+        )
         return {
             "model": self._source if isinstance(self._source, str) else self._model.graph.name,
             "inputs": inputs,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
 from threading import Lock
 
-from fastconv import config
+from fastconv._kernels import engine
 
 __all__ = ["team_limit"]
 
@@ -21,29 +20,29 @@ class _Team:
     def __init__(self):
         self.lock = Lock()
         self.runs = 0
-        self.before: AbstractContextManager | None = None
+        self.before = 1
 
     def enter(self, threads: int) -> None:
         with self.lock:
+            now = engine.get_threads()
             if not self.runs:
-                self.before = config.threads(threads)
-                self.before.__enter__()
-            elif config.get_num_threads() != threads:
-                config.set_num_threads(threads)
+                self.before = now
             self.runs += 1
+            if now != threads:
+                engine.set_threads(threads)
 
     def leave(self) -> None:
         with self.lock:
             self.runs -= 1
-            if not self.runs:
-                self.before.__exit__(None, None, None)
+            if not self.runs and engine.get_threads() != self.before:
+                engine.set_threads(self.before)
 
     def forget_runs(self) -> None:
         """In a forked child the runs of other threads do not go on."""
         self.lock = Lock()
         if self.runs:
             self.runs = 0
-            self.before.__exit__(None, None, None)
+            engine.set_threads(self.before)
 
 
 class team_limit:

@@ -73,7 +73,9 @@ class Verification(Report):
         self.first_beyond = next((row for row in rows if not row.ok), None)
         self.ok = self.first_beyond is None and same_bits
         if self.first_beyond is not None:
-            verdict = f"step {self.first_beyond.index} is the first beyond its bound: {', '.join(self.first_beyond.nodes)}"
+            verdict = (
+                f"step {self.first_beyond.index} is the first beyond its bound: {', '.join(self.first_beyond.nodes)}"
+            )
         elif not same_bits:
             verdict = "every step keeps to its bound, but the run as a whole gives other bits than step by step"
         else:
@@ -104,6 +106,7 @@ def verify(compiler: Compiler, compiled: Compiled, feeds: dict, origins: dict, s
         outputs = step.run()
         values.update(zip(step.node.outputs, outputs, strict=True))
         check(step.node, wide, outputs, step.calls[-1] if step.calls else None)
+
     def observe(node, inputs, results, seconds):
         if not any(True for _ in node.graphs()):
             check(node, [_wide(value) for value in inputs], list(results), None)
@@ -178,7 +181,10 @@ def _products(exact, node: Node, wide: list, y: np.ndarray) -> np.ndarray:
 def _of_absolute_inputs(exact, node: Node, wide: list, y: np.ndarray) -> np.ndarray:
     """The result for absolute inputs: of sums and means, the sum of the magnitudes."""
     free = {"low": -np.inf, "high": np.inf} if "low" in node.attributes else {}
-    (result, *_) = exact(replace(node, attributes=node.attributes | free), [np.abs(value) if _is_float(value) else value for value in wide])
+    (result, *_) = exact(
+        replace(node, attributes=node.attributes | free),
+        [np.abs(value) if _is_float(value) else value for value in wide],
+    )
     return np.abs(result)
 
 

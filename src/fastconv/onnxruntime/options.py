@@ -7,8 +7,9 @@ Every attribute is accepted and kept.  Those that mean something here: `intra_op
 from __future__ import annotations
 
 from enum import Enum, IntEnum
+from typing import ClassVar
 
-from fastconv.onnxruntime.errors import NotImplemented
+from fastconv.onnxruntime import errors
 
 __all__ = ["ExecutionMode", "ExecutionOrder", "GraphOptimizationLevel", "RunOptions", "SessionOptions"]
 
@@ -37,7 +38,7 @@ class ExecutionOrder(Enum):
 class _Options:
     """Attributes that exist can be set, to values of their kind; others are errors, as in onnxruntime."""
 
-    _defaults: dict[str, object] = {}
+    _defaults: ClassVar[dict[str, object]] = {}
 
     def __init__(self):
         self.__dict__.update(self._defaults)
@@ -65,7 +66,7 @@ class _Options:
 class SessionOptions(_Options):
     """onnxruntime's options of a session."""
 
-    _defaults = {
+    _defaults: ClassVar = {
         "enable_cpu_mem_arena": True,
         "enable_mem_pattern": True,
         "enable_mem_reuse": True,
@@ -108,19 +109,21 @@ class SessionOptions(_Options):
         return False
 
     def register_custom_ops_library(self, path: str) -> None:
-        raise NotImplemented(f"custom operators of a compiled library cannot be loaded: {path}")
+        raise errors.NotImplemented(f"custom operators of a compiled library cannot be loaded: {path}")
 
     def add_initializer(self, name: str, value) -> None:
-        raise NotImplemented(f"initializer {name!r}: replacing initializers by name is not supported; edit the model")
+        raise errors.NotImplemented(
+            f"initializer {name!r}: replacing initializers by name is not supported; edit the model"
+        )
 
     def add_external_initializers(self, names, values) -> None:
-        raise NotImplemented("replacing initializers by name is not supported; edit the model")
+        raise errors.NotImplemented("replacing initializers by name is not supported; edit the model")
 
 
 class RunOptions(_Options):
     """onnxruntime's options of a run.  A run whose `terminate` is set when it begins, fails."""
 
-    _defaults = {
+    _defaults: ClassVar = {
         "log_severity_level": -1,
         "log_verbosity_level": 0,
         "logid": "",

@@ -92,7 +92,9 @@ class InferenceSession:
     def enable_fallback(self) -> None:
         pass
 
-    def run(self, output_names: Sequence[str] | None, input_feed: Mapping, run_options: RunOptions | None = None) -> list:
+    def run(
+        self, output_names: Sequence[str] | None, input_feed: Mapping, run_options: RunOptions | None = None
+    ) -> list:
         """The named outputs, or all for None or an empty list, for arrays, OrtValues or lists by name.
 
         Raises ValueError for missing inputs, InvalidArgument for other feeds that do not fit, RuntimeException where an
@@ -174,7 +176,9 @@ def _load(model, options: SessionOptions) -> Engine:
     except (FileNotFoundError, IsADirectoryError) as error:
         raise NoSuchFile(f"Load model from {model} failed:{error.strerror}: {error.filename}") from error
     except ModelError as error:
-        kind = InvalidGraph if error.where.startswith("graph") or "there is no operator" in error.what else InvalidProtobuf
+        kind = (
+            InvalidGraph if error.where.startswith("graph") or "there is no operator" in error.what else InvalidProtobuf
+        )
         raise kind(f"Failed to load model: {error}") from error
 
 

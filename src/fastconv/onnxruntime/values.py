@@ -46,7 +46,9 @@ class OrtValue:
         self._value = value
 
     @classmethod
-    def ortvalue_from_numpy(cls, numpy_obj, device_type: str = "cpu", device_id: int = 0, vendor_id: int = -1) -> OrtValue:
+    def ortvalue_from_numpy(
+        cls, numpy_obj, device_type: str = "cpu", device_id: int = 0, vendor_id: int = -1
+    ) -> OrtValue:
         """The array itself where it is C-contiguous, as in onnxruntime: later changes of it are seen."""
         OrtDevice(device_type, device_id)
         return cls(np.asarray(numpy_obj, order="C"))
@@ -94,7 +96,9 @@ class OrtValue:
 
     def data_type(self) -> str:
         kind = "seq" if isinstance(self._value, list) else "tensor"
-        inner = OrtValue(self._value[0]).data_type() if kind == "seq" and self._value else TYPE_NAMES[self.element_type()]
+        inner = (
+            OrtValue(self._value[0]).data_type() if kind == "seq" and self._value else TYPE_NAMES[self.element_type()]
+        )
         return f"{kind}({inner})"
 
     def element_type(self) -> int:

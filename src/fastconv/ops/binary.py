@@ -45,6 +45,8 @@ class BinarySpec(MemorySpec):
         """For operands `a` and `b`, each (shape, strides in bytes); ValueError where they do not broadcast."""
         dtype = np.dtype(dtype)
         shape = np.broadcast_shapes(a[0], b[0])
+        if 0 in shape:
+            return cls(operation, ((0, 1, 1),), dtype.name, low, high)
         steps = [_steps(shape, *operand, dtype.itemsize) for operand in (a, b)]
         axes: list[tuple[int, int, int]] = []
         for size, *step in zip(shape, *steps, strict=True):

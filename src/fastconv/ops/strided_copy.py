@@ -26,7 +26,8 @@ def copy_step(shape, y_strides, x_strides, itemsize: int, x_start: int = 0) -> S
     row = min(outer, key=lambda axis: abs(axis[2]), default=(1, 0, 0))
     outer = [axis for axis in outer if axis is not row]
     outer = [(1, 0, 0)] * (kernel.OUTER_AXES - len(outer)) + outer
-    task_rows = max(1, min(row[0], TASK_BYTES // (column[0] * itemsize or 1)))
+    turned = row[2] == column[1] == itemsize != column[2]
+    task_rows = min(row[0], max(TASK_BYTES // (column[0] * itemsize or 1), kernel.BLOCK_ROWS if turned else 1))
     tasks_down = ceil(row[0] / task_rows)
     sizes = {
         "itemsize": itemsize,

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
             report = session.profile(feeds_of(session, arguments), arguments.profile)
             print(report)
         else:
-            shapes = {k: v if len(v) > 1 else v[0] for k, v in shapes_of(arguments).items()}
+            shapes = shapes_of(session, arguments)
             report = session.explain(shapes)
             print(report, session.predict_memory(shapes), sep="\n\n")
         if arguments.html:

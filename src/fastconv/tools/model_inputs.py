@@ -9,6 +9,7 @@ import numpy as np
 
 from fastconv.errors import ArgumentError
 from fastconv.nn import functional as F
+from fastconv.onnx.report import shapes_text
 from fastconv.onnx.session import InferenceSession
 from fastconv.tools.image_file import read_image
 
@@ -17,13 +18,14 @@ __all__ = ["add_input_arguments", "add_model_arguments", "feeds_of", "open_sessi
 SEED = 0
 LONGEST_IMAGE = 4096  # pixels; larger ones are reduced by a whole factor while they are read
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue: ITU-R BT.601
-REPLACED = ("inputs and sizes that are not given: normally distributed random numbers (seed 0), and 1 for a first axis",)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, and what a session of it is made with."""
     parser.add_argument("model", metavar="MODEL.onnx")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads of a run (default: all that this process has)")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="threads of a run (default: all that this process has)"
+    )
     parser.add_argument("--precision", choices=("strict", "default", "fast"), default="default")
     parser.add_argument(
         "--shape", action="append", default=[], metavar="NAME=SIZES",
@@ -45,39 +47,35 @@ def open_session(arguments: argparse.Namespace) -> InferenceSession:
     return InferenceSession(arguments.model, arguments.threads, arguments.precision)
 
 
-def shapes_of(arguments: argparse.Namespace) -> dict[str, object]:
-    """What ``--shape`` says: tuples by input, numbers by symbolic size."""
+def shapes_of(session: InferenceSession, arguments: argparse.Namespace) -> dict[str, object]:
+    """What ``--shape`` says: a tuple for an input, a number for a symbolic size."""
+    inputs = {info.name for info in session.get_inputs()}
     shapes: dict[str, object] = {}
     for entry in arguments.shape:
-        name, equals, sizes = entry.rpartition("=")
-        try:
-            numbers = tuple(int(size) for size in sizes.split(","))
-        except ValueError:
-            numbers = ()
-        if not equals or not numbers:
-            raise ArgumentError(f"--shape: expected NAME=SIZES, as in x=1,3,224,224, got {entry!r}")
-        shapes[name] = numbers
+        name, _, sizes = entry.rpartition("=")
+        numbers = tuple(int(size) for size in sizes.split(",") if size.strip().isdecimal())
+        if not name or len(numbers) != sizes.count(",") + 1 or (name not in inputs and len(numbers) > 1):
+            raise ArgumentError(
+                f"--shape: expected NAME=SIZES, as in x=1,3,224,224 for an input ({', '.join(sorted(inputs))}), or "
+                f"batch=8 for a symbolic size, got {entry!r}"
+            )
+        shapes[name] = numbers if name in inputs else numbers[0]
     return shapes
 
 
 def feeds_of(session: InferenceSession, arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     """An array for every input; prints which of them are random."""
     inputs = {info.name: info for info in session.get_inputs()}
+    shapes = shapes_of(session, arguments)
     files = dict(_named(entry, inputs) for entry in arguments.input)
-    shapes = shapes_of(arguments)
     feeds = {name: _read(file, inputs[name], shapes.get(name), arguments) for name, file in files.items()}
-    known = shapes | {name: array.shape for name, array in feeds.items()}
     rng = np.random.default_rng(SEED)
-    for name, (shape, dtype) in session.input_shapes(_without_symbols(known, inputs, shapes)).items():
+    known = shapes | {name: array.shape for name, array in feeds.items()}
+    for name, (shape, dtype) in session.input_shapes(known).items():
         if name not in feeds:
             feeds[name] = _random(rng, shape, dtype)
-            print(f"input {name}: random numbers, seed {SEED}, {dtype} {'×'.join(map(str, shape)) or 'scalar'}")
+            print(f"input {name}: random numbers, seed {SEED}, {dtype} {shapes_text([shape])}")
     return feeds
-
-
-def _without_symbols(known: Mapping, inputs: Mapping, shapes: Mapping) -> dict:
-    """Sizes as a session takes them: a number for a name that is no input's."""
-    return {name: sizes if name in inputs or len(sizes) > 1 else sizes[0] for name, sizes in known.items()}
 
 
 def _named(entry: str, inputs: Mapping) -> tuple[str, str]:
