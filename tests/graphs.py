@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastconv.graph.ir import Graph, Node, ValueInfo
+from fastconv.graph.passes import canonical_convolutions
 from fastconv.graph.program import Executable, _Context
 from fastconv.onnx.operators import OPERATORS
 
@@ -90,3 +91,30 @@ def checked(before, rewrites, feeds, exactly=True):
 
 def untouched(before, rewrite, feeds):
     assert structure(checked(before, rewrite, feeds)) == structure(before)
+
+
+def run(nodes, feeds, outputs="y", tolerance=2e-6, **constants):
+    """The algorithms of the calls of a program that gives NumPy's results, for one image and for all, in both types."""
+    algorithms = []
+    for dtype in (np.float32, np.float64):
+        for images in (1, None):
+            given = {name: array[:images].astype(dtype) for name, array in feeds.items()}
+            fixed = {n: np.asarray(a, dtype if np.asarray(a).dtype.kind == "f" else None) for n, a in constants.items()}
+            g = graph({name: array.shape for name, array in given.items()}, outputs, *nodes, **fixed)
+            g = canonical_convolutions(g)
+            for actual, expected in zip(compiled(g, given), evaluated(g, given), strict=True):
+                assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
+                scale = max(1.0, float(np.nanmax(np.abs(expected[np.isfinite(expected)]), initial=0)))
+                np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * scale)
+            algorithms = [call.algorithm for call in executable(g, given).calls]
+    return algorithms
+
+
+def by_kernels(*args, **keywords):
+    algorithms = run(*args, **keywords)
+    assert "numpy" not in algorithms
+    return algorithms
+
+
+def by_numpy(*args, **keywords):
+    assert "numpy" in run(*args, **keywords)

@@ -29,6 +29,7 @@ ARROWS = {
     "graph": {"ops", "reference", *_RUNNING, *_FACTS},
     "onnx": {"graph", "ops", "reference", *_RUNNING, *_FACTS},
     "onnxruntime": {"onnx", *_RUNNING, *_FACTS},
+    "tracing": {"nn", "onnx", "graph", *_RUNNING, *_FACTS},
     "tools": {"onnx", "graph", "models", "weights", "nn", "ops", "reference", *_RUNNING, *_FACTS},
     "cli": {"tools"},
 }

@@ -13,12 +13,12 @@ import pytest
 from fastconv import get_num_threads
 from fastconv._kernels import levels
 from fastconv.errors import ArgumentError
+from fastconv.roof import Roof
 from fastconv.tools.bench import process
 from fastconv.tools.bench.engines import ENGINES, Engine, find_engines
 from fastconv.tools.bench.process import EngineError, EngineProcess
 from fastconv.tools.bench.progress import Progress
 from fastconv.tools.bench.results import Results
-from fastconv.tools.bench.roof import Roof
 from fastconv.tools.bench.runs import Plan, describe_engines, measure_roofs, run_kernels, run_layers
 from fastconv.tools.bench.suites import find_problems
 
@@ -214,8 +214,8 @@ def test_the_roof_bounds_what_is_possible():
 
 def test_the_roof_is_measured(monkeypatch):
     for name, value in {"SECONDS": 0.001, "CHAIN_STEPS": 100, "STEP_BYTES": 1 << 20, "LARGE_BYTES": 4 << 20}.items():
-        monkeypatch.setattr(f"fastconv.tools.bench.roof.{name}", value)
-    monkeypatch.setattr("fastconv.tools.bench.roof.cache_bytes", lambda level: (32 << 10) << level)
+        monkeypatch.setattr(f"fastconv.roof.{name}", value)
+    monkeypatch.setattr("fastconv.roof.cache_bytes", lambda level: (32 << 10) << level)
     before = get_num_threads()
     results = Results(["test"])
     measure_roofs(Plan([], [1, 3], 1.0), results)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from graphs import compiled, evaluated, executable, graph, node
 
-from fastconv.graph.memory import ALIGNMENT, Buffer, Tensor, plan_arena
+from fastconv.graph.memory import ALIGNMENT, Buffer, Tensor, plan_arena, reshaped_strides
 
 
 def lived(size: int, first: int, last: int) -> Buffer:
@@ -89,6 +89,27 @@ class TestBuffers:
         part = tensor.strided((1, 1, 3), tensor.strides)
         assert part.is_contiguous
         assert not part.fills_buffer
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_strides_of_another_shape_are_numpys(seed):
+    rng = np.random.default_rng(seed)
+    array = np.zeros(2 * rng.integers(1, 4, rng.integers(1, 6)))[:: rng.choice([1, 2])]
+    array = array.transpose(rng.permutation(array.ndim) if rng.random() < 0.5 else range(array.ndim))
+    sizes = [
+        int(p) for size in array.shape for p in ([size // 2, 2] if size % 2 == 0 and rng.random() < 0.5 else [size])
+    ]
+    while len(sizes) > 1 and rng.random() < 0.6:
+        at = int(rng.integers(0, len(sizes) - 1))
+        sizes[at : at + 2] = [sizes[at] * sizes[at + 1]]
+    sizes.insert(int(rng.integers(0, len(sizes) + 1)), 1)
+    expected = array.reshape(sizes)
+    strides = reshaped_strides(array.shape, array.strides, sizes)
+    assert (strides is not None) == np.shares_memory(expected, array)
+    if strides is not None:
+        assert [s for s, n in zip(strides, sizes, strict=True) if n > 1] == [
+            s for s, n in zip(expected.strides, sizes, strict=True) if n > 1
+        ]
 
 
 X = np.random.default_rng(3).standard_normal((1, 4, 6, 6)).astype(np.float32)
@@ -231,4 +252,15 @@ class TestInPlace:
 
     def test_several_readers_of_a_turned_array_share_its_copy(self):
         nodes = [node("Transpose", "x", "t"), node("Relu", "t", "a"), node("Tanh", "t", "b"), node("Add", "a b", "y")]
+        assert copies(same_as_numpy(graph({"x": X.shape}, "y", *nodes), {"x": X})) == 1
+
+    def test_the_copy_stays_while_another_name_of_the_array_is_read(self):
+        nodes = [
+            node("Transpose", "x", "t"),
+            node("Tanh", "t", "a"),
+            node("Clip", "t", "same"),
+            node("Neg", "same", "b"),
+            node("Add", "same b", "c"),
+            node("Add", "a c", "y"),
+        ]
         assert copies(same_as_numpy(graph({"x": X.shape}, "y", *nodes), {"x": X})) == 1

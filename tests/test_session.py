@@ -217,7 +217,7 @@ class TestThreads:
         (compiled, _) = session._prepared({"x": x})
         compiled.run = lambda feeds: 1 / 0
         with config.threads(2):
-            with pytest.raises(ZeroDivisionError):
+            with pytest.raises(ModelError, match="cannot be run on these inputs: division by zero"):
                 session.run(None, {"x": x})
             assert config.get_num_threads() == 2
 

@@ -14,6 +14,7 @@ _LAZY_MODULES = {"geometry", "models", "nn", "reference", "weights"}
 _LAZY_NAMES = {
     "InferenceSession": "fastconv.onnx.session",
     "algorithms": "fastconv.ops.candidates",
+    "compile": "fastconv.tracing",
     "get_num_threads": "fastconv.config",
     "load_state_dict": "fastconv.weights",
     "manual_seed": "fastconv.nn.random",

@@ -86,9 +86,12 @@ class Builder:
         return tensor
 
     def may_overwrite(self, x: Tensor, *others) -> bool:
-        """Whether a result may take the place of `x`: a later node reads nothing there, and `others` do not overlap it."""
+        """Whether a result may take the place of `x`: a later node reads nothing there, and `others` do not overlap it.
+
+        Parts of a buffer stay: a result with a buffer of its own can move into a concatenation.
+        """
         root, _ = x.buffer.root()
-        if root.name or root.needed > self.place or not x.is_contiguous:
+        if root.name or root.needed > self.place or not x.is_contiguous or x.nbytes != root.size:
             return False
         tensors = [other for other in others if isinstance(other, Tensor)]
         return all(t.buffer.root()[0] is not root or t.is_same_array(x) for t in tensors)
@@ -110,8 +113,12 @@ class Builder:
             return x
         if x.copy is None:
             x.copy = self.copy(self.tensor(x.shape, x.dtype), x)
-            x.copy.buffer.need(x.buffer.root()[0].needed)
+        x.copy.buffer.need(x.buffer.root()[0].needed)
         return x.copy
+
+    def reshaped(self, x: Tensor, shape) -> Tensor:
+        """`x` in another shape, copied where its strides do not allow it."""
+        return x.reshaped(shape) or self.contiguous(x).reshaped(shape)
 
     def copy(self, y: Tensor, x: Tensor) -> Tensor:
         """`y`, with the values of `x` copied to it."""

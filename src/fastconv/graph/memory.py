@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import prod
 
 import numpy as np
 
-__all__ = ["ALIGNMENT", "Buffer", "Tensor", "compact_strides", "plan_arena"]
+__all__ = ["ALIGNMENT", "Buffer", "Tensor", "compact_strides", "plan_arena", "reshaped_strides"]
 
 ALIGNMENT = 64
 
@@ -96,10 +97,13 @@ class Tensor:
     def is_same_array(self, other: Tensor) -> bool:
         return (self.buffer, self.shape, self.strides) == (other.buffer, other.shape, other.strides)
 
-    def reshaped(self, shape) -> Tensor:
-        """A contiguous tensor's values in another shape."""
+    def reshaped(self, shape) -> Tensor | None:
+        """The same values in another shape; None where no strides lead through them in that order."""
         shape = tuple(shape)
-        return Tensor(shape, self.dtype, self.buffer, compact_strides(shape, self.dtype.itemsize))
+        if self.is_contiguous:
+            return Tensor(shape, self.dtype, self.buffer, compact_strides(shape, self.dtype.itemsize))
+        strides = reshaped_strides(self.shape, self.strides, shape)
+        return strides and Tensor(shape, self.dtype, self.buffer, strides)
 
     def strided(self, shape, strides, shift: int = 0) -> Tensor:
         """Some of the values, from `shift` bytes on."""
@@ -125,6 +129,31 @@ def compact_strides(shape, itemsize: int) -> tuple[int, ...]:
         strides.append(step)
         step *= size
     return tuple(reversed(strides))
+
+
+def reshaped_strides(shape, strides, wanted) -> tuple[int, ...] | None:
+    """Strides in `wanted` shape of what has these `strides` in `shape`, neither of them empty; None where there are none.
+
+    Axes of both are taken together until they hold as many positions; those of `shape` have to follow on one another.
+    """
+    old = [axis for axis in zip(shape, strides, strict=True) if axis[0] != 1]
+    result: list[int] = []
+    sizes = list(wanted)
+    while sizes:
+        count, held, group = sizes.pop(0), 1, []
+        together = [count]
+        while held != count:
+            if held < count:
+                group.append(old.pop(0))
+                held *= group[-1][0]
+            else:
+                together.append(sizes.pop(0))
+                count *= together[-1]
+        if any(outer[1] != inner[0] * inner[1] for outer, inner in pairwise(group)):
+            return None
+        last = group[-1][1] if group else 0
+        result += compact_strides(together, last)
+    return tuple(result)
 
 
 def plan_arena(buffers: list[Buffer]) -> int:

@@ -11,7 +11,7 @@ from weakref import WeakSet
 import numpy as np
 
 from fastconv import config
-from fastconv.errors import ArgumentError
+from fastconv.errors import ArgumentError, ArgumentTypeError, ModelError
 from fastconv.geometry import integer
 from fastconv.graph.ir import Graph, Node
 from fastconv.graph.passes import PASSES, fold_constants
@@ -62,7 +62,7 @@ class InferenceSession:
 
     Parameters
     ----------
-    model : path, bytes, or an object with SerializeToString() such as onnx.ModelProto
+    model : path, bytes, an object with SerializeToString() such as onnx.ModelProto, or a :class:`fastconv.onnx.model.Model`
     threads : threads of a run, the calling one included; None for those of ``fastconv.get_num_threads()`` at the time
     precision : "strict" sums directly, in one order for any batch size; "default" and "fast" let Winograd's algorithm be
         chosen (largest error about 4e-6 of the largest output at 512 channels)
@@ -90,7 +90,7 @@ class InferenceSession:
         self._load()
 
     def _load(self) -> None:
-        self._model = load(self._source)
+        self._model = self._source if isinstance(self._source, Model) else load(self._source)
         Evaluator(self._model)  # finds the operators that are missing
         self._names = [info.name for info in self._model.graph.inputs]
         self._compilers: dict[frozenset, Compiler] = {frozenset(): self._compiler(self._model.graph)}
@@ -137,7 +137,7 @@ class InferenceSession:
         node fails, MemoryError, after which the session is as usable as before.
         """
         compiled, feeds = self._prepared(input_feed)
-        with team_limit(self._threads):
+        with team_limit(self._threads), _model_errors:
             results = compiled.run(feeds)
         return results if output_names is None else self._chosen(results, output_names)
 
@@ -216,7 +216,7 @@ class InferenceSession:
             if key not in self._programs:
                 shapes = shapes_of(feeds)
                 compiler = self._compiler_of(feeds)
-                with team_limit(self._threads):
+                with team_limit(self._threads), _model_errors:
                     self._programs[key] = compiler.compile(shapes, feeds.keys() - shapes.keys())
                 while len(self._programs) > KEPT_SHAPES:
                     self._programs.popitem(last=False)
@@ -266,6 +266,21 @@ class InferenceSession:
         if unknown:
             raise ArgumentError(f"output_names: the model has {', '.join(by_name)}; got {', '.join(unknown)}")
         return [by_name[name] for name in output_names]
+
+
+class _ModelErrors:
+    """``with _model_errors:`` turns what a node's function raises on impossible arguments into a ModelError."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind, error, traceback) -> None:
+        failed = isinstance(error, (ArithmeticError, AttributeError, LookupError, TypeError, ValueError))
+        if failed and not isinstance(error, (ArgumentError, ArgumentTypeError)):
+            raise ModelError(f"the model cannot be run on these inputs: {error}") from error
+
+
+_model_errors = _ModelErrors()
 
 
 def optimised(graph: Graph, passes: Iterable[str]) -> Graph:

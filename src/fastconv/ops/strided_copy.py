@@ -27,7 +27,8 @@ def copy_step(shape, y_strides, x_strides, itemsize: int, x_start: int = 0) -> S
     outer = [axis for axis in outer if axis is not row]
     outer = [(1, 0, 0)] * (kernel.OUTER_AXES - len(outer)) + outer
     turned = row[2] == column[1] == itemsize != column[2]
-    task_rows = min(row[0], max(TASK_BYTES // (column[0] * itemsize or 1), kernel.BLOCK_ROWS if turned else 1))
+    least = kernel.BLOCK_ROWS if turned else 1
+    task_rows = max(1, min(row[0], max(TASK_BYTES // (column[0] * itemsize or 1), least)))
     tasks_down = ceil(row[0] / task_rows)
     sizes = {
         "itemsize": itemsize,

@@ -37,14 +37,21 @@ def _gemm(build: Builder, at: dict, shape, *arrays):
     return build.emit(run, [build.tensor(shape, arrays[0].dtype)], [a for a in arrays if a is not None], "numpy")
 
 
+@lowering("MatMul", domain="fastconv")
+def linear(build: Builder, node, x, w, b=None):
+    if x.dtype not in FLOATS or w.dtype != x.dtype or len(x.shape) < 2:
+        return None
+    x = build.contiguous(x)
+    y = _linear(build, x.reshaped((prod(x.shape[:-1]), x.shape[-1])), w, False, b, 1.0, 1.0)
+    return y and [y[0].reshaped((*x.shape[:-1], w.shape[1]))]
+
+
 @lowering("MatMul")
 def matmul(build: Builder, node, x, w):
     if x.dtype not in FLOATS or w.dtype != x.dtype or min(len(x.shape), len(w.shape)) < 2:
         return None
     if isinstance(x, Tensor) and isinstance(w, np.ndarray) and w.ndim == 2:
-        x = build.contiguous(x)
-        y = _linear(build, x.reshaped((prod(x.shape[:-1]), x.shape[-1])), w, False, None, 1.0, 1.0)
-        return y and [y[0].reshaped((*x.shape[:-1], w.shape[1]))]
+        return linear(build, node, x, w)
     shape = (*np.broadcast_shapes(x.shape[:-2], w.shape[:-2]), x.shape[-2], w.shape[-1])
     return build.emit(lambda y, a, b: np.matmul(a, b, out=y), [build.tensor(shape, x.dtype)], [x, w], "numpy")
 

@@ -68,11 +68,15 @@ def global_pool(build: Builder, node, x):
 
 @lowering("ReduceMean", "ReduceMax")
 def reduce_trailing(build: Builder, node, x, axes=None):
-    """Over the last axes; over others it is NumPy's."""
+    """Over the last axes, or over all; over others it is NumPy's."""
     axes = node.attributes.get("axes") if axes is None else axes
-    if not isinstance(x, Tensor) or isinstance(axes, Tensor) or axes is None or not len(axes):
+    if not isinstance(x, Tensor) or isinstance(axes, Tensor) or not x.shape:
         return None
     rank = len(x.shape)
+    if axes is None or not len(axes):
+        if node.attributes.get("noop_with_empty_axes", 0):
+            return None
+        axes = range(rank)
     first = min(int(axis) % rank for axis in axes)
     if {int(axis) % rank for axis in axes} != set(range(first, rank)):
         return None

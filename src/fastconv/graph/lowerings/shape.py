@@ -37,7 +37,7 @@ def size(build: Builder, node, x):
 def flatten(build: Builder, node, x):
     axis = node.attributes.get("axis", 1)
     axis = axis + len(x.shape) if axis < 0 else axis
-    return [build.contiguous(x).reshaped((prod(x.shape[:axis]), prod(x.shape[axis:])))]
+    return [build.reshaped(x, (prod(x.shape[:axis]), prod(x.shape[axis:])))]
 
 
 @lowering("Reshape")
@@ -55,7 +55,7 @@ def reshape(build: Builder, node, x, shape=None):
         wanted[wanted.index(-1)] = x.size // rest
     if prod(wanted) != x.size or min(wanted, default=0) < 0:
         return None
-    return [build.contiguous(x).reshaped(wanted)]
+    return [build.reshaped(x, wanted)]
 
 
 @lowering("Squeeze", "Unsqueeze")

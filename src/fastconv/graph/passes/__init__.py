@@ -11,6 +11,7 @@ from fastconv.graph.passes.clamp import fuse_clamp
 from fastconv.graph.passes.constants import fold_constants
 from fastconv.graph.passes.dead import drop_dead, drop_identities
 from fastconv.graph.passes.layer_norm import fuse_layer_norm
+from fastconv.graph.passes.linear import fold_linear
 from fastconv.graph.passes.padding import fold_padding
 from fastconv.graph.passes.residual import fuse_residual
 
@@ -21,6 +22,7 @@ __all__ = [
     "drop_identities",
     "fold_affine",
     "fold_constants",
+    "fold_linear",
     "fold_padding",
     "fuse_activations",
     "fuse_clamp",
@@ -35,6 +37,7 @@ PASSES = {
     "canonical_convolutions": canonical_convolutions,
     "fold_padding": fold_padding,
     "fold_affine": fold_affine,
+    "fold_linear": fold_linear,
     "fuse_residual": fuse_residual,
     "fuse_clamp": fuse_clamp,
     "drop_dead": drop_dead,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastconv.graph.ir import Graph, Node
-from fastconv.graph.passes.rewriting import Rewriting, is_unclamped, ranks
+from fastconv.graph.passes.rewriting import Rewriting, finite, is_unclamped, ranks
 
 __all__ = ["fold_affine"]
 
@@ -47,7 +47,7 @@ def _fold(affine: Affine, node: Node, work: Rewriting) -> bool:
     before = work.producer(affine.source, "Affine")
     if before is not None:
         scale, shift = (work.constant(name) for name in before.inputs[1:])
-        folded = _rounded(scale.dtype, scale * affine.scale, shift * affine.scale + affine.shift)
+        folded = finite(scale.dtype, scale * affine.scale, shift * affine.scale + affine.shift)
         if folded is None or folded[0].size != scale.size or folded[1].size != scale.size:
             return False
         names = [work.new_constant(name, array) for name, array in zip(before.inputs[1:], folded, strict=True)]
@@ -55,7 +55,7 @@ def _fold(affine: Affine, node: Node, work: Rewriting) -> bool:
         return True
     if node.op_type != "BatchNormalization":
         return False
-    folded = _rounded(work.constant(node.inputs[1]).dtype, affine.scale, affine.shift)
+    folded = finite(work.constant(node.inputs[1]).dtype, affine.scale, affine.shift)
     if folded is None:
         return False
     names = [work.new_constant(name, array) for name, array in zip(node.inputs[1:3], folded, strict=True)]
@@ -79,13 +79,7 @@ def _into_convolution(affine: Affine, conv: Node, work: Rewriting) -> list[np.nd
         groups = conv.attributes["group"]
         by_group = w.reshape(groups, -1, *w.shape[1:])
         scaled = (by_group * scale.reshape(groups, 1, -1, *(1,) * (w.ndim - 2))).reshape(w.shape)
-    return _rounded(w.dtype, scaled, np.broadcast_to(b * scale + affine.shift, (filters,)))
-
-
-def _rounded(dtype, *arrays) -> list[np.ndarray] | None:
-    """None where a value is not finite, or is not any more."""
-    rounded = [array.astype(dtype) for array in arrays]
-    return rounded if all(np.isfinite(array).all() for array in rounded) else None
+    return finite(w.dtype, scaled, np.broadcast_to(b * scale + affine.shift, (filters,)))
 
 
 def _batch_norm(node: Node, work: Rewriting) -> Affine | None:

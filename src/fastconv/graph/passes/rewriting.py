@@ -9,7 +9,7 @@ import numpy as np
 
 from fastconv.graph.ir import Graph, Node
 
-__all__ = ["Rewriting", "is_unclamped", "ranks"]
+__all__ = ["Rewriting", "finite", "is_unclamped", "ranks"]
 
 # operators whose first output has as many axes as their first input
 _KEEP_RANK = {
@@ -23,6 +23,12 @@ _BROADCAST = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "Sum"}
 
 def is_unclamped(node: Node) -> bool:
     return (node.attributes["low"], node.attributes["high"]) == (-np.inf, np.inf)
+
+
+def finite(dtype, *arrays: np.ndarray | None) -> list[np.ndarray | None] | None:
+    """The arrays as `dtype`; None where a value is not finite, or is not any more."""
+    rounded = [None if array is None else array.astype(dtype) for array in arrays]
+    return rounded if all(array is None or np.isfinite(array).all() for array in rounded) else None
 
 
 class Rewriting:
@@ -91,6 +97,8 @@ def ranks(graph: Graph) -> dict[str, int]:
             rank = inputs[0]
         elif node.op_type in _BROADCAST and None not in inputs:
             rank = max(inputs)
+        elif node.op_type == "MatMul" and inputs[1] == 2:
+            rank = inputs[0]
         elif node.op_type in ("Flatten", "Gemm"):
             rank = 2
         elif node.op_type == "Reshape" and len(node.inputs) > 1 and node.inputs[1] in graph.constants:

@@ -2,6 +2,7 @@
 
 from fastconv.onnx.operators import (  # noqa: F401
     activation,
+    call,
     constant,
     control,
     detection,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastconv import reference
-from fastconv.onnx.operators import elementwise  # noqa: F401  (fills the table)
+from fastconv.onnx.operators import elementwise, matmul  # noqa: F401  (fills the table)
 from fastconv.onnx.operators.registry import OPERATORS, operator
 
 
@@ -25,6 +25,12 @@ def fused_conv_transpose(x, w, b=None, *, strides, dilations, group, pads, outpu
         x, w, b, stride=strides, padding=pads, output_padding=output_padding, groups=group, dilation=dilations
     )
     return clamped(y, low, high)
+
+
+@operator(domain="fastconv", name="MatMul")
+def fused_matmul(x, w, b=None):
+    y = OPERATORS["", "MatMul"].function(x, w)
+    return y if b is None else y + b
 
 
 @operator(domain="fastconv", name="Affine")

@@ -9,8 +9,8 @@ from __future__ import annotations
 from math import atan, ceil, degrees, log2
 from pathlib import Path
 
+from fastconv.roof import Roof
 from fastconv.tools.bench.results import OWN, Results, Row
-from fastconv.tools.bench.roof import Roof
 from fastconv.tools.bench.tables import best_peer, geometric_mean, speed_ratio, suite_rows
 
 __all__ = ["write_plots"]

@@ -18,8 +18,8 @@ from statistics import median
 import numpy as np
 
 import fastconv
+from fastconv import roof
 from fastconv.errors import ArgumentError
-from fastconv.tools.bench import roof
 from fastconv.tools.bench.contest import Contender, contest
 from fastconv.tools.bench.data import error_bound, exact_output, judge, make_arrays, mistrust
 from fastconv.tools.bench.engines import Engine, is_installed

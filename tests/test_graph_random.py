@@ -1,0 +1,145 @@
+"""Random graphs: whatever is computed in place, in parts or in views, a program gives NumPy's bits.
+
+Values are small whole numbers, and every operator here is exact on them.
+"""
+
+import numpy as np
+import pytest
+from graphs import compiled, evaluate, evaluated, graph, node, whole
+
+from fastconv.graph.passes import PASSES
+
+
+class Writer:
+    """Adds nodes to a graph, and knows every value so far."""
+
+    def __init__(self, seed: int):
+        self.rng = np.random.default_rng(seed)
+        images, channels = int(self.rng.integers(1, 4)), int(self.rng.choice([2, 4, 6]))
+        self.inputs = {"x": whole(self.rng, (images, channels, 4, 4)), "z": whole(self.rng, (images, channels, 4, 4))}
+        self.values = dict(self.inputs)
+        self.constants: dict[str, np.ndarray] = {}
+        self.nodes: list = []
+
+    def pick(self, accepts=lambda array: True) -> str | None:
+        """One of the values, later ones more often."""
+        names = [name for name, array in self.values.items() if array.ndim == 4 and accepts(array)]
+        return names[-1 - min(int(self.rng.exponential(3)), len(names) - 1)] if names else None
+
+    def constant(self, array) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants[name] = np.asarray(array)
+        return name
+
+    def add(self, op_type: str, *inputs: str, outputs: int = 1, **attributes) -> None:
+        names = [f"v{len(self.nodes)}_{i}" for i in range(outputs)]
+        made = node(op_type, " ".join(inputs), " ".join(names), **attributes)
+        known = {"": None, **self.constants, **self.values}
+        results = evaluate(made, [known[name] for name in made.inputs])
+        if all(np.abs(result).max(initial=0) <= 2**16 for result in results):  # sums of products stay exact
+            self.nodes.append(made)
+            self.values.update(zip(names, results, strict=False))
+
+    def unary(self):
+        self.add(str(self.rng.choice(["Relu", "Neg", "Identity", "Abs", "Clip"])), self.pick())
+
+    def binary(self):
+        a = self.pick()
+        shape = self.values[a].shape
+        b = self.pick(lambda array: array.shape == shape)
+        kind = self.rng.integers(0, 4)
+        if kind == 1:
+            b = self.constant(whole(self.rng, (shape[1], 1, 1)))
+        elif kind == 2:
+            b = self.constant(whole(self.rng, ()))
+        elif kind == 3:
+            self.add("GlobalMaxPool", a)
+            b = self.pick(lambda array: array.shape == (*shape[:2], 1, 1)) or b
+        self.add(str(self.rng.choice(["Add", "Sub", "Mul", "Max", "Min"])), *self.rng.permutation([a, b]))
+
+    def conv(self):
+        x = self.pick(lambda array: array.shape[1] > 0 and min(array.shape[2:]) > 0)
+        if x is None:
+            return
+        channels = self.values[x].shape[1]
+        group = int(self.rng.choice([1, channels]))
+        w = whole(self.rng, (channels, channels // group, *self.rng.choice([(1, 1), (3, 3)])), most=1)
+        self.add("Conv", x, self.constant(w), pads=[w.shape[2] // 2] * 4, group=group)
+
+    def concat(self):
+        a = self.pick()
+        axis = int(self.rng.integers(0, 4))
+        shape = self.values[a].shape
+        fits = lambda array: all(i == axis or n == m for i, (n, m) in enumerate(zip(array.shape, shape, strict=True)))  # noqa: E731
+        parts = [a, *(self.pick(fits) for _ in range(self.rng.integers(0, 3)))]
+        if sum(self.values[part].size for part in parts) < 5000:
+            self.add("Concat", *self.rng.permutation(parts), axis=axis)
+
+    def split(self):
+        axis = int(self.rng.integers(0, 4))
+        x = self.pick(lambda array: array.shape[axis] > 1)
+        if x is not None:
+            size = self.values[x].shape[axis]
+            first = int(self.rng.integers(1, size))
+            self.add("Split", x, self.constant([first, size - first]), outputs=2, axis=axis)
+
+    def cut(self):
+        axis = int(self.rng.integers(0, 4))
+        x = self.pick(lambda array: array.shape[axis] > 1)
+        if x is not None:
+            step = int(self.rng.choice([1, 2, -1]))
+            ends = [0, 10**6] if step > 0 else [10**6, -(10**6)]
+            self.add("Slice", x, *(self.constant([number]) for number in (*ends, axis, step)))
+
+    def turn(self):
+        self.add("Transpose", self.pick(), perm=self.rng.permutation(4).tolist())
+
+    def shuffle(self):
+        x = self.pick(lambda array: array.shape[1] % 2 == 0 and array.size)
+        if x is not None:
+            n, c, h, w = self.values[x].shape
+            self.add("Reshape", x, self.constant([n, 2, c // 2, h, w]))
+            apart = list(self.values)[-1]
+            if self.values[apart].ndim == 5:
+                self.add("Transpose", apart, perm=[0, 2, 1, 3, 4])
+                self.add("Reshape", list(self.values)[-1], self.constant([n, c, h, w]))
+
+    def pool(self):
+        x = self.pick(lambda array: min(array.shape[2:]) > 1)
+        if x is not None:
+            self.add("MaxPool", x, kernel_shape=[2, 2], strides=[1, 1], pads=[0, 1, 1, 0])
+
+    def pad(self):
+        x = self.pick(lambda array: array.size < 2000)
+        if x is not None:
+            self.add("Pad", x, self.constant([0, 0, 1, 0, 0, 0, 0, 1]))
+
+
+def write(seed: int):
+    writer = Writer(seed)
+    moves = [
+        writer.unary, writer.unary, writer.binary, writer.binary, writer.conv, writer.conv, writer.concat, writer.concat,
+        writer.split, writer.cut, writer.turn, writer.shuffle, writer.pool, writer.pad,
+    ]  # fmt: skip
+    for _ in range(writer.rng.integers(4, 24)):
+        moves[writer.rng.integers(len(moves))]()
+    outputs = writer.rng.permutation(list(writer.values))[: writer.rng.integers(1, 5)]
+    last = list(writer.values)[-1]
+    names = dict.fromkeys([last, *map(str, outputs)])
+    shapes = {name: array.shape for name, array in writer.inputs.items()}
+    return graph(shapes, " ".join(names), *writer.nodes, **writer.constants), writer.inputs
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_a_program_gives_the_bits_of_numpy(seed):
+    g, feeds = write(seed)
+    after = g
+    for rewrite in PASSES.values():
+        after = rewrite(after)
+    expected = evaluated(g, feeds)
+    given = {name: array.copy() for name, array in feeds.items()}
+    for program in (g, after):
+        for info, one, other in zip(g.outputs, compiled(program, feeds), expected, strict=True):
+            np.testing.assert_array_equal(one, other, f"{info.name} of seed {seed}")
+    for name, array in feeds.items():
+        np.testing.assert_array_equal(array, given[name])
