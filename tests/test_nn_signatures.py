@@ -45,7 +45,7 @@ SIGNATURES = {
     "LayerNorm": f"normalized_shape, eps=1e-5, elementwise_affine=True, bias=True, {PLACE}",
     "RMSNorm": f"normalized_shape, eps=None, elementwise_affine=True, {PLACE}",
     "LocalResponseNorm": "size, alpha=1e-4, beta=0.75, k=1.0",
-    "Linear": f"in_features, out_features, bias=True, {PLACE}",
+    "Linear": f"in_features, out_features, bias=True, {PLACE}, *, algorithm='auto'",
     "Bilinear": f"in1_features, in2_features, out_features, bias=True, {PLACE}",
     "Flatten": "start_dim=1, end_dim=-1",
     "Unflatten": "dim, unflattened_size",

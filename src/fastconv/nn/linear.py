@@ -33,10 +33,11 @@ class Linear(Module):
     ``weight`` is (out_features, in_features) and ``bias`` (out_features,), both drawn from U(±1 / √in_features).
     """
 
-    def __init__(self, in_features, out_features, bias=True, device=None, dtype=None):
+    def __init__(self, in_features, out_features, bias=True, device=None, dtype=None, *, algorithm="auto"):
         super().__init__()
         self.in_features = integer(in_features, "in_features", 0)
         self.out_features = integer(out_features, "out_features", 1)
+        self.algorithm = algorithm
         self._packing = Packing()
         self._parameters["weight"] = empty((self.out_features, self.in_features), device, dtype)
         self._parameters["bias"] = empty(self.out_features, device, dtype) if bias else None
@@ -49,7 +50,7 @@ class Linear(Module):
     def forward(self, input):
         x = as_array(input, "input")
         rows = as_rows(x)
-        plan = linear_plan(rows, self._parameters["weight"], self._parameters["bias"])
+        plan = linear_plan(rows, self._parameters["weight"], self._parameters["bias"], self.algorithm)
         return plan(rows, self._packing.get(self, plan)).reshape(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
