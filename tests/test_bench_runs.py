@@ -178,6 +178,7 @@ def test_networks_without_torch_are_compared_with_the_first_engine(monkeypatch, 
 def test_an_interrupted_run_keeps_what_is_finished(tmp_path):
     code = (
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored\n"
         "from fastconv.tools.bench import commands, runs\n"
         "kept = runs.Progress.advance\n"
         "def advance(self, count):\n"

@@ -1,6 +1,6 @@
 """Random graphs: whatever is computed in place, in parts or in views, a program gives NumPy's bits.
 
-Values are small whole numbers, and every operator here is exact on them.
+Values are small whole numbers, and every operator here is exact on them: Winograd's transforms are not, hence strict precision.
 """
 
 import numpy as np
@@ -139,7 +139,7 @@ def test_a_program_gives_the_bits_of_numpy(seed):
     expected = evaluated(g, feeds)
     given = {name: array.copy() for name, array in feeds.items()}
     for program in (g, after):
-        for info, one, other in zip(g.outputs, compiled(program, feeds), expected, strict=True):
+        for info, one, other in zip(g.outputs, compiled(program, feeds, precision="strict"), expected, strict=True):
             np.testing.assert_array_equal(one, other, f"{info.name} of seed {seed}")
     for name, array in feeds.items():
         np.testing.assert_array_equal(array, given[name])
