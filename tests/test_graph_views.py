@@ -64,6 +64,16 @@ class TestShapes:
         by_kernels([node("Pad", "x pads - axes", "y", **at)], {"x": x}, pads=[1, 0, 2, 1], axes=[3, -2])
         by_kernels([node("Pad", "x", "y", opset=2, pads=pads["pads"], **at)], {"x": x})
 
+    def test_pad_of_a_turned_array_of_one_pixel(self, rng):
+        """Contiguous, with the stride of an axis of one position that looks like channels last."""
+        turned = node("Transpose", "x", "t", perm=[3, 1, 2, 0])
+        by_kernels(
+            [turned, node("Pad", "t", "y", opset=2, pads=[0, 0, 1, 0, 0, 0, 0, 1])], {"x": whole(rng, (1, 4, 1, 1))}
+        )
+        by_kernels(
+            [turned, node("MaxPool", "t", "y", kernel_shape=[2, 2], pads=[0, 1, 1, 0])], {"x": whole(rng, (1, 4, 1, 1))}
+        )
+
     def test_pad_that_crops(self, x):
         by_kernels([node("Pad", "x", "y", opset=2, pads=[0, 1, -2, 1, 0, 0, 1, -1], value=-1.0)], {"x": x})
 

@@ -59,7 +59,10 @@ class Buffer:
 
 @dataclass(eq=False)
 class Tensor:
-    """An array that starts where its buffer does; `strides` in bytes."""
+    """An array that starts where its buffer does; `strides` in bytes.
+
+    Of contiguous arrays they are those of :func:`compact_strides`, also where an axis of one position could have any.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -69,6 +72,10 @@ class Tensor:
 
     def __post_init__(self):
         self.shape, self.strides = tuple(self.shape), tuple(self.strides)
+        compact = compact_strides(self.shape, self.dtype.itemsize)
+        sizes = zip(self.shape, self.strides, compact, strict=True)
+        if 0 in self.shape or all(size == 1 or stride == step for size, stride, step in sizes):
+            self.strides = compact
 
     @classmethod
     def new(cls, shape, dtype, name: str = "") -> Tensor:
@@ -85,9 +92,7 @@ class Tensor:
 
     @property
     def is_contiguous(self) -> bool:
-        compact = compact_strides(self.shape, self.dtype.itemsize)
-        sizes = zip(self.shape, self.strides, compact, strict=True)
-        return self.size == 0 or all(size == 1 or stride == step for size, stride, step in sizes)
+        return self.strides == compact_strides(self.shape, self.dtype.itemsize)
 
     @property
     def fills_buffer(self) -> bool:
