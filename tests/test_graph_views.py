@@ -74,6 +74,17 @@ class TestShapes:
             [turned, node("MaxPool", "t", "y", kernel_shape=[2, 2], pads=[0, 1, 1, 0])], {"x": whole(rng, (1, 4, 1, 1))}
         )
 
+    @pytest.mark.parametrize("first", ["Abs", "Identity"])
+    def test_more_axes_than_the_kernel_has_loops(self, first, rng):
+        nodes = [
+            node(first, "x", "a"),
+            node("Slice", "a last lowest axis back", "r"),
+            node("Transpose", "r", "t", perm=[0, 7, 2, 5, 4, 3, 6, 1]),
+            node("Relu", "t", "y"),
+        ]
+        numbers = {"last": [-1], "lowest": [-9], "axis": [3], "back": [-1]}
+        assert "copy" in run(nodes, {"x": whole(rng, (1, 2, 3, 2, 3, 2, 3, 2))}, **numbers)
+
     def test_pad_that_crops(self, x):
         by_kernels([node("Pad", "x", "y", opset=2, pads=[0, 1, -2, 1, 0, 0, 1, -1], value=-1.0)], {"x": x})
 

@@ -129,13 +129,12 @@ class Builder:
         step = copy_step(x.shape, y.strides, x.strides, x.dtype.itemsize, start)
         if step is not None:
             return self.emit(step, [y], [x], "copy")[0]
-        everything = Tensor.new((x.buffer.size,), np.uint8)
-        everything.buffer = x.buffer
+        root, shift = x.buffer.root()
 
-        def copy(array, source):
-            np.copyto(array, np.ndarray(x.shape, x.dtype, source, start, x.strides))
+        def copy(array, memory):
+            np.copyto(array, np.ndarray(x.shape, x.dtype, memory, shift + start, x.strides))
 
-        return self.emit(copy, [y], [everything], "copy")[0]
+        return self.emit(copy, [y], [Tensor((root.size,), np.dtype(np.uint8), root, (1,))], "copy")[0]
 
     def kernel(self, op: Op, spec):
         """The plan of the row "direct"; None where it refuses."""
