@@ -79,7 +79,6 @@ typedef int32_t real_bits;
 #endif
 
 #define LANES (VECTOR_BYTES / REAL_BYTES)
-#define BLOCK (64 / REAL_BYTES) /* channels of one block: a cache line per pixel */
 
 #if defined(__GNUC__) || defined(__clang__)
 #define FC_INLINE static inline __attribute__((always_inline))
