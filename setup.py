@@ -18,7 +18,7 @@ DEBUG = os.environ.get("FASTCONV_DEBUG") == "1"
 
 # Kernel texts compiled for every instruction set and element type, and those compiled once, for the baseline.
 VARIED = (
-    "conv", "im2col", "linear", "winograd", "roof", "elementwise", "normalization", "softmax", "resample", "pool",
+    "conv", "depthwise", "im2col", "linear", "winograd", "roof", "elementwise", "normalization", "softmax", "resample", "pool",
     "pool_boxes", "binary",
 )  # fmt: skip
 ONCE = ("probe", "engine", "pool_indices", "pad", "strided_copy")

@@ -30,6 +30,10 @@ def _choose() -> tuple[str, str]:
 ISA, ISA_REASON = _choose()
 
 
+HALF = {"avx512": "avx2"}  # the level with registers half as wide that are worth their while for narrow arrays
+
+
 @cache
-def family(name: str, element: str):
-    return import_module(f"fastconv._kernels.{ISA}_{element}.{name}")
+def family(name: str, element: str, half: bool = False):
+    """The kernel module; with `half`, the one with registers half as wide, where there is one."""
+    return import_module(f"fastconv._kernels.{HALF.get(ISA, ISA) if half else ISA}_{element}.{name}")

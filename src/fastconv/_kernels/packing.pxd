@@ -9,13 +9,24 @@ cdef extern from "simd.h" nogil:
     ctypedef int vmask
     const int LANES
     vec vload(const real*)
-    vec vload_mask(const real*, vmask, vec)
+    vec vload_inside(const real*, vmask)
     void vstore(real*, vec)
     void vstore_first(real*, vec, int)
-    vec vset1(real)
     vec veven(vec, vec)
     vec vodd(vec, vec)
     vmask vinside(int64_t, int64_t)
+
+cdef enum:
+    MAX_STRIDE = 4
+
+
+cdef inline int64_t strides_in(int64_t length, int64_t stride) noexcept nogil:
+    """length / stride, rounded up; a division takes as long as packing a row."""
+    if stride == 1:
+        return length
+    if stride == 2:
+        return (length + 1) >> 1
+    return (length + stride - 1) // stride
 
 
 cdef inline void pack_row(
@@ -24,9 +35,9 @@ cdef inline void pack_row(
     """packed[i] = x[start + i·stride], zero where that lies outside [0, size)."""
     cdef int64_t before = 0, after = 0, i
     if start < 0:
-        before = min((-start + stride - 1) // stride, slots)
+        before = min(strides_in(-start, stride), slots)
     if start < size:
-        after = (size - start + stride - 1) // stride
+        after = strides_in(size - start, stride)
     after = max(before, min(after, slots))
     memset(packed, 0, before * sizeof(real))
     if stride == 1 and x_column == 1:
@@ -37,53 +48,105 @@ cdef inline void pack_row(
     memset(packed + after, 0, (slots - after) * sizeof(real))
 
 
-cdef inline void pack_phases(
-    const real* x, int64_t x_column, int64_t start, int64_t stride, int64_t size, int64_t slots,
-    const int64_t* phase, int64_t phases, int64_t phase_step, real* packed,
+cdef inline void pack_lines(
+    const real* x, int64_t x_row, int64_t row, int64_t row_stride, int64_t in_rows, int64_t rows,
+    int64_t x_column, int64_t start, int64_t stride, int64_t size, int64_t slots,
+    const int64_t* phase, int64_t phases, int64_t phase_step, real* line, int64_t pitch,
 ) noexcept nogil:
-    """packed[p · phase_step + i] = x[start + phase[p] + i·stride], zero outside [0, size)."""
-    cdef int64_t p
+    """line[i][p · phase_step + j] = x[row + i·row_stride][start + phase[p] + j·stride], zero outside the input."""
+    cdef int64_t before = 0, after = 0, p
+    if row < 0:
+        before = min(strides_in(-row, row_stride), rows)
+    if row < in_rows:
+        after = strides_in(in_rows - row, row_stride)
+    after = max(before, min(after, rows))
+    if before:
+        memset(line, 0, before * pitch * sizeof(real))
+    if after < rows:
+        memset(line + after * pitch, 0, (rows - after) * pitch * sizeof(real))
+    x += (row + before * row_stride) * x_row
+    line += before * pitch
+    rows = after - before
+    x_row *= row_stride
     if x_column == 1 and stride == 1:
-        pack_registers(1, x, start, size, slots, phase_step, packed)
+        pack_registers(1, 1, x, x_row, rows, start, size, slots, phase_step, line, pitch)
     elif x_column == 1 and stride == 2 and phases == 2:
-        pack_registers(2, x, start, size, slots, phase_step, packed)
+        pack_registers(2, 2, x, x_row, rows, start, size, slots, phase_step, line, pitch)
+    elif x_column == 1 and stride == 2 and phase[0] == 0:
+        pack_registers(2, 1, x, x_row, rows, start, size, slots, phase_step, line, pitch)
     elif x_column == 1 and stride == 4 and phases == 4:
-        pack_registers(4, x, start, size, slots, phase_step, packed)
+        pack_registers(4, 4, x, x_row, rows, start, size, slots, phase_step, line, pitch)
     else:
-        for p in range(phases):
-            pack_row(x, x_column, start + phase[p], stride, size, slots, packed + p * phase_step)
+        for row in range(rows):
+            for p in range(phases):
+                pack_row(
+                    x + row * x_row, x_column, start + phase[p], stride, size, slots, line + row * pitch + p * phase_step
+                )
 
 
 cdef inline void pack_registers(
-    const int stride, const real* x, int64_t start, int64_t size, int64_t slots, int64_t phase_step, real* packed
+    const int stride, const int phases, const real* x, int64_t x_row, int64_t rows, int64_t start, int64_t size,
+    int64_t slots, int64_t phase_step, real* line, int64_t pitch,
 ) noexcept nogil:
-    """All phases of a stride; those registers at the ends that lie partly outside are loaded by mask."""
-    cdef int64_t slot = 0
+    """The first phases of a stride: registers that begin before the input, those inside, and those that end behind it."""
     cdef int64_t inside = min(slots, (size - start) // stride) if size > start else 0
+    cdef int64_t slot = 0, first, row
     while slot < slots and start + slot * stride < 0:
-        pack_register(stride, True, x, start + slot * stride, size, min(slots - slot, LANES), phase_step, packed + slot)
+        pack_edge(stride, phases, x, x_row, rows, start + slot * stride, size, slots - slot, phase_step, line + slot, pitch)
         slot += LANES
+    first = slot
     while slot + LANES <= inside:
-        pack_register(stride, False, x, start + slot * stride, size, LANES, phase_step, packed + slot)
         slot += LANES
+    for row in range(rows if first < slot else 0):
+        pack_inside(
+            stride, phases, x + row * x_row + start + first * stride, slot - first, phase_step, line + row * pitch + first
+        )
     while slot < slots:
-        pack_register(stride, True, x, start + slot * stride, size, min(slots - slot, LANES), phase_step, packed + slot)
+        pack_edge(stride, phases, x, x_row, rows, start + slot * stride, size, slots - slot, phase_step, line + slot, pitch)
         slot += LANES
 
 
-cdef inline void pack_register(
-    const int stride, const bint masked, const real* x, int64_t at, int64_t size, int64_t slots, int64_t phase_step,
-    real* packed,
+cdef inline void pack_inside(
+    const int stride, const int phases, const real* x, int64_t slots, int64_t phase_step, real* packed
 ) noexcept nogil:
-    """Up to LANES slots of every phase."""
-    cdef vec value[4]
-    cdef vec half[4]
+    cdef vec value[MAX_STRIDE]
+    cdef int64_t slot = 0
+    cdef int j
+    while slot < slots:
+        for j in range(stride):
+            value[j] = vload(x + slot * stride + j * LANES)
+        split_phases(stride, value)
+        for j in range(phases):
+            vstore(packed + slot + j * phase_step, value[j])
+        slot += LANES
+
+
+cdef inline void pack_edge(
+    const int stride, const int phases, const real* x, int64_t x_row, int64_t rows, int64_t at, int64_t size,
+    int64_t slots, int64_t phase_step, real* packed, int64_t pitch,
+) noexcept nogil:
+    """One register of every row and phase, or what is left of it, that lies partly outside."""
+    cdef vec value[MAX_STRIDE]
+    cdef vmask inside[MAX_STRIDE]
     cdef int j
     for j in range(stride):
-        if masked:
-            value[j] = vload_mask(x + at + j * LANES, vinside(at + j * LANES, size), vset1(0))
-        else:
-            value[j] = vload(x + at + j * LANES)
+        inside[j] = vinside(at + j * LANES, size)
+    for _row in range(rows):
+        for j in range(stride):
+            value[j] = vload_inside(x + at + j * LANES, inside[j])
+        split_phases(stride, value)
+        for j in range(phases):
+            if slots >= LANES:
+                vstore(packed + j * phase_step, value[j])
+            else:
+                vstore_first(packed + j * phase_step, value[j], <int> slots)
+        x += x_row
+        packed += pitch
+
+
+cdef inline void split_phases(const int stride, vec* value) noexcept nogil:
+    """Neighbours to registers of every `stride`-th."""
+    cdef vec half[MAX_STRIDE]
     if stride == 2:
         half[0], half[1] = veven(value[0], value[1]), vodd(value[0], value[1])
         value[0], value[1] = half[0], half[1]
@@ -92,8 +155,3 @@ cdef inline void pack_register(
         half[2], half[3] = vodd(value[0], value[1]), vodd(value[2], value[3])
         value[0], value[2] = veven(half[0], half[1]), vodd(half[0], half[1])
         value[1], value[3] = veven(half[2], half[3]), vodd(half[2], half[3])
-    for j in range(stride):
-        if not masked or slots == LANES:
-            vstore(packed + j * phase_step, value[j])
-        else:
-            vstore_first(packed + j * phase_step, value[j], <int> slots)

@@ -206,6 +206,7 @@ FC_INLINE int vis_all(vmask m) { return m == FC_ALL_LANES; }
 FC_INLINE vmask vrange(int64_t first, int64_t last) { return ((1u << last) - 1) & ~((1u << first) - 1); }
 FC_INLINE vmask vno_nan(vmask m, vec a, vec b) { return m & FC_COMPARE(a, b, _CMP_ORD_Q); }
 FC_INLINE vec vload_mask(const real *p, vmask m, vec fill) { return (vec)FC_OP(mask_loadu)(fill, m, p); }
+FC_INLINE vec vload_inside(const real *p, vmask m) { return (vec)FC_OP(maskz_loadu)(m, p); }
 #elif defined(FC_VECTORS)
 typedef vec_bits vmask;
 FC_INLINE vmask vall(void) { return ~(vmask){0}; }
@@ -215,9 +216,9 @@ FC_INLINE int vis_all(vmask m) {
     return all;
 }
 FC_INLINE vmask vrange(int64_t first, int64_t last) {
-    vmask m;
-    for (int i = 0; i < LANES; i++) m[i] = i >= first && i < last ? -1 : 0;
-    return m;
+    vmask lane;
+    for (int i = 0; i < LANES; i++) lane[i] = i;
+    return (lane >= (real_bits)first) & (lane < (real_bits)last);
 }
 #if defined(__AVX2__)
 FC_INLINE vmask vno_nan(vmask m, vec a, vec b) { return m & (vmask)FC_OP(cmp)(a, b, _CMP_ORD_Q); }
@@ -230,12 +231,14 @@ FC_INLINE vmask vno_nan(vmask m, vec a, vec b) { return m & (a == a) & (b == b);
 FC_INLINE vec vload_mask(const real *p, vmask m, vec fill) {
     return vselect(m, (vec)FC_OP(maskload)(p, (__m256i)m), fill);
 }
+FC_INLINE vec vload_inside(const real *p, vmask m) { return (vec)FC_OP(maskload)(p, (__m256i)m); }
 #else
 FC_INLINE vec vload_mask(const real *p, vmask m, vec fill) {
     for (int i = 0; i < LANES; i++)
         if (m[i]) fill[i] = p[i];
     return fill;
 }
+FC_INLINE vec vload_inside(const real *p, vmask m) { return vload_mask(p, m, vset1(0)); }
 #endif
 #else
 typedef int vmask;
@@ -244,7 +247,10 @@ FC_INLINE int vis_all(vmask m) { return m; }
 FC_INLINE vmask vrange(int64_t first, int64_t last) { return first < last; }
 FC_INLINE vmask vno_nan(vmask m, vec a, vec b) { return m & (a == a) & (b == b); }
 FC_INLINE vec vload_mask(const real *p, vmask m, vec fill) { return m ? *p : fill; }
+FC_INLINE vec vload_inside(const real *p, vmask m) { return m ? *p : 0; }
 #endif
+
+/* vload_mask leaves `fill` in the other lanes, vload_inside zero; neither touches their memory. */
 
 /* The lanes i with 0 <= at + i < size. */
 FC_INLINE vmask vinside(int64_t at, int64_t size) {
@@ -258,17 +264,28 @@ FC_INLINE vec vload_first(const real *p, int n) { return (vec)FC_OP(maskz_loadu)
 FC_INLINE void vstore_first(real *p, vec v, int n) { FC_OP(mask_storeu)(p, (1u << n) - 1, v); }
 #elif defined(FC_VECTORS) && defined(__AVX2__)
 FC_INLINE vec vload_first(const real *p, int n) { return (vec)FC_OP(maskload)(p, (__m256i)vrange(0, n)); }
-FC_INLINE void vstore_first(real *p, vec v, int n) { FC_OP(maskstore)(p, (__m256i)vrange(0, n), v); }
 #else
 FC_INLINE vec vload_first(const real *p, int n) {
     real lanes[LANES] = {0};
     for (int i = 0; i < n; i++) lanes[i] = p[i];
     return vload(lanes);
 }
+#endif
+#if !(defined(FC_VECTORS) && defined(__AVX512F__))
+/* In halves; a masked store takes tens of cycles on AMD's processors without AVX-512. */
 FC_INLINE void vstore_first(real *p, vec v, int n) {
     real lanes[LANES];
+    int done = 0;
+    if (n == LANES) {
+        vstore(p, v);
+        return;
+    }
     vstore(lanes, v);
-    for (int i = 0; i < n; i++) p[i] = lanes[i];
+    for (int half = LANES / 2; half; half /= 2) {
+        if (!(n & half)) continue;
+        memcpy(p + done, lanes + done, half * sizeof(real));
+        done += half;
+    }
 }
 #endif
 

@@ -14,17 +14,13 @@ from fastconv.arrays import is_channels_last
 from fastconv.ops.arguments import settled
 from fastconv.ops.conv_spec import ConvSpec, conv_spec, result_strides
 from fastconv.ops.cost import sum_error
-from fastconv.ops.direct import DirectLoops, direct_seconds
+from fastconv.ops.direct import DirectLoops, direct_loops, direct_seconds
 from fastconv.ops.nest import THREAD_FLOPS, Axis, Nest, merge
 from fastconv.ops.table import Algorithm, Op, plan_cache
 from fastconv.ops.winograd import SIDE, WinogradLoops, winograd_error, winograd_flops, winograd_seconds
 
 __all__ = ["CALL_SECONDS", "CONV", "KERNEL_ELEMENTS", "PACK_BYTES", "conv_plan"]
 
-KERNEL_ELEMENTS = ("float32", "float64")
-CALL_SECONDS = 2e-6
-PACK_BYTES = 2e9  # bytes of packed weights written in a second
-COLUMN_BYTES = 5e9  # bytes of im2col's matrix written and read back in a second
 KERNEL_ELEMENTS = ("float32", "float64")
 CALL_SECONDS = 2e-6
 PACK_BYTES = 2e9  # bytes of packed weights written in a second
@@ -115,13 +111,13 @@ class Direct(Kernel):
     name = "direct"
 
     def plan_kernel(self, spec):
-        return LoopsPlan(spec, DirectLoops(conv_nest(spec)))
+        return LoopsPlan(spec, direct_loops(conv_nest(spec)))
 
     def seconds(self, spec):
         return CALL_SECONDS + direct_seconds(kernel_nest(spec))
 
     def scratch_bytes(self, spec):
-        return DirectLoops(kernel_nest(spec)).step.scratch
+        return direct_loops(kernel_nest(spec)).step.scratch
 
 
 class LoopsPlan:
@@ -210,7 +206,7 @@ class Im2colPlan:
         kernels = family("im2col", spec.dtype).KERNELS
         self.step = Step(kernels["columns"], sizes, tasks=spec.channels, threads=1 + spec.flops // THREAD_FLOPS)
         y_step = spec.filters if spec.channels_last else 1
-        self.product = DirectLoops(
+        self.product = direct_loops(
             replace(
                 nest,
                 images=1,

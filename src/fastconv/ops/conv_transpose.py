@@ -21,7 +21,7 @@ from fastconv.geometry import element_count, integer, pads_per_axis, per_axis
 from fastconv.ops.conv import CALL_SECONDS, KERNEL_ELEMENTS, PACK_BYTES
 from fastconv.ops.conv_spec import empty_result, result_strides
 from fastconv.ops.cost import sum_error
-from fastconv.ops.direct import DirectLoops, direct_seconds
+from fastconv.ops.direct import direct_loops, direct_seconds
 from fastconv.ops.nest import Axis, Nest, merge
 from fastconv.ops.table import Algorithm, Op, plan_cache
 
@@ -135,7 +135,7 @@ class Direct(Algorithm[ConvTransposeSpec]):
         return sum_error(spec.taps + 1, spec.dtype)
 
     def scratch_bytes(self, spec):
-        return max((DirectLoops(nest).step.scratch for _, nest in nests(spec)), default=0)
+        return max((direct_loops(nest).step.scratch for _, nest in nests(spec)), default=0)
 
 
 def nests(spec: ConvTransposeSpec):
@@ -178,7 +178,7 @@ def nests(spec: ConvTransposeSpec):
 class DirectPlan:
     def __init__(self, spec: ConvTransposeSpec):
         self.spec = spec
-        self.parts = [(parts, DirectLoops(nest)) for parts, nest in nests(spec)]
+        self.parts = [(parts, direct_loops(nest)) for parts, nest in nests(spec)]
         positions = prod(min(stride, size) for stride, size in zip(spec.stride, spec.output, strict=True))
         self.covers_output = len(self.parts) == positions
         self.layout = ("remainders", *(loops.layout for _, loops in self.parts), spec.stride, spec.pads, spec.dilation)

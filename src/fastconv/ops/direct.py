@@ -6,10 +6,11 @@ from math import ceil, prod
 
 import numpy as np
 
-from fastconv._kernels import family
+from fastconv._kernels import engine, family
 from fastconv._kernels.engine import Step
 from fastconv.ops.cost import CACHE_BYTES_PER_SECOND, peak_flops
 from fastconv.ops.nest import (
+    TASKS_PER_THREAD,
     THREAD_BYTES,
     THREAD_FLOPS,
     Axis,
@@ -17,6 +18,7 @@ from fastconv.ops.nest import (
     aligned,
     cache_budget,
     chunk_shape,
+    count_chunks,
     even_part,
     filter_panels,
     nest_sizes,
@@ -26,9 +28,11 @@ from fastconv.ops.nest import (
     split_filters,
 )
 
-__all__ = ["STORE_FILTER_LANES", "DirectLoops", "direct_seconds", "taps_per_output"]
+__all__ = ["STORE_FILTER_LANES", "DirectLoops", "direct_loops", "direct_seconds", "taps_per_output"]
 
-CHUNK_PIXELS = 512  # output pixels of one chunk: one panel's results for them stay near the first-level cache
+CHUNK_PIXELS = 512  # output pixels of one chunk
+STORE_PIXELS = 224  # of one panel of filters: results that the first-level cache holds until they are stored
+HEAD_BYTES = 64  # of the scratch: which chunk lies packed behind it
 
 # What storing an output element costs, in taps: results of filter lanes are transposed on their way.
 STORE_FILTER_LANES, STORE_PIXEL_LANES = 18, 9
@@ -37,62 +41,19 @@ STORE_FILTER_LANES, STORE_PIXEL_LANES = 18, 9
 class DirectLoops:
     """A nest with its chunks, tables and steps: ``pack`` the weights, then ``step(y, x, *packed)``."""
 
-    def __init__(self, nest: Nest):
-        kernels = family("conv", nest.dtype)
-        self.nest = nest
-        self.tile = kernels.TILE
-        by_filters, by_pixels = taps_per_output(nest, self.tile)
-        self.lanes_are_filters = by_filters <= by_pixels
-        self.panel, self.last_panel = self._panels()
-        self.panels = ceil(nest.filters / self.panel)
-        self.packed = not self._readable_in_place()
-        step = self.tile["pixels"] if self.lanes_are_filters else self.tile["row_vectors"] * self.tile["lanes"]
-        sizes = packed_sizes(nest, *chunk_shape(nest, CHUNK_PIXELS, step, cache_budget(nest)))
-        chunks = sizes["chunks_down"] * sizes["chunks_across"]
-        split = split_filters(nest, chunks, self.panels)
-        input_elements = aligned(packed_elements(nest, sizes)) if self.packed else 0
-        result_elements = sizes["chunk_rows"] * sizes["chunk_columns"] * self.panel if self.lanes_are_filters else step
-        itemsize = np.dtype(nest.dtype).itemsize
-        self.step = Step(
-            kernels.KERNELS["direct"],
-            {
-                **nest_sizes(nest),
-                **sizes,
-                **split,
-                "packed": self.packed,
-                "panel": self.panel,
-                "last_panel": self.last_panel,
-                "panel_scratch": input_elements,
-                "lanes_are_filters": self.lanes_are_filters,
-            },
-            inputs=3 + nest.residual,
-            constants=(
-                self._offsets(sizes),
-                *(np.array(axis.phases, np.int64) for axis in nest.axes[1:]),
-                self._columns(),
-            ),
-            tasks=nest.images * nest.groups * nest.axes[0].output * chunks * split["chunk_tasks"],
-            scratch=64 + (input_elements + result_elements) * itemsize,
-            threads=1 + nest.flops // THREAD_FLOPS,
-        )
-        self.pack_step = Step(
-            kernels.KERNELS["pack_filters"],
-            {
-                "groups": nest.groups,
-                "filters": nest.filters,
-                "taps": nest.taps,
-                "panel": self.panel,
-                "last_panel": self.last_panel,
-            },
-            tasks=nest.groups * self.panels,
-            threads=1 + nest.groups * nest.filters * nest.taps * itemsize // THREAD_BYTES,
-        )
+    nest: Nest
+    step: Step
+    panel: int  # filters side by side in the packed weights
+    last_panel: int
+
+    @property
+    def panels(self) -> int:
+        return ceil(self.nest.filters / self.panel)
 
     @property
     def layout(self) -> tuple:
         """What the form of the packed weights depends on, beside the weights."""
-        order = (self.nest.axes[1].tap_positions if self.panel == 1 else ()), self.nest.axes[2].kernel
-        return ("panels", self.nest.dtype, self.panel, self.last_panel, str(order))
+        return ("panels", self.nest.dtype, self.panel, self.last_panel)
 
     @property
     def packed_elements(self) -> tuple[int, int]:
@@ -102,34 +63,29 @@ class DirectLoops:
 
     def pack(self, w: np.ndarray, b: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Contiguous weights (filters, taps…) and bias, in the kernel's panels."""
-        if self.panel == 1:
-            w = self._by_columns(w.reshape(-1, *self._tap_shape))
+        nest = self.nest
         filters = (self.panels - 1) * self.panel + self.last_panel
-        packed = np.empty(self.nest.groups * filters * self.nest.taps, self.nest.dtype)
-        self.pack_step(packed, w)
-        return packed, packed_bias(self.nest, filters, b)
-
-    def _panels(self) -> tuple[int, int]:
-        filters = self.nest.filters
-        if self.lanes_are_filters:
-            return filter_panels(filters, self.tile)
-        panel = even_part(filters, self.tile["row_filters"])
-        return panel, (filters - 1) % panel + 1
-
-    def _readable_in_place(self) -> bool:
-        across = self.nest.axes[2]
-        return (
-            self.lanes_are_filters
-            and across.stride == 1
-            and across.x_stride == 1
-            and all(axis.before == 0 and _inside(axis) for axis in self.nest.axes)
+        packed = np.empty(nest.groups * filters * nest.taps, nest.dtype)
+        step = Step(
+            family("conv", nest.dtype).KERNELS["pack_filters"],
+            {
+                "groups": nest.groups,
+                "filters": nest.filters,
+                "taps": nest.taps,
+                "panel": self.panel,
+                "last_panel": self.last_panel,
+            },
+            tasks=nest.groups * self.panels,
+            threads=1 + packed.nbytes // THREAD_BYTES,
         )
+        step(packed, self._ordered(w.reshape(-1, nest.channels, *(axis.kernel for axis in nest.axes))))
+        return packed, packed_bias(nest, filters, b)
 
-    def _offsets(self, sizes: dict[str, int]) -> np.ndarray:
-        """Where tap k lies, relative to an output position: taps in the order channel, depth, row, column."""
+    def _tables(self, sizes: dict) -> tuple[np.ndarray, ...]:
+        """Where tap k lies, relative to an output position, and the stride phases of rows and columns."""
         depth, down, across = self.nest.axes
         channel = np.arange(self.nest.channels)
-        if self.packed:
+        if sizes["packed"]:
             rows = [down.phases.index(phase) * sizes["row_slots"] + slot for phase, slot in down.tap_positions]
             columns = [
                 across.phases.index(phase) * sizes["column_slots"] + slot for phase, slot in across.tap_positions
@@ -138,46 +94,169 @@ class DirectLoops:
             by_channel, by_row, by_column = channel * sizes["plane"], np.array(rows) * sizes["pitch"], np.array(columns)
         else:
             by_channel = channel * self.nest.x_strides[1]
-            by_depth, by_row, by_column = (np.arange(a.kernel) * a.dilation * a.x_stride for a in self.nest.axes)
-        sums = by_channel[:, None, None, None] + by_depth[:, None, None] + by_row[:, None] + by_column
-        if self.panel == 1:
-            sums = self._by_columns(sums[None])
-        return np.ascontiguousarray(sums, np.int64).reshape(-1)
+            by_depth, by_row, by_column = (
+                (np.arange(a.kernel) * a.dilation - a.before) * a.x_stride for a in self.nest.axes
+            )
+        offsets = by_channel[:, None, None, None] + by_depth[:, None, None] + by_row[:, None] + by_column
+        phases = (np.array(axis.phases, np.int64) for axis in self.nest.axes[1:])
+        return np.ascontiguousarray(self._ordered(offsets), np.int64).reshape(-1), *phases
+
+    def _ordered(self, taps: np.ndarray) -> np.ndarray:
+        """(…, channel, depth, row, column) in the order in which the kernel sums them."""
+        return taps
+
+    def _make_step(self, kernel, sizes: dict, tasks: int, scratch_elements: int, tables) -> Step:
+        return Step(
+            kernel,
+            sizes,
+            inputs=3 + self.nest.residual,
+            constants=tables,
+            tasks=tasks,
+            scratch=HEAD_BYTES + scratch_elements * np.dtype(self.nest.dtype).itemsize,
+            threads=1 + self.nest.flops // THREAD_FLOPS,
+        )
+
+
+class FilterLanes(DirectLoops):
+    """Lanes are filters: `_kernels/conv.pyx`."""
+
+    def __init__(self, nest: Nest):
+        kernels = family("conv", nest.dtype)
+        self.nest = nest
+        self.panel, self.last_panel = filter_panels(nest.filters, kernels.TILE)
+        rows, columns = chunk_shape(nest, CHUNK_PIXELS, kernels.TILE["pixels"], cache_budget(nest), widest=STORE_PIXELS)
+        sizes = packed_sizes(nest, rows, columns)
+        store_rows = even_part(rows, max(STORE_PIXELS // columns, 1))
+        chunks = count_chunks(nest, sizes)
+        packed = not self._readable_in_place()
+        input_elements = aligned(packed_elements(nest, sizes)) if packed else 0
+        panel_sizes = {"panel": self.panel, "last_panel": self.last_panel, "panel_scratch": input_elements}
+        split = split_filters(chunks, self.panels)
+        sizes = nest_sizes(nest) | sizes | split | panel_sizes | {"packed": packed, "store_rows": store_rows}
+        self.step = self._make_step(
+            kernels.KERNELS["direct"],
+            sizes,
+            chunks * split["chunk_tasks"],
+            input_elements + store_rows * columns * self.panel,
+            self._tables(sizes),
+        )
+
+    def _readable_in_place(self) -> bool:
+        across = self.nest.axes[2]
+        return (
+            across.stride == 1
+            and across.x_stride == 1
+            and all(axis.before == 0 and _inside(axis) for axis in self.nest.axes)
+        )
+
+
+class PixelLanes(DirectLoops):
+    """Lanes are pixels: `_kernels/depthwise.pyx`."""
+
+    def __init__(self, nest: Nest):
+        columns = nest.axes[2].output
+        kernels = family("depthwise", nest.dtype)
+        if 2 * columns <= kernels.TILE["lanes"]:
+            kernels = family("depthwise", nest.dtype, half=True)
+        self.nest = nest
+        self.tile = kernels.TILE
+        self.panel = even_part(nest.filters, self.tile["filters"])
+        self.last_panel = (nest.filters - 1) % self.panel + 1
+        lanes = self.tile["lanes"]
+        step = self.tile["vectors"] * lanes
+        budget = cache_budget(nest, 1 if nest.channels == 1 else 2)
+        sizes = packed_sizes(nest, *chunk_shape(nest, budget, step, budget, lanes), lanes)
+        group_elements = packed_elements(nest, sizes)
+        block = self._groups_of_a_chunk(group_elements, budget)
+        chunks = count_chunks(nest, sizes, block)
+        split = split_filters(chunks, self.panels)
+        blocks = {"block": block, "group_blocks": ceil(nest.groups / block), "group_packed": group_elements}
+        panel_sizes = {"panel": self.panel, "last_panel": self.last_panel, "panel_scratch": 0}
+        packed = not self._readable_in_place()
+        sizes = nest_sizes(nest) | sizes | split | panel_sizes | blocks | {"packed": packed}
+        tables = self._tables(sizes) + (self._runs(),)
+        spill = step + nest.axes[2].reach  # the last tile of the last row reads whole registers
+        self.step = self._make_step(
+            kernels.KERNELS["depthwise"],
+            sizes,
+            chunks * split["chunk_tasks"],
+            (block * group_elements + spill) * packed,
+            tables,
+        )
+
+    def _readable_in_place(self) -> bool:
+        depth, down, across = self.nest.axes
+        return (
+            self.panel == depth.kernel == down.stride == across.stride == across.x_stride == 1
+            and depth.before == 0
+            and across.kernel <= self.tile["kernel"]
+        )
 
     @property
-    def _tap_shape(self) -> tuple[int, ...]:
-        return (self.nest.channels, *(axis.kernel for axis in self.nest.axes))
+    def layout(self) -> tuple:
+        order = (self._runs_of_rows(), self.nest.axes[2].kernel) if self.panel == 1 else ()
+        return (*super().layout, str(order))
 
-    def _by_columns(self, taps: np.ndarray) -> np.ndarray:
-        """(…, channel, depth, row, column) with one filter to a panel: in the order channel, depth, column, row phase, row."""
+    def _groups_of_a_chunk(self, elements: int, budget: int) -> int:
+        """As many as fit the cache, but enough blocks for the team."""
+        threads = engine.get_threads()
+        most = self.nest.groups if threads == 1 else max(self.nest.groups // (TASKS_PER_THREAD * threads), 1)
+        return max(min(budget // elements, most), 1)
+
+    def _ordered(self, taps: np.ndarray) -> np.ndarray:
+        """With one filter to a panel: channel, depth, run of rows, column, row."""
+        if self.panel > 1:
+            return taps
+        runs = [taps[..., rows, :].swapaxes(-1, -2) for rows in self._runs_of_rows()]
+        flat = [run.reshape(*run.shape[:-2], -1) for run in runs]
+        return np.ascontiguousarray(np.concatenate(flat, axis=-1))
+
+    def _runs_of_rows(self) -> list[list[int]]:
+        """Taps of a column that read neighbouring rows, as many together as the kernel has cases for, long runs first."""
+        longest, usual = self.tile["runs"]
         positions = self.nest.axes[1].tap_positions
-        order = sorted(range(len(positions)), key=positions.__getitem__)
-        return np.ascontiguousarray(taps[..., order, :].swapaxes(-1, -2))
-
-    def _columns(self) -> np.ndarray:
-        """Lengths of the runs of taps in that order that lie in neighbouring rows, then 0."""
-        positions = sorted(self.nest.axes[1].tap_positions)
-        runs = []
-        for before, position in zip([None, *positions], positions, strict=False):
-            if before and position == (before[0], before[1] + 1) and runs[-1] < self.tile["column_taps"]:
-                runs[-1] += 1
+        neighbours: list[list[int]] = []
+        for tap in sorted(range(len(positions)), key=positions.__getitem__):
+            phase, slot = positions[tap]
+            if neighbours and positions[neighbours[-1][-1]] == (phase, slot - 1):
+                neighbours[-1].append(tap)
             else:
-                runs.append(1)
-        repeats = self.nest.channels * self.nest.axes[0].kernel * self.nest.axes[2].kernel
-        return np.array(runs * repeats + [0], np.int64)
+                neighbours.append([tap])
+        runs = []
+        for run in neighbours:
+            most = longest if len(run) == longest else usual
+            runs += [run[first : first + most] for first in range(0, len(run), most)]
+        return sorted(runs, key=len, reverse=True)
+
+    def _runs(self) -> np.ndarray:
+        """The kernel's table: taps of a run, row of the first, column; then zeros."""
+        _, down, across = self.nest.axes
+        triples = [
+            (len(rows), down.tap_positions[rows[0]][1] - down.before, column)
+            for rows in self._runs_of_rows()
+            for column in range(across.kernel)
+        ]
+        return np.array(triples * (self.nest.channels * self.nest.axes[0].kernel) + [(0, 0, 0)], np.int64)
 
 
-def taps_per_output(nest: Nest, tile: dict[str, int]) -> tuple[float, float]:
+def direct_loops(nest: Nest) -> DirectLoops:
+    """The loops with the lanes that are predicted to take less time."""
+    by_filters, by_pixels = taps_per_output(nest)
+    return FilterLanes(nest) if by_filters <= by_pixels else PixelLanes(nest)
+
+
+def taps_per_output(nest: Nest) -> tuple[float, float]:
     """Predicted cost of an output element, in products of a full register tile: lanes that are filters, and pixels."""
+    tile, pixel_tile = family("conv", nest.dtype).TILE, family("depthwise", nest.dtype).TILE
     half = tile["half_panel"]
     filled = ceil(nest.filters / half) * half / nest.filters
     by_filters = filled * (1.03 * nest.taps + STORE_FILTER_LANES)
-    if nest.axes[2].y_stride != 1:
+    if nest.axes[2].y_stride != 1 or tile["lanes"] == 1:
         return by_filters, float("inf")
     columns = nest.axes[2].output
     filled = ceil(columns / tile["lanes"]) * tile["lanes"] / columns
-    filters = even_part(nest.filters, tile["row_filters"])
-    vectors = min(tile["row_vectors"], ceil(columns / tile["lanes"]))
+    filters = even_part(nest.filters, pixel_tile["filters"])
+    vectors = min(pixel_tile["vectors"], ceil(columns / tile["lanes"]))
     loads = 1.2 * (filters + vectors) / (filters * vectors)
     return by_filters, filled * (1.06 * max(loads, 1) * nest.taps + STORE_PIXEL_LANES)
 
@@ -186,7 +265,7 @@ def direct_seconds(nest: Nest) -> float:
     """Predicted time on one thread."""
     outputs = nest.images * nest.groups * nest.filters * prod(axis.output for axis in nest.axes)
     inputs = nest.images * nest.groups * nest.channels * prod(axis.input for axis in nest.axes)
-    products = 2 * outputs * min(taps_per_output(nest, family("conv", nest.dtype).TILE)) / peak_flops(nest.dtype)
+    products = 2 * outputs * min(taps_per_output(nest)) / peak_flops(nest.dtype)
     return products + inputs * np.dtype(nest.dtype).itemsize / CACHE_BYTES_PER_SECOND
 
 

@@ -13,7 +13,7 @@ from fastconv._kernels.engine import Step
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.geometry import element_count
 from fastconv.ops.cost import sum_error
-from fastconv.ops.direct import DirectLoops
+from fastconv.ops.direct import direct_loops
 from fastconv.ops.nest import THREAD_BYTES, UNIT_AXIS, Axis, Nest
 from fastconv.ops.table import Algorithm, Op, plan_cache
 
@@ -116,7 +116,7 @@ class ProductPlan:
         self.spec = spec
         self.dtype = "float64" if spec.dtype == "float64" else "float32"
         images = Axis(spec.images, spec.images, 1, 1, 1, 0, spec.inputs, spec.outputs)
-        self.loops = DirectLoops(
+        self.loops = direct_loops(
             Nest(self.dtype, 1, 1, spec.inputs, spec.outputs, (0, 1), (0, 1), (UNIT_AXIS, UNIT_AXIS, images))
         )
         self.layout = self.loops.layout

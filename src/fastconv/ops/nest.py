@@ -19,6 +19,7 @@ __all__ = [
     "aligned",
     "cache_budget",
     "chunk_shape",
+    "count_chunks",
     "even_part",
     "filter_panels",
     "merge",
@@ -31,6 +32,8 @@ __all__ = [
 
 TASKS_PER_THREAD = 8
 THREAD_FLOPS = 500_000  # with less work than this for each thread, one has finished before another wakes up
+LINE = 16  # elements: a cache line of float32, and a multiple of every register's lanes
+MORE_SLOTS = 1.25  # lines of a packed input may be longer by this factor to be whole registers
 THREAD_BYTES = 100_000  # the same for packing
 
 
@@ -113,11 +116,17 @@ def nest_sizes(nest: Nest) -> dict[str, int]:
     """The fields of the kernel's sizes that describe the nest."""
     sizes = {
         "groups": nest.groups,
+        "block": 1,
+        "group_blocks": nest.groups,
+        "group_packed": 0,
+        "store_rows": 1,
         "channels": nest.channels,
         "filters": nest.filters,
         "taps": nest.taps,
         "kernel_depth": nest.axes[0].kernel,
         "dilation_depth": nest.axes[0].dilation,
+        "kernel_columns": nest.axes[2].kernel,
+        "dilation_column": nest.axes[2].dilation,
         "has_residual": nest.residual,
         "low": nest.low,
         "high": nest.high,
@@ -136,10 +145,17 @@ def nest_sizes(nest: Nest) -> dict[str, int]:
     return sizes
 
 
-def packed_sizes(nest: Nest, rows: int, columns: int) -> dict[str, int]:
-    """The fields that describe the packed input of a chunk of `rows` × `columns` output positions."""
+def packed_sizes(nest: Nest, rows: int, columns: int, lanes: int = 0) -> dict[str, int]:
+    """The fields that describe the packed input of a chunk of `rows` × `columns` output positions.
+
+    Lines are made of whole registers, which pack faster, of `lanes` if given or else where that costs little space.
+    """
     _, down, across = nest.axes
     row_slots, column_slots = rows + down.reach, columns + across.reach
+    whole = aligned(column_slots, lanes or LINE)
+    whole_registers = lanes > 0 or whole <= MORE_SLOTS * column_slots
+    if whole_registers:
+        column_slots = whole
     pitch = len(across.phases) * column_slots
     plane = aligned(len(down.phases) * row_slots * pitch)
     if plane * np.dtype(nest.dtype).itemsize % 1024 == 0:  # such planes would share few sets of the cache
@@ -155,6 +171,7 @@ def packed_sizes(nest: Nest, rows: int, columns: int) -> dict[str, int]:
         "column_slots": column_slots,
         "pitch": pitch,
         "plane": plane,
+        "whole_registers": whole_registers,
     }
 
 
@@ -162,14 +179,16 @@ def packed_elements(nest: Nest, sizes: dict[str, int]) -> int:
     return nest.axes[0].kernel * nest.channels * sizes["plane"]
 
 
-def chunk_shape(nest: Nest, most: int, column_step: int, budget: int) -> tuple[int, int]:
+def chunk_shape(
+    nest: Nest, most: int, column_step: int, budget: int, lanes: int = 0, widest: int | None = None
+) -> tuple[int, int]:
     """Output rows and columns of a chunk: `most` positions, `budget` packed elements, at least a row of `column_step`."""
     _, down, across = nest.axes
 
     def fits(rows, columns):
-        return packed_elements(nest, packed_sizes(nest, rows, columns)) <= budget
+        return packed_elements(nest, packed_sizes(nest, rows, columns, lanes)) <= budget
 
-    columns = even_part(across.output, most, column_step)
+    columns = even_part(across.output, widest or most, column_step)
     while columns > column_step and not fits(1, columns):
         columns = even_part(across.output, columns // 2, column_step)
     rows = max(1, min(down.output, most // columns))
@@ -178,13 +197,19 @@ def chunk_shape(nest: Nest, most: int, column_step: int, budget: int) -> tuple[i
     return even_part(down.output, rows), columns
 
 
-def split_filters(nest: Nest, chunks: int, panels: int) -> dict[str, int]:
+def split_filters(chunks: int, panels: int) -> dict[str, int]:
     """Panels per task and tasks per chunk: filters are shared out where there are too few chunks for the team."""
     threads = engine.get_threads()
-    units = max(nest.images * nest.groups * nest.axes[0].output * chunks, 1)
+    units = max(chunks, 1)
     wanted = ceil(TASKS_PER_THREAD * threads / units) if threads > 1 else 1
     task_panels = ceil(panels / min(wanted, panels))
     return {"task_panels": task_panels, "chunk_tasks": ceil(panels / task_panels)}
+
+
+def count_chunks(nest: Nest, sizes: dict[str, int], block: int = 1) -> int:
+    """Chunks of all images, blocks of groups, and output positions."""
+    blocks = ceil(nest.groups / block)
+    return nest.images * blocks * nest.axes[0].output * sizes["chunks_down"] * sizes["chunks_across"]
 
 
 def filter_panels(filters: int, tile: dict[str, int]) -> tuple[int, int]:
@@ -207,10 +232,10 @@ def even_part(size: int, most: int, step: int = 1) -> int:
     return size if parts == 1 else ceil(size / parts / step) * step
 
 
-def cache_budget(nest: Nest) -> int:
-    """Elements that fit in half the second-level cache."""
-    return machine.cache_bytes(2) // 2 // np.dtype(nest.dtype).itemsize
+def cache_budget(nest: Nest, level: int = 2) -> int:
+    """Elements that fit in half a cache of a core."""
+    return machine.cache_bytes(level) // 2 // np.dtype(nest.dtype).itemsize
 
 
-def aligned(elements: int) -> int:
-    return -(-elements // 16) * 16
+def aligned(elements: int, step: int = LINE) -> int:
+    return -(-elements // step) * step

@@ -21,6 +21,7 @@ from fastconv.ops.nest import (
     Nest,
     aligned,
     chunk_shape,
+    count_chunks,
     filter_panels,
     nest_sizes,
     packed_bias,
@@ -77,8 +78,8 @@ class WinogradLoops:
         most = max(tile_sizes["pixels"], min(CHUNK_TILES, budget * 3 // 4 // (SIDE**2 * (nest.channels + self.panel))))
         sizes = packed_sizes(tiles, *chunk_shape(tiles, most, 1, budget))
         chunk_tiles = sizes["chunk_rows"] * sizes["chunk_columns"]
-        chunks = sizes["chunks_down"] * sizes["chunks_across"]
-        split = split_filters(nest, chunks, self.panels)
+        chunks = count_chunks(tiles, sizes)
+        split = split_filters(chunks, self.panels)
         lanes = tile_sizes["lanes"]
         v_plane = aligned(nest.channels * chunk_tiles + lanes)
         v_scratch = aligned(packed_elements(tiles, sizes) + 2 * lanes)
@@ -95,7 +96,6 @@ class WinogradLoops:
                     "panel": self.panel,
                     "last_panel": self.last_panel,
                     "panel_scratch": result_scratch,
-                    "lanes_are_filters": True,
                 },
                 "tile": self.tile,
                 "y_rows": down.output,
@@ -110,7 +110,7 @@ class WinogradLoops:
                 np.arange(nest.channels, dtype=np.int64) * chunk_tiles,
                 *(np.array(axis.phases, np.int64) for axis in tiles.axes[1:]),
             ),
-            tasks=nest.images * nest.groups * chunks * split["chunk_tasks"],
+            tasks=chunks * split["chunk_tasks"],
             scratch=64 + (result_scratch + chunk_tiles * self.tile**2 * self.panel) * itemsize,
             threads=1 + nest.flops // THREAD_FLOPS,
         )

@@ -13,10 +13,10 @@ from fastconv.graph.memory import Tensor
 from fastconv.ops.conv import CONV, conv_nest
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.conv_transpose import CONV_TRANSPOSE, ConvTransposeSpec, nests
-from fastconv.ops.direct import DirectLoops
+from fastconv.ops.direct import direct_loops
 from fastconv.ops.winograd import WinogradLoops
 
-LOOPS = {"direct": DirectLoops, "winograd": WinogradLoops}
+LOOPS = {"direct": direct_loops, "winograd": WinogradLoops}
 
 
 @lowering("Conv", domain="fastconv")
@@ -63,7 +63,7 @@ def conv_transpose(build: Builder, node, x, w, b=None):
         filling = filling.reshape(-1, *(1,) * len(spec.output))
         build.emit(np.copyto, [y], [filling], "numpy")
     for remainders, nest in parts:
-        loops = DirectLoops(replace(nest, low=at["low"], high=at["high"]))
+        loops = direct_loops(replace(nest, low=at["low"], high=at["high"]))
         taps = tuple(part.taps for part in remainders)
 
         def pack(w, b, taps=taps, loops=loops):

@@ -1,0 +1,376 @@
+"""Direct convolution with few filters to a group: lanes are pixels.
+
+Decisions
+---------
+a. Each weight is broadcast, and a register holds neighbouring pixels of one row of one filter.  With a filter or two to a
+   group, filters as lanes (`conv.pyx`) would leave most of a register empty.
+b. With one filter to a group, taps one above the other share the input rows that they load (`add_column`): loads that
+   cross a cache line are what depthwise convolution waits for.
+c. With a stride of 1 and one filter, the input is read where it lies, and masks stand for the padding: a copy would cost
+   more than the products.  Strides, several filters and depth go through the packed chunk (`chunk.pxd`).
+d. The inputs of several groups are packed before the first of them is read: a load that spans two fresh stores has to wait
+   for both.
+e. Where rows are contiguous and a single strip wide, a row's last register is stored whole: what it writes too much is the
+   beginning of rows that are stored after it.
+
+Packed filters as in `conv.pyx`, with panels of up to TILE_FILTERS.
+"""
+
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memset
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.pycapsule cimport PyCapsule_New
+
+from fastconv._kernels.chunk cimport Chunk, ConvSizes, chunk_of, pack_chunk
+from fastconv._kernels.packing cimport real
+from fastconv._kernels.tile cimport (
+    LANES, MAX_LANES, MAX_VECTORS, Clamp, add_residual, clamp, limits_of, vec, vload, vmuladd, vset1, vstore, vstore_first,
+)
+
+cdef extern from "simd.h" nogil:
+    ctypedef int vmask
+    vec vkeep(vec)
+    vec vload_inside(const real*, vmask)
+    vmask vinside(int64_t, int64_t)
+    const int TILE_FILTERS
+    const int ROW_VECTORS
+
+cdef enum:
+    MAX_FILTERS = 6
+    MAX_ROWS = 8
+    STRIP = 2           # registers across, of one filter
+    MAX_KERNEL = 32     # columns of a kernel whose input is read where it lies
+    MAX_COLUMN = 7
+    TAG_BYTES = 64      # head of the scratch: the chunk that lies packed behind it
+
+cdef struct Run:        # taps one above the other
+    int64_t taps
+    int64_t row         # of the first, relative to an output row
+    int64_t column      # its number in the kernel
+
+cdef struct Edges:      # of an input that is read where it lies
+    int64_t rows, columns
+    const real* zeros   # a row outside of it
+    int64_t taps, first, dilation           # columns of the kernel; where the first lies relative to an output column
+    int64_t strip                           # output column for which `inside` holds
+    vmask inside[MAX_KERNEL * STRIP]        # per column of the kernel: the lanes whose input exists
+
+
+cdef inline void find_edges(Edges* edges, int64_t column) noexcept nogil:
+    cdef int64_t k, v
+    if edges.strip == column:
+        return
+    edges.strip = column
+    for k in range(edges.taps):
+        for v in range(STRIP):
+            edges.inside[k * STRIP + v] = vinside(
+                column + edges.first + k * edges.dilation + v * LANES, edges.columns
+            )
+
+
+cdef inline void store_pixels(real* y, vec value, int64_t pixels) noexcept nogil:
+    if pixels >= LANES:
+        vstore(y, value)
+    elif pixels > 0:
+        vstore_first(y, value, <int> pixels)
+
+
+cdef inline void tile_pixels(
+    const int filters, const int vectors, const real* x, const int64_t* offset, int64_t taps,
+    const real* w, const real* bias, const Clamp* limits, real* y, int64_t y_filter, int64_t pixels,
+) noexcept nogil:
+    """y[filter][pixel] = bias + Σ x[pixel + offset] · w[tap][filter], of which the first `pixels` are stored."""
+    cdef vec total[MAX_FILTERS][MAX_VECTORS]
+    cdef vec value[MAX_VECTORS]
+    cdef vec weight
+    cdef int64_t k
+    cdef const real* at
+    cdef int f, v
+    for f in range(filters):
+        weight = vset1(bias[f])
+        for v in range(vectors):
+            total[f][v] = weight
+    for k in range(taps):
+        at = x + offset[k]
+        for v in range(vectors):
+            value[v] = vkeep(vload(at + v * LANES))
+        for f in range(filters):
+            weight = vset1(w[f])
+            for v in range(vectors):
+                total[f][v] = vmuladd(total[f][v], weight, value[v])
+        w += filters
+    for f in range(filters):
+        for v in range(vectors):
+            store_pixels(y + f * y_filter + v * LANES, clamp(total[f][v], limits), pixels - v * LANES)
+
+
+cdef inline void pixels_by_filters(
+    int64_t filters, const int vectors, const real* x, const int64_t* offset, int64_t taps,
+    const real* w, const real* bias, const Clamp* limits, real* y, int64_t y_filter, int64_t pixels,
+) noexcept nogil:
+    if filters == 1:
+        tile_pixels(1, vectors, x, offset, taps, w, bias, limits, y, y_filter, pixels)
+    elif filters == 2:
+        tile_pixels(2, vectors, x, offset, taps, w, bias, limits, y, y_filter, pixels)
+    elif filters == 3:
+        tile_pixels(3, vectors, x, offset, taps, w, bias, limits, y, y_filter, pixels)
+    elif filters == 4:
+        tile_pixels(4, vectors, x, offset, taps, w, bias, limits, y, y_filter, pixels)
+    elif filters == 5 and TILE_FILTERS >= 5:
+        tile_pixels(5, vectors, x, offset, taps, w, bias, limits, y, y_filter, pixels)
+    elif TILE_FILTERS >= 6:
+        tile_pixels(6, vectors, x, offset, taps, w, bias, limits, y, y_filter, pixels)
+
+
+cdef inline void add_row(
+    const int i, const bint masked, const int taps, const int rows, const int vectors, const real* x,
+    const Edges* edges, int64_t row, const vmask* inside, const real* w, vec (*total)[STRIP],
+) noexcept nogil:
+    """Input row `i` of a column of taps, loaded once for all the output rows that it belongs to."""
+    cdef vec value[STRIP]
+    cdef vec weight
+    cdef int r, v
+    if i >= rows + taps - 1:
+        return
+    if masked:
+        x = x if <uint64_t> (row + i) < <uint64_t> edges.rows else edges.zeros
+    for v in range(vectors):
+        value[v] = vkeep(vload_inside(x + v * LANES, inside[v]) if masked else vload(x + v * LANES))
+    for r in range(rows):
+        if i - r >= 0 and i - r < taps:
+            weight = vset1(w[i - r])
+            for v in range(vectors):
+                total[r][v] = vmuladd(total[r][v], weight, value[v])
+
+
+cdef inline const Run* add_columns(
+    const bint masked, const int taps, const int rows, const int vectors, const real* x, int64_t pitch,
+    const Edges* edges, int64_t row, const int64_t** offset, const Run* run, const real** w, vec (*total)[STRIP],
+) noexcept nogil:
+    """All columns of so many taps, one above the other, that follow each other; the sums stay in their registers.
+
+    `masked`: `x` lies in an input outside of which all is zero.  The rows are spelled out, because compilers unroll a loop
+    of this size only in part.
+    """
+    cdef const real* at
+    cdef const vmask* inside
+    cdef int64_t first
+    while run.taps == taps:
+        at, first, inside = x + offset[0][0], row + run.row, edges.inside + run.column * STRIP
+        add_row(0, masked, taps, rows, vectors, at, edges, first, inside, w[0], total)
+        add_row(1, masked, taps, rows, vectors, at + pitch, edges, first, inside, w[0], total)
+        add_row(2, masked, taps, rows, vectors, at + 2 * pitch, edges, first, inside, w[0], total)
+        add_row(3, masked, taps, rows, vectors, at + 3 * pitch, edges, first, inside, w[0], total)
+        add_row(4, masked, taps, rows, vectors, at + 4 * pitch, edges, first, inside, w[0], total)
+        add_row(5, masked, taps, rows, vectors, at + 5 * pitch, edges, first, inside, w[0], total)
+        add_row(6, masked, taps, rows, vectors, at + 6 * pitch, edges, first, inside, w[0], total)
+        add_row(7, masked, taps, rows, vectors, at + 7 * pitch, edges, first, inside, w[0], total)
+        add_row(8, masked, taps, rows, vectors, at + 8 * pitch, edges, first, inside, w[0], total)
+        add_row(9, masked, taps, rows, vectors, at + 9 * pitch, edges, first, inside, w[0], total)
+        add_row(10, masked, taps, rows, vectors, at + 10 * pitch, edges, first, inside, w[0], total)
+        add_row(11, masked, taps, rows, vectors, at + 11 * pitch, edges, first, inside, w[0], total)
+        add_row(12, masked, taps, rows, vectors, at + 12 * pitch, edges, first, inside, w[0], total)
+        add_row(13, masked, taps, rows, vectors, at + 13 * pitch, edges, first, inside, w[0], total)
+        offset[0] += taps
+        w[0] += taps
+        run += 1
+    return run
+
+
+cdef inline void tile_rows(
+    const bint masked, const int rows, const int vectors, const real* x, int64_t pitch, const Edges* edges,
+    int64_t row, const int64_t* offset, const Run* run, const real* w, real bias, const Clamp* limits,
+    real* y, int64_t y_row, int64_t pixels, int64_t whole,
+) noexcept nogil:
+    """Several output rows of one filter, of which the first `whole` are stored in whole registers."""
+    cdef vec total[MAX_ROWS][STRIP]
+    cdef int r, v
+    for r in range(rows):
+        for v in range(vectors):
+            total[r][v] = vset1(bias)
+    while run.taps:
+        if run.taps == 1:
+            run = add_columns(masked, 1, rows, vectors, x, pitch, edges, row, &offset, run, &w, total)
+        elif run.taps == 2:
+            run = add_columns(masked, 2, rows, vectors, x, pitch, edges, row, &offset, run, &w, total)
+        elif run.taps == 3:
+            run = add_columns(masked, 3, rows, vectors, x, pitch, edges, row, &offset, run, &w, total)
+        elif run.taps == 4:
+            run = add_columns(masked, 4, rows, vectors, x, pitch, edges, row, &offset, run, &w, total)
+        elif run.taps == 5:
+            run = add_columns(masked, 5, rows, vectors, x, pitch, edges, row, &offset, run, &w, total)
+        else:
+            run = add_columns(masked, MAX_COLUMN, rows, vectors, x, pitch, edges, row, &offset, run, &w, total)
+    for r in range(rows):
+        for v in range(vectors):
+            store_pixels(
+                y + r * y_row + v * LANES, clamp(total[r][v], limits), LANES if r < whole else pixels - v * LANES
+            )
+
+
+cdef inline void strip_of_rows(
+    const bint masked, const int vectors, const Chunk* chunk, int64_t whole, const real* x, int64_t pitch,
+    const Edges* edges, const int64_t* offset, const Run* run, const real* w, real bias, const Clamp* limits,
+    real* y, int64_t y_row, int64_t pixels,
+) noexcept nogil:
+    """All rows of a strip `vectors` registers wide."""
+    cdef int64_t done = 0, left, height, row
+    while done < chunk.rows:
+        row, left = chunk.row + done, chunk.rows - done
+        if left >= 7 and vectors == 1 and left % 7 == 0:
+            height = 7
+            tile_rows(
+                masked, 7, vectors, x, pitch, edges, row, offset, run, w, bias, limits, y, y_row, pixels, whole - done
+            )
+        elif left >= 8 and vectors == 1:
+            height = 8
+            tile_rows(
+                masked, 8, vectors, x, pitch, edges, row, offset, run, w, bias, limits, y, y_row, pixels, whole - done
+            )
+        elif left >= 4:
+            height = 4
+            tile_rows(
+                masked, 4, vectors, x, pitch, edges, row, offset, run, w, bias, limits, y, y_row, pixels, whole - done
+            )
+        elif left >= 2:
+            height = 2
+            tile_rows(
+                masked, 2, vectors, x, pitch, edges, row, offset, run, w, bias, limits, y, y_row, pixels, whole - done
+            )
+        else:
+            height = 1
+            tile_rows(
+                masked, 1, vectors, x, pitch, edges, row, offset, run, w, bias, limits, y, y_row, pixels, whole - done
+            )
+        done, x, y = done + height, x + height * pitch, y + height * y_row
+
+
+cdef inline void rows_of_one_filter(
+    const bint masked, const Chunk* chunk, const real* x, int64_t pitch, Edges* edges, const int64_t* offset,
+    const Run* run, const real* w, real bias, const Clamp* limits, real* y, int64_t y_row, int64_t whole,
+) noexcept nogil:
+    cdef int64_t done = 0
+    while done < chunk.columns:
+        if masked:
+            find_edges(edges, chunk.column + done)
+        if chunk.columns - done > LANES:
+            strip_of_rows(
+                masked, 2, chunk, whole, x + done, pitch, edges, offset, run, w, bias, limits, y + done, y_row,
+                chunk.columns - done,
+            )
+        else:
+            strip_of_rows(
+                masked, 1, chunk, whole, x + done, pitch, edges, offset, run, w, bias, limits, y + done, y_row,
+                chunk.columns - done,
+            )
+        done += STRIP * LANES
+
+
+cdef void rows_in_place(
+    const Chunk* chunk, const real* x, int64_t x_row, Edges* edges, const int64_t* offset, const Run* run,
+    const real* w, real bias, const Clamp* limits, real* y, int64_t y_row, int64_t whole,
+) noexcept nogil:
+    rows_of_one_filter(True, chunk, x, x_row, edges, offset, run, w, bias, limits, y, y_row, whole)
+
+
+cdef void rows_of_packed(
+    const Chunk* chunk, const real* x, int64_t pitch, Edges* edges, const int64_t* offset, const Run* run,
+    const real* w, real bias, const Clamp* limits, real* y, int64_t y_row, int64_t whole,
+) noexcept nogil:
+    rows_of_one_filter(False, chunk, x, pitch, edges, offset, run, w, bias, limits, y, y_row, whole)
+
+
+cdef void row_of_filters(
+    int64_t pixels, int64_t filters, const real* x, const int64_t* offset, int64_t taps,
+    const real* w, const real* bias, const Clamp* limits, real* y, int64_t y_filter,
+) noexcept nogil:
+    """One output row of each filter, in tiles of as equal a number of registers as possible."""
+    cdef int64_t vectors = (pixels + LANES - 1) // LANES
+    cdef int64_t tiles = (vectors + ROW_VECTORS - 1) // ROW_VECTORS
+    cdef int64_t tile, width, done = 0
+    for tile in range(tiles):
+        width = (vectors + tiles - tile - 1) // (tiles - tile)
+        vectors -= width
+        if width == 1:
+            pixels_by_filters(filters, 1, x + done, offset, taps, w, bias, limits, y + done, y_filter, pixels - done)
+        elif width == 2 and ROW_VECTORS >= 2:
+            pixels_by_filters(filters, 2, x + done, offset, taps, w, bias, limits, y + done, y_filter, pixels - done)
+        elif width == 3 and ROW_VECTORS >= 3:
+            pixels_by_filters(filters, 3, x + done, offset, taps, w, bias, limits, y + done, y_filter, pixels - done)
+        elif ROW_VECTORS >= 4:
+            pixels_by_filters(filters, 4, x + done, offset, taps, w, bias, limits, y + done, y_filter, pixels - done)
+        done += width * LANES
+
+
+cdef void depthwise(
+    const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
+) noexcept nogil:
+    """arrays: y, x, packed filters, bias, [residual,] offset of each tap, row phases, column phases, runs of taps."""
+    cdef const ConvSizes* s = <const ConvSizes*> sizes
+    cdef void* const* tables = arrays + 4 + s.has_residual
+    cdef const int64_t* offset = <const int64_t*> tables[0]
+    cdef const Run* run = <const Run*> tables[3]
+    cdef int64_t* tag = <int64_t*> scratch
+    cdef real* packed = <real*> (scratch + TAG_BYTES)
+    cdef int64_t panels = (s.filters + s.panel - 1) // s.panel
+    cdef int64_t task, first_panel, last_panel, panel, width, filter, group, row, y_first, whole
+    cdef const real* x
+    cdef const real* image
+    cdef const real* w
+    cdef const real* bias
+    cdef real* y
+    cdef Chunk chunk
+    cdef Edges edges
+    cdef real zeros[MAX_VECTORS * MAX_LANES]
+    cdef Clamp limits = limits_of(s)
+    memset(zeros, 0, sizeof(zeros))
+    edges.zeros = zeros
+    edges.rows, edges.columns, edges.strip = s.in_rows, s.in_columns, -1
+    edges.taps, edges.first, edges.dilation = s.kernel_columns, -s.pad_column, s.dilation_column
+    for task in range(first, last):
+        chunk = chunk_of(s, task // s.chunk_tasks)
+        image = <const real*> arrays[1] + chunk.image * s.x_image + chunk.group * s.channels * s.x_channel
+        if s.packed and tag[0] != task // s.chunk_tasks + 1:
+            for group in range(chunk.groups):
+                pack_chunk(
+                    s, image + group * s.channels * s.x_channel, <const int64_t*> tables[1],
+                    <const int64_t*> tables[2], &chunk, packed + group * s.group_packed,
+                )
+            tag[0] = task // s.chunk_tasks + 1
+        first_panel = task % s.chunk_tasks * s.task_panels
+        last_panel = min(first_panel + s.task_panels, panels)
+        y_first = chunk.image * s.y_image + chunk.depth * s.y_depth + chunk.row * s.y_row + chunk.column
+        whole = 0
+        if s.y_row == chunk.columns and chunk.columns <= STRIP * LANES:
+            whole = chunk.rows - ((chunk.columns + LANES - 1) // LANES * LANES - 1) // chunk.columns
+        for group in range(chunk.groups):
+            for panel in range(first_panel, last_panel):
+                filter = (chunk.group + group) * s.filters + panel * s.panel
+                width = s.panel if panel < panels - 1 else s.last_panel
+                w = <const real*> arrays[2] + filter * s.taps
+                bias = <const real*> arrays[3] + filter
+                y = <real*> arrays[0] + y_first + filter * s.y_channel
+                x = packed + group * s.group_packed
+                if not s.packed:
+                    x = image + group * s.channels * s.x_channel + chunk.row * s.x_row + chunk.column
+                    rows_in_place(&chunk, x, s.x_row, &edges, offset, run, w, bias[0], &limits, y, s.y_row, whole)
+                elif s.panel == 1:
+                    rows_of_packed(&chunk, x, s.pitch, &edges, offset, run, w, bias[0], &limits, y, s.y_row, whole)
+                else:
+                    for row in range(chunk.rows):
+                        row_of_filters(
+                            chunk.columns, width, x + row * s.pitch, offset, s.taps, w, bias, &limits,
+                            y + row * s.y_row, s.y_channel,
+                        )
+                if s.has_residual:
+                    add_residual(s, &chunk, width, <const real*> arrays[4] + (y - <real*> arrays[0]), y)
+
+
+def conv_sizes(dict fields):
+    cdef ConvSizes sizes = fields
+    return PyBytes_FromStringAndSize(<const char*> &sizes, sizeof(sizes))
+
+
+KERNELS = {"depthwise": (PyCapsule_New(<void*> depthwise, b"fastconv kernel", NULL), conv_sizes)}
+TILE = {"kernel": MAX_KERNEL, "lanes": LANES, "filters": TILE_FILTERS, "vectors": ROW_VECTORS, "runs": (MAX_COLUMN, 5)}
