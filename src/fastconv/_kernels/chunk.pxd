@@ -10,6 +10,7 @@ Packed input of one chunk, per depth tap kd and input channel c (only the phases
 
 from libc.stdint cimport int64_t
 
+from fastconv._kernels.activation cimport Parameters
 from fastconv._kernels.packing cimport pack_lines, real
 
 cdef struct ConvSizes:
@@ -33,6 +34,8 @@ cdef struct ConvSizes:
     int64_t store_rows                                  # rows of results that are stored together
     int64_t has_residual                                # y = clamp(sum + residual): an array laid out as y
     double low, high                                    # clamp; infinite where there is none
+    int64_t activation                                  # an Operation that follows; 0: none
+    Parameters parameters
 
 
 cdef struct Chunk:

@@ -27,7 +27,7 @@ from cpython.pycapsule cimport PyCapsule_New
 from fastconv._kernels.chunk cimport Chunk, ConvSizes, chunk_of, pack_chunk
 from fastconv._kernels.packing cimport real
 from fastconv._kernels.tile cimport (
-    LANES, TILE_PIXELS, TILE_VECTORS, add_residual, row_of_filter_lanes, store_panel,
+    LANES, TILE_PIXELS, TILE_VECTORS, finish, row_of_filter_lanes, store_panel,
 )
 
 cdef enum:
@@ -86,8 +86,8 @@ cdef void direct(
                     )
                 to = y + filter * s.y_channel + row * s.y_row
                 store_panel(s, result, width, &part, filters, to)
-                if s.has_residual:
-                    add_residual(s, &part, filters, <const real*> arrays[4] + (to - <real*> arrays[0]), to)
+                if s.has_residual or s.activation:
+                    finish(s, &part, filters, <const real*> arrays[4] + (to - <real*> arrays[0]), to)
                 row += part.rows
 
 

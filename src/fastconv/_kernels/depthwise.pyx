@@ -25,7 +25,7 @@ from cpython.pycapsule cimport PyCapsule_New
 from fastconv._kernels.chunk cimport Chunk, ConvSizes, chunk_of, pack_chunk
 from fastconv._kernels.packing cimport real
 from fastconv._kernels.tile cimport (
-    LANES, MAX_LANES, MAX_VECTORS, Clamp, add_residual, clamp, limits_of, vec, vload, vmuladd, vset1, vstore, vstore_first,
+    LANES, MAX_LANES, MAX_VECTORS, Clamp, clamp, finish, limits_of, vec, vload, vmuladd, vset1, vstore, vstore_first,
 )
 
 cdef extern from "simd.h" nogil:
@@ -157,7 +157,7 @@ cdef inline const Run* add_columns(
     cdef const vmask* inside
     cdef int64_t first
     while run.taps == taps:
-        at, first, inside = x + offset[0][0], row + run.row, edges.inside + run.column * STRIP
+        at, first, inside = x + offset[0][0], row + run.row, &edges.inside[run.column * STRIP]
         add_row(0, masked, taps, rows, vectors, at, edges, first, inside, w[0], total)
         add_row(1, masked, taps, rows, vectors, at + pitch, edges, first, inside, w[0], total)
         add_row(2, masked, taps, rows, vectors, at + 2 * pitch, edges, first, inside, w[0], total)
@@ -363,8 +363,8 @@ cdef void depthwise(
                             chunk.columns, width, x + row * s.pitch, offset, s.taps, w, bias, &limits,
                             y + row * s.y_row, s.y_channel,
                         )
-                if s.has_residual:
-                    add_residual(s, &chunk, width, <const real*> arrays[4] + (y - <real*> arrays[0]), y)
+                if s.has_residual or s.activation:
+                    finish(s, &chunk, width, <const real*> arrays[4] + (y - <real*> arrays[0]), y)
 
 
 def conv_sizes(dict fields):

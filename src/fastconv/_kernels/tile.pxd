@@ -3,6 +3,7 @@
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
+from fastconv._kernels.activation cimport activate
 from fastconv._kernels.chunk cimport Chunk, ConvSizes
 from fastconv._kernels.packing cimport real
 
@@ -181,10 +182,26 @@ cdef inline void store_panel(
         y += s.y_row
 
 
+cdef inline void finish(
+    const ConvSizes* s, const Chunk* chunk, int64_t filters, const real* residual, real* y
+) noexcept nogil:
+    """Residual and activation for the results just stored, which are still in the cache; columns are contiguous."""
+    cdef int64_t filter, row
+    if s.has_residual:
+        add_residual(s, chunk, filters, residual, y)
+    if s.activation:
+        for filter in range(filters):
+            for row in range(chunk.rows):
+                activate(
+                    s.activation, &s.parameters, y + filter * s.y_channel + row * s.y_row,
+                    y + filter * s.y_channel + row * s.y_row, chunk.columns,
+                )
+
+
 cdef inline void add_residual(
     const ConvSizes* s, const Chunk* chunk, int64_t filters, const real* residual, real* y
 ) noexcept nogil:
-    """y = clamp(y + residual) for the results just stored, which are still in the cache; columns are contiguous."""
+    """y = clamp(y + residual)."""
     cdef int64_t filter, row, column, columns
     cdef vec v
     cdef Clamp limits

@@ -27,7 +27,7 @@ from cpython.pycapsule cimport PyCapsule_New
 
 from fastconv._kernels.chunk cimport Chunk, ConvSizes, chunk_of, pack_chunk
 from fastconv._kernels.packing cimport real
-from fastconv._kernels.tile cimport LANES, add_residual, row_of_filter_lanes, store_panel, vec, vload, vmuladd, vset1, vstore
+from fastconv._kernels.tile cimport LANES, finish, row_of_filter_lanes, store_panel, vec, vload, vmuladd, vset1, vstore
 
 cdef extern from "simd.h" nogil:
     vec vadd(vec, vec)
@@ -208,8 +208,8 @@ cdef void winograd(
             else:
                 inverse_tiles(s, 2, &chunk, products, width, bias, pixels.rows, pixels.columns, result)
             store_panel(c, result, width, &pixels, min(c.panel, c.filters - filter), y + filter * c.y_channel)
-            if c.has_residual:
-                add_residual(
+            if c.has_residual or c.activation:
+                finish(
                     c, &pixels, min(c.panel, c.filters - filter),
                     <const real*> arrays[4] + (y - <real*> arrays[0]) + filter * c.y_channel, y + filter * c.y_channel,
                 )

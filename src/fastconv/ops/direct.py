@@ -174,7 +174,7 @@ class PixelLanes(DirectLoops):
         panel_sizes = {"panel": self.panel, "last_panel": self.last_panel, "panel_scratch": 0}
         packed = not self._readable_in_place()
         sizes = nest_sizes(nest) | sizes | split | panel_sizes | blocks | {"packed": packed}
-        tables = self._tables(sizes) + (self._runs(),)
+        tables = (*self._tables(sizes), self._runs())
         spill = step + nest.axes[2].reach  # the last tile of the last row reads whole registers
         self.step = self._make_step(
             kernels.KERNELS["depthwise"],

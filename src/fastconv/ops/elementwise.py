@@ -15,7 +15,7 @@ from fastconv.ops.table import Op, plan_cache
 from fastconv.ops.vectorised import MemorySpec, NumpyReference, Vectorised, thread_limit
 from fastconv.reference.activation import SELU_ALPHA, SELU_SCALE
 
-__all__ = ["ACTIVATIONS", "ELEMENTWISE", "ElementwiseSpec", "elementwise", "in_memory_order"]
+__all__ = ["ACTIVATIONS", "ELEMENTWISE", "ElementwiseSpec", "elementwise", "in_memory_order", "operation_parameters"]
 
 CHUNK_ELEMENTS = 8192  # of one task: 32 KiB of float32
 
@@ -63,6 +63,12 @@ ACTIVATIONS = {
 }
 
 
+def operation_parameters(activation: str, parameters: tuple[float, ...] = ()) -> dict[str, float]:
+    """a, b and c of the kernel's operation."""
+    values = ACTIVATIONS[activation].parameters(*parameters)
+    return dict(zip("abc", (*values, 0.0, 0.0, 0.0), strict=False))
+
+
 @dataclass(frozen=True)
 class ElementwiseSpec(MemorySpec):
     """An activation of so many elements."""
@@ -79,16 +85,13 @@ class OnePass(Vectorised):
     def step(self, spec):
         activation = ACTIVATIONS[spec.activation]
         kernels = family("elementwise", spec.dtype)
-        a, b, c, *_ = (*activation.parameters(*spec.parameters), 0.0, 0.0, 0.0)
         return Step(
             kernels.KERNELS["map"],
             {
                 "operation": kernels.OPERATIONS[activation.kernel],
                 "elements": spec.elements,
                 "chunk": CHUNK_ELEMENTS,
-                "a": a,
-                "b": b,
-                "c": c,
+                "parameters": operation_parameters(spec.activation, spec.parameters),
             },
             tasks=-(-spec.elements // CHUNK_ELEMENTS),
             threads=thread_limit(spec, activation.cost),

@@ -8,7 +8,8 @@ from math import ceil, inf, prod
 import numpy as np
 
 from fastconv import machine
-from fastconv._kernels import engine
+from fastconv._kernels import engine, family
+from fastconv.ops.elementwise import ACTIVATIONS, operation_parameters
 
 __all__ = [
     "THREAD_BYTES",
@@ -102,6 +103,9 @@ class Nest:
     residual: bool = False  # an array laid out as the result is added to it
     low: float = -inf  # then the result is clamped
     high: float = inf
+    activation: tuple[str, tuple[float, ...]] | None = (
+        None  # and this function of it is the output; name and parameters
+    )
 
     @property
     def taps(self) -> int:
@@ -130,6 +134,7 @@ def nest_sizes(nest: Nest) -> dict[str, int]:
         "has_residual": nest.residual,
         "low": nest.low,
         "high": nest.high,
+        **_activation(nest),
     }
     for array, strides in (("x", nest.x_strides), ("y", nest.y_strides)):
         sizes[f"{array}_image"], sizes[f"{array}_channel"] = strides
@@ -143,6 +148,16 @@ def nest_sizes(nest: Nest) -> dict[str, int]:
             f"y_{name}": axis.y_stride,
         }
     return sizes
+
+
+def _activation(nest: Nest) -> dict:
+    if nest.activation is None:
+        return {"activation": 0, "parameters": {"a": 0, "b": 0, "c": 0}}
+    name, parameters = nest.activation
+    return {
+        "activation": family("elementwise", nest.dtype).OPERATIONS[ACTIVATIONS[name].kernel],
+        "parameters": operation_parameters(name, parameters),
+    }
 
 
 def packed_sizes(nest: Nest, rows: int, columns: int, lanes: int = 0) -> dict[str, int]:
