@@ -24,6 +24,8 @@ def plan_for(x, w, b, algorithm, stride=1, padding=0, dilation=1, groups=1):
 
 
 def check(x, w, b, algorithm, **geometry):
+    if algorithm == "trimmed" and not np.any(geometry.get("padding", 0)):
+        geometry["padding"] = 1  # what it is for
     plan = plan_for(x, w, b, algorithm, **geometry)
     actual = plan(x, plan.pack(w, b))
     expected = reference.conv(x, w, b, **geometry)
@@ -63,6 +65,11 @@ CASES = [
     ((2, 5, 6, 7, 8), (9, 5, 3, 2, 3), {"padding": 1, "stride": (2, 1, 1)}),
     ((1, 4, 5, 9, 9), (4, 1, 3, 3, 3), {"groups": 4, "padding": 1, "dilation": (1, 2, 1)}),
     ((1, 3, 4, 5, 60), (40, 3, 1, 1, 1), {}),
+    ((1, 5, 13, 33), (20, 5, 3, 3), {"padding": 12, "dilation": 12}),
+    ((1, 3, 9, 40), (40, 3, 3, 3), {"padding": (5, 30), "dilation": (2, 17)}),
+    ((1, 3, 4, 6), (17, 3, 3, 3), {"padding": ((5, 4), (6, 7))}),
+    ((2, 3, 30, 30), (33, 3, 3, 5), {"padding": (9, 20), "dilation": (9, 10), "stride": (2, 3)}),
+    ((1, 2, 6, 8, 9), (17, 2, 3, 3, 3), {"padding": 4, "dilation": (2, 4, 4)}),
 ]
 
 
@@ -167,7 +174,15 @@ def test_padded_zeros_multiply(isa):
     w[0, 0, 0, 0] = np.nan
     for algorithm in ALGORITHMS:
         plan = plan_for(x, w, None, algorithm, padding=1)
-        assert np.isnan(plan(x, plan.pack(w, None))).all()
+        nan = np.isnan(plan(x, plan.pack(w, None)))
+        assert nan[..., 1:, :].all()
+        assert nan[..., 0, :].all() == (algorithm != "trimmed")
+
+
+def test_trimmed_needs_padding():
+    spec = conv_spec((1, 3, 8, 8), (768, 256, 32, 4), np.dtype("f"), (4, 3, 3, 3), np.dtype("f"), None, 1, 0, 1, 1)
+    (row,) = [row for row in CONV.rows if row.name == "trimmed"]
+    assert row.refusal(spec) == "there is no padding"
 
 
 @pytest.mark.parametrize("size", [7, 64, 512, 4096])

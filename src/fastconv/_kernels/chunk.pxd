@@ -21,7 +21,7 @@ cdef struct ConvSizes:
     int64_t out_depth, out_rows, out_columns
     int64_t pad_depth, pad_row, pad_column              # zeros before
     int64_t stride_depth, stride_row, stride_column
-    int64_t kernel_depth, dilation_depth, kernel_columns, dilation_column
+    int64_t kernel_depth, dilation_depth, kernel_rows, dilation_row, kernel_columns, dilation_column
     int64_t taps                                        # channels × kernel
     int64_t packed                                      # 0: x is read where it lies
     int64_t block, group_blocks, group_packed           # groups of a chunk, such blocks, elements packed for a group
@@ -31,6 +31,7 @@ cdef struct ConvSizes:
     int64_t task_panels, chunk_tasks                    # panels of filters to a task, tasks to a chunk
     int64_t panel, last_panel                           # filters in one, and in the last of a group
     int64_t panel_scratch                               # element of the scratch where a panel's results start
+    int64_t trimmed                                     # taps in the padding are left out
     int64_t store_rows                                  # rows of results that are stored together
     int64_t has_residual                                # y = clamp(sum + residual): an array laid out as y
     double low, high                                    # clamp; infinite where there is none

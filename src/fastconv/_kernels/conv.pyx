@@ -27,7 +27,7 @@ from cpython.pycapsule cimport PyCapsule_New
 from fastconv._kernels.chunk cimport Chunk, ConvSizes, chunk_of, pack_chunk
 from fastconv._kernels.packing cimport real
 from fastconv._kernels.tile cimport (
-    LANES, TILE_PIXELS, TILE_VECTORS, finish, row_of_filter_lanes, store_panel,
+    LANES, TILE_PIXELS, TILE_VECTORS, finish, row_of_filter_lanes, store_panel, trimmed_row_of_filter_lanes,
 )
 
 cdef enum:
@@ -80,10 +80,16 @@ cdef void direct(
             while row < chunk.rows:
                 part.rows = min(s.store_rows, chunk.rows - row)
                 for i in range(part.rows):
-                    row_of_filter_lanes(
-                        chunk.columns, width, x + (row + i) * pitch, offset, s.taps, w + filter * s.taps, bias + filter,
-                        result + i * chunk.columns * width,
-                    )
+                    if s.trimmed:
+                        trimmed_row_of_filter_lanes(
+                            s, chunk.row + row + i, chunk.column, chunk.columns, width, x + (row + i) * pitch, offset,
+                            w + filter * s.taps, bias + filter, result + i * chunk.columns * width,
+                        )
+                    else:
+                        row_of_filter_lanes(
+                            chunk.columns, width, x + (row + i) * pitch, offset, s.taps, w + filter * s.taps,
+                            bias + filter, result + i * chunk.columns * width,
+                        )
                 to = y + filter * s.y_channel + row * s.y_row
                 store_panel(s, result, width, &part, filters, to)
                 if s.has_residual or s.activation:

@@ -57,6 +57,10 @@ cdef struct Edges:      # of an input that is read where it lies
     vmask inside[MAX_KERNEL * STRIP]        # per column of the kernel: the lanes whose input exists
 
 
+cdef inline const vmask* inside_at(const Edges* edges, int64_t column) noexcept nogil:
+    return <const vmask*> edges.inside + column * STRIP
+
+
 cdef inline void find_edges(Edges* edges, int64_t column) noexcept nogil:
     cdef int64_t k, v
     if edges.strip == column:
@@ -157,7 +161,7 @@ cdef inline const Run* add_columns(
     cdef const vmask* inside
     cdef int64_t first
     while run.taps == taps:
-        at, first, inside = x + offset[0][0], row + run.row, &edges.inside[run.column * STRIP]
+        at, first, inside = x + offset[0][0], row + run.row, inside_at(edges, run.column)
         add_row(0, masked, taps, rows, vectors, at, edges, first, inside, w[0], total)
         add_row(1, masked, taps, rows, vectors, at + pitch, edges, first, inside, w[0], total)
         add_row(2, masked, taps, rows, vectors, at + 2 * pitch, edges, first, inside, w[0], total)

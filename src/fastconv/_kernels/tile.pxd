@@ -34,19 +34,21 @@ cdef enum:
 
 cdef inline void tile_filters(
     const int pixels, const int vectors, const real* x, const int64_t* offset, int64_t taps,
-    const real* w, const real* bias, real* y, int64_t y_pixel,
+    const real* w, const real* start, int64_t start_pixel, real* y, int64_t y_pixel,
 ) noexcept nogil:
-    """y[pixel][filter] = bias + Σ x[pixel + offset] · w[tap][filter]; lanes are filters."""
+    """y[pixel][filter] = start[pixel][filter] + Σ x[pixel + offset] · w[tap][filter]; lanes are filters.
+
+    `start` is the bias, with a step of 0 between pixels, or the sum of other taps.
+    """
     cdef vec total[MAX_PIXELS][MAX_VECTORS]
     cdef vec weight[MAX_VECTORS]
     cdef vec value
     cdef int64_t k
     cdef const real* at
     cdef int i, j
-    for j in range(vectors):
-        value = vload(bias + j * LANES)
-        for i in range(pixels):
-            total[i][j] = value
+    for i in range(pixels):
+        for j in range(vectors):
+            total[i][j] = vload(start + i * start_pixel + j * LANES)
     for k in range(taps):
         at = x + offset[k]
         for j in range(vectors):
@@ -63,37 +65,37 @@ cdef inline void tile_filters(
 
 cdef inline void filters_by_pixels(
     int pixels, const int vectors, const real* x, const int64_t* offset, int64_t taps,
-    const real* w, const real* bias, real* y, int64_t y_pixel,
+    const real* w, const real* start, int64_t start_pixel, real* y, int64_t y_pixel,
 ) noexcept nogil:
     """The tile with `pixels` as the constant it has to be; those beyond TILE_PIXELS vanish at compile time."""
     if pixels == 1:
-        tile_filters(1, vectors, x, offset, taps, w, bias, y, y_pixel)
+        tile_filters(1, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
     elif pixels == 2 and TILE_PIXELS >= 2:
-        tile_filters(2, vectors, x, offset, taps, w, bias, y, y_pixel)
+        tile_filters(2, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
     elif pixels == 3 and TILE_PIXELS >= 3:
-        tile_filters(3, vectors, x, offset, taps, w, bias, y, y_pixel)
+        tile_filters(3, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
     elif pixels == 4 and TILE_PIXELS >= 4:
-        tile_filters(4, vectors, x, offset, taps, w, bias, y, y_pixel)
+        tile_filters(4, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
     elif pixels == 5 and TILE_PIXELS >= 5:
-        tile_filters(5, vectors, x, offset, taps, w, bias, y, y_pixel)
+        tile_filters(5, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
     elif pixels == 6 and TILE_PIXELS >= 6:
-        tile_filters(6, vectors, x, offset, taps, w, bias, y, y_pixel)
+        tile_filters(6, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
     elif pixels == 7 and TILE_PIXELS >= 7:
-        tile_filters(7, vectors, x, offset, taps, w, bias, y, y_pixel)
+        tile_filters(7, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
     elif pixels == 8 and TILE_PIXELS >= 8:
-        tile_filters(8, vectors, x, offset, taps, w, bias, y, y_pixel)
+        tile_filters(8, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
     elif pixels == 9 and TILE_PIXELS >= 9:
-        tile_filters(9, vectors, x, offset, taps, w, bias, y, y_pixel)
+        tile_filters(9, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
     elif pixels == 10 and TILE_PIXELS >= 10:
-        tile_filters(10, vectors, x, offset, taps, w, bias, y, y_pixel)
+        tile_filters(10, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
     elif pixels == 11 and TILE_PIXELS >= 11:
-        tile_filters(11, vectors, x, offset, taps, w, bias, y, y_pixel)
+        tile_filters(11, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
     elif pixels == 12 and TILE_PIXELS >= 12:
-        tile_filters(12, vectors, x, offset, taps, w, bias, y, y_pixel)
+        tile_filters(12, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
     elif pixels == 13 and TILE_PIXELS >= 13:
-        tile_filters(13, vectors, x, offset, taps, w, bias, y, y_pixel)
+        tile_filters(13, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
     elif TILE_PIXELS >= 14:
-        tile_filters(14, vectors, x, offset, taps, w, bias, y, y_pixel)
+        tile_filters(14, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
 
 
 cdef inline void row_of_filter_lanes(
@@ -106,11 +108,65 @@ cdef inline void row_of_filter_lanes(
     for tile in range(tiles):
         width = (pixels - done + tiles - tile - 1) // (tiles - tile)
         if panel == TILE_VECTORS * LANES:
-            filters_by_pixels(<int> width, TILE_VECTORS, x + done, offset, taps, w, bias, y + done * panel, panel)
+            filters_by_pixels(<int> width, TILE_VECTORS, x + done, offset, taps, w, bias, 0, y + done * panel, panel)
         else:
             filters_by_pixels(
-                <int> width, (TILE_VECTORS + 1) // 2, x + done, offset, taps, w, bias, y + done * panel, panel
+                <int> width, (TILE_VECTORS + 1) // 2, x + done, offset, taps, w, bias, 0, y + done * panel, panel
             )
+        done += width
+
+
+cdef inline void taps_inside(
+    int64_t first, int64_t last, int64_t kernel, int64_t dilation, int64_t size, int64_t* begin, int64_t* end
+) noexcept nogil:
+    """The taps k for which some position from `first` to `last`, plus k · dilation, lies in [0, size)."""
+    begin[0], end[0] = 0, kernel
+    while begin[0] < kernel and last + begin[0] * dilation < 0:
+        begin[0] += 1
+    while end[0] > begin[0] and first + (end[0] - 1) * dilation >= size:
+        end[0] -= 1
+
+
+cdef inline void trimmed_row_of_filter_lanes(
+    const ConvSizes* s, int64_t row, int64_t column, int64_t pixels, int64_t panel, const real* x,
+    const int64_t* offset, const real* w, const real* bias, real* y,
+) noexcept nogil:
+    """`row_of_filter_lanes` without the taps that lie in the padding; taps come in the order row, column, channel."""
+    cdef int64_t tiles = (pixels + TILE_PIXELS - 1) // TILE_PIXELS
+    cdef int64_t taps = s.taps // (s.kernel_rows * s.kernel_columns)     # of one row and column
+    cdef int64_t tile, width, done = 0, top, bottom, left, right, at, begin, count, step
+    cdef int64_t first_row = row * s.stride_row - s.pad_row, first
+    cdef const real* start
+    taps_inside(first_row, first_row, s.kernel_rows, s.dilation_row, s.in_rows, &top, &bottom)
+    for tile in range(tiles):
+        width = (pixels - done + tiles - tile - 1) // (tiles - tile)
+        first = (column + done) * s.stride_column - s.pad_column
+        taps_inside(
+            first, first + (width - 1) * s.stride_column, s.kernel_columns, s.dilation_column, s.in_columns, &left, &right
+        )
+        start, step = bias, 0
+        at = top
+        while True:
+            begin = (at * s.kernel_columns + left) * taps
+            count = (right - left) * taps
+            if right - left == s.kernel_columns:    # then the rows follow each other
+                count *= bottom - top
+            if top == bottom:
+                count = 0
+            if panel == TILE_VECTORS * LANES:
+                filters_by_pixels(
+                    <int> width, TILE_VECTORS, x + done, offset + begin, count, w + begin * panel, start, step,
+                    y + done * panel, panel,
+                )
+            else:
+                filters_by_pixels(
+                    <int> width, (TILE_VECTORS + 1) // 2, x + done, offset + begin, count, w + begin * panel, start, step,
+                    y + done * panel, panel,
+                )
+            at += 1
+            if at >= bottom or count == 0 or right - left == s.kernel_columns:
+                break
+            start, step = y + done * panel, panel
         done += width
 
 

@@ -14,12 +14,12 @@ from fastconv.arrays import is_channels_last
 from fastconv.ops.arguments import settled
 from fastconv.ops.conv_spec import ConvSpec, conv_spec, result_strides
 from fastconv.ops.cost import sum_error
-from fastconv.ops.direct import DirectLoops, direct_loops, direct_seconds
+from fastconv.ops.direct import DirectLoops, FilterLanes, direct_loops, direct_seconds, trimmed_seconds
 from fastconv.ops.nest import THREAD_FLOPS, Axis, Nest, merge
 from fastconv.ops.table import Algorithm, Op, plan_cache
 from fastconv.ops.winograd import SIDE, WinogradLoops, winograd_error, winograd_flops, winograd_seconds
 
-__all__ = ["CALL_SECONDS", "CONV", "KERNEL_ELEMENTS", "PACK_BYTES", "conv_plan"]
+__all__ = ["CALL_SECONDS", "CONV", "KERNEL_ELEMENTS", "PACK_BYTES", "conv_nest", "conv_plan", "trimmed_loops"]
 
 KERNEL_ELEMENTS = ("float32", "float64")
 CALL_SECONDS = 2e-6
@@ -118,6 +118,33 @@ class Direct(Kernel):
 
     def scratch_bytes(self, spec):
         return direct_loops(kernel_nest(spec)).step.scratch
+
+
+class Trimmed(Kernel):
+    """Direct, without the products of padding: rows and tiles leave out the taps that find only zeros.
+
+    An infinite or NaN weight that meets the padding gives no NaN, unlike in the definition.
+    """
+
+    name = "trimmed"
+
+    def refusal(self, spec):
+        if not any(before or after for before, after in spec.window.pads):
+            return "there is no padding"
+        return super().refusal(spec)
+
+    def plan_kernel(self, spec):
+        return LoopsPlan(spec, trimmed_loops(conv_nest(spec)))
+
+    def seconds(self, spec):
+        return CALL_SECONDS + trimmed_seconds(kernel_nest(spec))
+
+    def scratch_bytes(self, spec):
+        return trimmed_loops(kernel_nest(spec)).step.scratch
+
+
+def trimmed_loops(nest: Nest) -> DirectLoops:
+    return FilterLanes(nest, trimmed=True)
 
 
 class LoopsPlan:
@@ -267,7 +294,7 @@ def conv_nest(spec: ConvSpec) -> Nest:
     )
 
 
-CONV = Op("convolution", (Direct(), Winograd(), Im2col(), Reference()))
+CONV = Op("convolution", (Direct(), Trimmed(), Winograd(), Im2col(), Reference()))
 
 
 def conv_plan(x, w, b, stride, padding, dilation, groups: int, algorithm: str, packed: bool = False):

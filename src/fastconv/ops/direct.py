@@ -28,7 +28,16 @@ from fastconv.ops.nest import (
     split_filters,
 )
 
-__all__ = ["STORE_FILTER_LANES", "DirectLoops", "direct_loops", "direct_seconds", "taps_per_output"]
+__all__ = [
+    "STORE_FILTER_LANES",
+    "DirectLoops",
+    "FilterLanes",
+    "PixelLanes",
+    "direct_loops",
+    "direct_seconds",
+    "taps_per_output",
+    "trimmed_seconds",
+]
 
 CHUNK_PIXELS = 512  # output pixels of one chunk
 STORE_PIXELS = 224  # of one panel of filters: results that the first-level cache holds until they are stored
@@ -85,8 +94,13 @@ class DirectLoops:
         """Where tap k lies, relative to an output position, and the stride phases of rows and columns."""
         depth, down, across = self.nest.axes
         channel = np.arange(self.nest.channels)
+        row_phases = down.phases
         if sizes["packed"]:
-            rows = [down.phases.index(phase) * sizes["row_slots"] + slot for phase, slot in down.tap_positions]
+            if sizes["row_slots"] == sizes["chunk_rows"] and down.reach:  # rows of its own for each tap
+                rows = [k * sizes["row_slots"] for k in range(down.kernel)]
+                row_phases = [k * down.dilation for k in range(down.kernel)]
+            else:
+                rows = [down.phases.index(phase) * sizes["row_slots"] + slot for phase, slot in down.tap_positions]
             columns = [
                 across.phases.index(phase) * sizes["column_slots"] + slot for phase, slot in across.tap_positions
             ]
@@ -98,7 +112,7 @@ class DirectLoops:
                 (np.arange(a.kernel) * a.dilation - a.before) * a.x_stride for a in self.nest.axes
             )
         offsets = by_channel[:, None, None, None] + by_depth[:, None, None] + by_row[:, None] + by_column
-        phases = (np.array(axis.phases, np.int64) for axis in self.nest.axes[1:])
+        phases = (np.array(phases, np.int64) for phases in (row_phases, across.phases))
         return np.ascontiguousarray(self._ordered(offsets), np.int64).reshape(-1), *phases
 
     def _ordered(self, taps: np.ndarray) -> np.ndarray:
@@ -118,21 +132,24 @@ class DirectLoops:
 
 
 class FilterLanes(DirectLoops):
-    """Lanes are filters: `_kernels/conv.pyx`."""
+    """Lanes are filters: `_kernels/conv.pyx`.  `trimmed` leaves out the taps that lie in the padding."""
 
-    def __init__(self, nest: Nest):
+    def __init__(self, nest: Nest, trimmed: bool = False):
         kernels = family("conv", nest.dtype)
         self.nest = nest
+        self.trimmed = trimmed
         self.panel, self.last_panel = filter_panels(nest.filters, kernels.TILE)
-        rows, columns = chunk_shape(nest, CHUNK_PIXELS, kernels.TILE["pixels"], cache_budget(nest), widest=STORE_PIXELS)
-        sizes = packed_sizes(nest, rows, columns)
+        limits = (CHUNK_PIXELS, kernels.TILE["pixels"], cache_budget(nest))
+        rows, columns = chunk_shape(nest, *limits, widest=STORE_PIXELS, blocks=True)
+        sizes = packed_sizes(nest, rows, columns, blocks=True)
         store_rows = even_part(rows, max(STORE_PIXELS // columns, 1))
         chunks = count_chunks(nest, sizes)
         packed = not self._readable_in_place()
         input_elements = aligned(packed_elements(nest, sizes)) if packed else 0
         panel_sizes = {"panel": self.panel, "last_panel": self.last_panel, "panel_scratch": input_elements}
         split = split_filters(chunks, self.panels)
-        sizes = nest_sizes(nest) | sizes | split | panel_sizes | {"packed": packed, "store_rows": store_rows}
+        sizes = nest_sizes(nest) | sizes | split | panel_sizes
+        sizes |= {"packed": packed, "store_rows": store_rows, "trimmed": trimmed}
         self.step = self._make_step(
             kernels.KERNELS["direct"],
             sizes,
@@ -140,6 +157,14 @@ class FilterLanes(DirectLoops):
             input_elements + store_rows * columns * self.panel,
             self._tables(sizes),
         )
+
+    @property
+    def layout(self) -> tuple:
+        return (*super().layout, "rows first" if self.trimmed else "")
+
+    def _ordered(self, taps: np.ndarray) -> np.ndarray:
+        """Trimmed: row, column, channel, depth, so that what is left of a row is one range of taps."""
+        return np.ascontiguousarray(np.moveaxis(taps, (-2, -1), (-4, -3))) if self.trimmed else taps
 
     def _readable_in_place(self) -> bool:
         across = self.nest.axes[2]
@@ -248,9 +273,7 @@ def direct_loops(nest: Nest) -> DirectLoops:
 def taps_per_output(nest: Nest) -> tuple[float, float]:
     """Predicted cost of an output element, in products of a full register tile: lanes that are filters, and pixels."""
     tile, pixel_tile = family("conv", nest.dtype).TILE, family("depthwise", nest.dtype).TILE
-    half = tile["half_panel"]
-    filled = ceil(nest.filters / half) * half / nest.filters
-    by_filters = filled * (1.03 * nest.taps + STORE_FILTER_LANES)
+    by_filters = _filter_taps(nest, tile)
     if nest.axes[2].y_stride != 1 or tile["lanes"] == 1:
         return by_filters, float("inf")
     columns = nest.axes[2].output
@@ -261,12 +284,38 @@ def taps_per_output(nest: Nest) -> tuple[float, float]:
     return by_filters, filled * (1.06 * max(loads, 1) * nest.taps + STORE_PIXEL_LANES)
 
 
+def _filter_taps(nest: Nest, tile: dict[str, int], share: float = 1.0) -> float:
+    half = tile["half_panel"]
+    filled = ceil(nest.filters / half) * half / nest.filters
+    return filled * (1.03 * nest.taps * share + STORE_FILTER_LANES)
+
+
 def direct_seconds(nest: Nest) -> float:
     """Predicted time on one thread."""
+    return _seconds(nest, min(taps_per_output(nest)))
+
+
+def _seconds(nest: Nest, taps: float) -> float:
     outputs = nest.images * nest.groups * nest.filters * prod(axis.output for axis in nest.axes)
     inputs = nest.images * nest.groups * nest.channels * prod(axis.input for axis in nest.axes)
-    products = 2 * outputs * min(taps_per_output(nest)) / peak_flops(nest.dtype)
+    products = 2 * outputs * taps / peak_flops(nest.dtype)
     return products + inputs * np.dtype(nest.dtype).itemsize / CACHE_BYTES_PER_SECOND
+
+
+def trimmed_seconds(nest: Nest) -> float:
+    """Predicted time on one thread of filter lanes without the taps that lie in the padding."""
+    tile = family("conv", nest.dtype).TILE
+    _, down, across = nest.axes
+    left = _share_of_taps(down, 1) * _share_of_taps(across, tile["pixels"])
+    return _seconds(nest, _filter_taps(nest, tile, left))
+
+
+def _share_of_taps(axis: Axis, tile: int) -> float:
+    """Of all taps of all tiles of so many outputs: those that meet the input somewhere in their tile."""
+    first = np.array_split(np.arange(axis.output) * axis.stride - axis.before, ceil(axis.output / tile))
+    taps = np.arange(axis.kernel) * axis.dilation
+    used = [((part[-1] + taps >= 0) & (part[0] + taps < axis.input)).mean() * len(part) for part in first]
+    return sum(used) / axis.output
 
 
 def _inside(axis: Axis) -> bool:

@@ -127,10 +127,7 @@ def nest_sizes(nest: Nest) -> dict[str, int]:
         "channels": nest.channels,
         "filters": nest.filters,
         "taps": nest.taps,
-        "kernel_depth": nest.axes[0].kernel,
-        "dilation_depth": nest.axes[0].dilation,
-        "kernel_columns": nest.axes[2].kernel,
-        "dilation_column": nest.axes[2].dilation,
+        "trimmed": False,
         "has_residual": nest.residual,
         "low": nest.low,
         "high": nest.high,
@@ -144,6 +141,8 @@ def nest_sizes(nest: Nest) -> dict[str, int]:
             f"out_{plural}": axis.output,
             f"pad_{name}": axis.before,
             f"stride_{name}": axis.stride,
+            f"kernel_{plural}": axis.kernel,
+            f"dilation_{name}": axis.dilation,
             f"x_{name}": axis.x_stride,
             f"y_{name}": axis.y_stride,
         }
@@ -160,19 +159,23 @@ def _activation(nest: Nest) -> dict:
     }
 
 
-def packed_sizes(nest: Nest, rows: int, columns: int, lanes: int = 0) -> dict[str, int]:
+def packed_sizes(nest: Nest, rows: int, columns: int, lanes: int = 0, blocks: bool = False) -> dict[str, int]:
     """The fields that describe the packed input of a chunk of `rows` × `columns` output positions.
 
     Lines are made of whole registers, which pack faster, of `lanes` if given or else where that costs little space.
+    With `blocks`, each tap may have rows of its own, where these are fewer than all rows between the first and the last.
     """
     _, down, across = nest.axes
     row_slots, column_slots = rows + down.reach, columns + across.reach
+    row_phases = len(down.phases)
+    if blocks and down.kernel * rows < row_phases * row_slots:
+        row_phases, row_slots = down.kernel, rows
     whole = aligned(column_slots, lanes or LINE)
     whole_registers = lanes > 0 or whole <= MORE_SLOTS * column_slots
     if whole_registers:
         column_slots = whole
     pitch = len(across.phases) * column_slots
-    plane = aligned(len(down.phases) * row_slots * pitch)
+    plane = aligned(row_phases * row_slots * pitch)
     if plane * np.dtype(nest.dtype).itemsize % 1024 == 0:  # such planes would share few sets of the cache
         plane += 16
     return {
@@ -180,7 +183,7 @@ def packed_sizes(nest: Nest, rows: int, columns: int, lanes: int = 0) -> dict[st
         "chunk_columns": columns,
         "chunks_down": ceil(down.output / rows),
         "chunks_across": ceil(across.output / columns),
-        "row_phases": len(down.phases),
+        "row_phases": row_phases,
         "row_slots": row_slots,
         "column_phases": len(across.phases),
         "column_slots": column_slots,
@@ -195,13 +198,19 @@ def packed_elements(nest: Nest, sizes: dict[str, int]) -> int:
 
 
 def chunk_shape(
-    nest: Nest, most: int, column_step: int, budget: int, lanes: int = 0, widest: int | None = None
+    nest: Nest,
+    most: int,
+    column_step: int,
+    budget: int,
+    lanes: int = 0,
+    widest: int | None = None,
+    blocks: bool = False,
 ) -> tuple[int, int]:
     """Output rows and columns of a chunk: `most` positions, `budget` packed elements, at least a row of `column_step`."""
     _, down, across = nest.axes
 
     def fits(rows, columns):
-        return packed_elements(nest, packed_sizes(nest, rows, columns, lanes)) <= budget
+        return packed_elements(nest, packed_sizes(nest, rows, columns, lanes, blocks)) <= budget
 
     columns = even_part(across.output, widest or most, column_step)
     while columns > column_step and not fits(1, columns):

@@ -10,13 +10,13 @@ import numpy as np
 from fastconv.graph.lower import FLOATS, Builder, lowering
 from fastconv.graph.lowerings.arithmetic import arithmetic
 from fastconv.graph.memory import Tensor
-from fastconv.ops.conv import CONV, conv_nest
+from fastconv.ops.conv import CONV, conv_nest, trimmed_loops
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.conv_transpose import CONV_TRANSPOSE, ConvTransposeSpec, nests
 from fastconv.ops.direct import direct_loops
 from fastconv.ops.winograd import WinogradLoops
 
-LOOPS = {"direct": direct_loops, "winograd": WinogradLoops}
+LOOPS = {"direct": direct_loops, "trimmed": trimmed_loops, "winograd": WinogradLoops}
 
 
 @lowering("Conv", domain="fastconv")
@@ -26,7 +26,7 @@ def conv(build: Builder, node, x, w, b=None, residual=None):
         return None
     facts = (x.shape, x.strides, x.dtype, w.shape, w.dtype, None if b is None else (b.shape, b.dtype))
     spec = conv_spec(*facts, at["strides"], at["padding"], at["dilations"], at["group"])
-    row = build.choose(CONV, spec, strict=("direct",), default=("direct", "winograd"))
+    row = build.choose(CONV, spec, strict=("direct",), default=tuple(LOOPS))
     if row is None:
         return None
     low, high = at["low"], at["high"]
