@@ -1,7 +1,7 @@
 """Every algorithm of fastconv on every line of the shape files, under pytest-benchmark.
 
-``pytest benchmarks/`` times them; with ``--benchmark-disable`` each runs once, large layers left out, so that none can
-rot.  An algorithm is compared with the reference before it is timed.
+``pytest benchmarks/`` times them; with ``--benchmark-disable`` each runs once on a small layer of the same kind, so that
+none can rot.  An algorithm is compared with the reference before it is timed.
 """
 
 from functools import lru_cache
@@ -13,20 +13,24 @@ from fastconv.tools.bench.data import error_bound, exact_output, judge, make_arr
 from fastconv.tools.bench.engines import ENGINES, own
 from fastconv.tools.bench.suites import find_problems, suite_names
 
-MOST_FLOPS_WHEN_DISABLED = 20e6
+
+def pytest_generate_tests(metafunc):
+    small = metafunc.config.getoption("benchmark_disable")
+    metafunc.parametrize(("problem", "algorithm"), list(rows(small)))
 
 
-def rows():
-    seen = set()
+def rows(small):
+    """A row for every distinct line and every algorithm that accepts it, with the layer or a `small` one like it."""
+    lines = {}
     for suite in suite_names():
         for problem in find_problems(suite)[1]:
-            if problem.line not in seen:
-                seen.add(problem.line)
-                for answer in own.candidates(problem):
-                    if not answer["refusal"]:
-                        yield pytest.param(
-                            problem, answer["algorithm"], id=f"{suite}-{problem.line}-{answer['algorithm']}"
-                        )
+            lines.setdefault(problem.line, (suite, problem))
+    for line, (suite, problem) in lines.items():
+        for answer in own.candidates(problem):
+            if not answer["refusal"]:
+                algorithm = answer["algorithm"]
+                row = problem.shrunk() if small else problem
+                yield pytest.param(row, algorithm, id=f"{suite}-{line}-{algorithm}")
 
 
 @lru_cache(maxsize=1)
@@ -35,10 +39,7 @@ def expected(problem):
     return arrays, exact_output(problem, arrays)
 
 
-@pytest.mark.parametrize(("problem", "algorithm"), list(rows()))
-def test_layer(problem, algorithm, benchmark, request):
-    if request.config.getoption("benchmark_disable") and problem.flops > MOST_FLOPS_WHEN_DISABLED:
-        pytest.skip("large layers: benchmarks are disabled")
+def test_layer(problem, algorithm, benchmark):
     arrays, exact = expected(problem)
     assert not mistrust(exact)
     call = own.prepare_layer(problem, arrays, fastconv.get_num_threads(), algorithm)

@@ -16,9 +16,17 @@ from fastconv.tools.bench.engines import ENGINES, find_engines
 from fastconv.tools.bench.network_runs import run_networks
 from fastconv.tools.bench.networks import network_names
 from fastconv.tools.bench.picks import failed_picks, pick_table
-from fastconv.tools.bench.report import terminal_report, write_html, write_markdown
+from fastconv.tools.bench.report import check_markdown, terminal_report, write_html, write_markdown
 from fastconv.tools.bench.results import OWN, Results, load_results
-from fastconv.tools.bench.runs import Plan, describe_engines, measure_roofs, run_kernels, run_layers, set_roof_shares
+from fastconv.tools.bench.runs import (
+    Plan,
+    describe_engines,
+    measure_roofs,
+    repeat_slow_picks,
+    run_kernels,
+    run_layers,
+    set_roof_shares,
+)
 from fastconv.tools.bench.suites import find_problems
 
 __all__ = ["add_arguments", "run"]
@@ -31,17 +39,24 @@ KINDS = {
     "roof": "the machine's limits alone",
     "pick": "whether the planner picks the fastest algorithm",
     "all": "roof, layers, networks and overhead in one report",
+    "show": "the tables and files of an earlier run, read from --from FILE",
 }
 LAYER_KINDS, NETWORK_KINDS = ("layers", "overhead", "all"), ("networks", "overhead", "all")
 LAYER_SUITES = ("lenet5", "alexnet", "vgg16", "googlenet", "resnet18", "resnet50", "mobilenet_v2", "edge")
+BUDGET = 660.0
 OVERHEAD_SUITES = ("tiny", "lenet5")
 OVERHEAD_NETWORK = "lenet5"
+LAYER_SHARE = 0.6  # of the time, where there are networks as well
+REPEAT_SHARE = 0.2  # of the time, for picks that look slow
+PLOT_SECONDS = 20.0  # for drawing all of them
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Time convolutions: results are compared with the reference first, then all engines are timed in turn, each in "
-        "a process of its own, beside the limits of this machine."
+        "a process of its own, beside the limits of this machine.\n\n"
+        "All engines take and return NCHW memory, as one layer alone would; what they reorder inside is timed, and so are "
+        "the\nconversions of torch-channels-last. A problem line with 'nhwc' in it asks for NHWC memory in and out."
     )
     kinds = "\n".join(f"  {name:9} {what}" for name, what in KINDS.items())
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -55,13 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", metavar="N,…", default="1,all", help="numbers of threads, 'all' for every core (default: 1,all)")
     add("--isa", nargs="+", metavar="NAME", help="instruction sets for kernels (default: all of this machine)")
     add("--dtypes", nargs="+", choices=("float32", "float64"), help="element types for kernels (default: both)")
-    add("--budget", type=float, metavar="SECONDS", default=600.0, help="about how long to take (default: 600)")
+    add("--budget", type=float, metavar="SECONDS", default=BUDGET, help=f"time for all of it (default: {BUDGET:g})")
     add("--cold", action="store_true", help="time calls with the weights out of the caches as well")
     add("--json", metavar="FILE", help="write the results as JSON")
     add("--html", metavar="FILE", help="write one self-contained report")
-    add("--markdown", metavar="FILE", help="write the summary as a section for a README")
+    add("--markdown", metavar="FILE", help="write the summary, in a README between <!-- bench --> and <!-- /bench -->")
     add("--plots", metavar="FOLDER", help="write the plots as PNG files (needs matplotlib)")
     add("--compare", metavar="OLD.json", help="show the ratio to the results of an earlier run")
+    add("--from", metavar="FILE", dest="source", help="show: the JSON file of a run")
     add("--assert", action="store_true", dest="assert_picks", help="pick: fail where the pick is over 10 %% slower")
 
 
@@ -72,17 +88,9 @@ def run(arguments: argparse.Namespace) -> int:
     130 if it was interrupted, with everything that was finished written all the same.
     """
     try:
-        plan = _plan(arguments)
-        networks = _network_names(arguments)
+        _check_files(arguments)
         earlier = load_results(arguments.compare) if arguments.compare else None
-        results = Results(["fastconv", "bench", *_command(arguments)])
-        start = time.monotonic()
-        try:
-            _measure(arguments.kind, plan, networks, results)
-        except KeyboardInterrupt:
-            results.complete = False
-        set_roof_shares(results)
-        results.seconds = time.monotonic() - start
+        results = _earlier_run(arguments) if arguments.kind == "show" else _new_run(arguments)
     except ArgumentError as error:
         print(f"fastconv bench: {error}", file=sys.stderr)
         return 2
@@ -96,17 +104,48 @@ def run(arguments: argparse.Namespace) -> int:
     return int(own_is_wrong or (arguments.assert_picks and bool(failed_picks(results.rows))))
 
 
-def _measure(kind: str, plan: Plan, networks: list[str], results: Results) -> None:
+def _new_run(arguments: argparse.Namespace) -> Results:
+    start = time.monotonic()
+    plan = _plan(arguments)
+    networks = _network_names(arguments)
+    results = Results(["fastconv", "bench", *_command(arguments)])
+    end = start + arguments.budget - (PLOT_SECONDS if arguments.html or arguments.plots else 0.0)
+    try:
+        _measure(arguments.kind, plan, networks, end, results)
+    except KeyboardInterrupt:
+        results.complete = False
+    set_roof_shares(results)
+    results.seconds = time.monotonic() - start
+    return results
+
+
+def _earlier_run(arguments: argparse.Namespace) -> Results:
+    if not arguments.source:
+        raise ArgumentError("from: show needs the JSON file of a run")
+    return load_results(arguments.source)
+
+
+def _measure(kind: str, plan: Plan, networks: list[str], end: float, results: Results) -> None:
+    """Everything that belongs to the kind of run, so that it ends at about `end` (of the monotonic clock)."""
+
+    def left(share: float = 1.0) -> float:
+        return share * (end - time.monotonic())
+
     if kind != "pick":
+        begun = time.monotonic()
         measure_roofs(plan, results)
-    if kind in ("kernels", "pick"):
-        run_kernels(plan, results)
+        end -= time.monotonic() - begun  # which is done again at the end
+    if kind == "kernels":
+        run_kernels(plan, left(), results)
+    if kind == "pick":
+        run_kernels(plan, left(1 - REPEAT_SHARE), results)
+        repeat_slow_picks(plan, left(), results)
     if kind in (*LAYER_KINDS, *NETWORK_KINDS):
         describe_engines(plan, results)
     if kind in LAYER_KINDS:
-        run_layers(plan, results)
-    if kind in NETWORK_KINDS:
-        run_networks(networks, plan, results)
+        run_layers(plan, left(LAYER_SHARE if networks else 1.0), results)
+    if networks:
+        run_networks(networks, plan, left(), results)
     if kind not in ("pick", "roof"):
         measure_roofs(plan, results)
 
@@ -115,7 +154,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     kind = arguments.kind
     own = kind in ("kernels", "pick")
     engines = find_engines([OWN] if own else [OWN, *arguments.peers])
-    plan = Plan(engines, _threads(arguments.threads), arguments.budget / (2 if kind == "all" else 1))
+    plan = Plan(engines, _threads(arguments.threads))
     plan.algorithms, plan.with_cold = arguments.algorithms, arguments.cold
     if kind == "kernels":
         plan.isas = _instruction_sets(arguments.isa)
@@ -149,16 +188,28 @@ def _instruction_sets(names: list[str] | None) -> list[str]:
 
 
 def _network_names(arguments: argparse.Namespace) -> list[str]:
+    if arguments.kind not in NETWORK_KINDS:
+        return []
     known = network_names()
     for name in arguments.networks or ():
         if name not in known:
             raise ArgumentError(f"networks: {name!r} is none of {', '.join(known)}")
-    if arguments.kind in NETWORK_KINDS and not util.find_spec("onnx"):
+    if not util.find_spec("onnx"):
         if arguments.kind == "networks":
             raise ArgumentError("networks: they are ONNX files, and onnx is not installed (pip install onnx)")
         print("fastconv bench: no networks, onnx is not installed", file=sys.stderr)
         return []
     return arguments.networks or ([OVERHEAD_NETWORK] if arguments.kind == "overhead" else known)
+
+
+def _check_files(arguments: argparse.Namespace) -> None:
+    """Refuse files that could not be written after minutes of measuring."""
+    for name in ("json", "html", "markdown"):
+        file = getattr(arguments, name)
+        if file and not Path(file).absolute().parent.is_dir():
+            raise ArgumentError(f"{name}: there is no folder {Path(file).absolute().parent}")
+    if arguments.markdown:
+        check_markdown(arguments.markdown)
 
 
 def _write_files(arguments: argparse.Namespace, results: Results, more: list) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from fastconv import reference
 from fastconv.tools.bench.problem import Problem
 
-__all__ = ["Verdict", "error_bound", "exact_output", "judge", "make_arrays", "mistrust"]
+__all__ = ["Verdict", "error_bound", "exact_output", "in_memory_order", "judge", "make_arrays", "mistrust"]
 
 MOST_INEXACT = 5e-3  # errors between the bound and this are timed, and marked; wrong results are far larger
 MOSTLY = 0.8
@@ -42,9 +42,15 @@ def make_arrays(problem: Problem, kind: str = "float") -> dict[str, np.ndarray]:
             values = rng.standard_normal(shape, problem.dtype)
             values *= np.asarray({"weight": sqrt(2 / problem.terms), "bias": 0.1}.get(name, 1.0), problem.dtype)
         arrays[name] = values
-    if problem.layout == "nhwc" and problem.rank:
-        arrays["x"] = np.moveaxis(np.ascontiguousarray(np.moveaxis(arrays["x"], 1, -1)), -1, 1)
+    arrays["x"] = in_memory_order(problem, arrays["x"])
     return arrays
+
+
+def in_memory_order(problem: Problem, x: np.ndarray) -> np.ndarray:
+    """`x` with its elements in the order that the problem states; the shape stays N×C×spatial."""
+    if problem.layout == "nhwc" and problem.rank:
+        return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+    return np.ascontiguousarray(x)
 
 
 def exact_output(problem: Problem, arrays: dict[str, np.ndarray]) -> np.ndarray:

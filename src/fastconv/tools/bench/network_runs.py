@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,41 +20,46 @@ from fastconv.tools.bench.networks import network_feeds, network_file
 from fastconv.tools.bench.process import EngineError, EngineProcess
 from fastconv.tools.bench.progress import Progress
 from fastconv.tools.bench.results import Results, Row
-from fastconv.tools.bench.runs import Plan
+from fastconv.tools.bench.runs import Plan, started
 
 __all__ = ["run_networks"]
 
 BOUND = 1e-4  # of the largest output: a network's rounding errors, Winograd's included
+START_SECONDS, BYTE_RATE = 1.0, 0.2e9  # of an engine beside its timing: at least, and bytes of the file per second
 MEMORY_PER_WEIGHT_BYTE = 4  # what an engine takes at its peak, roughly: the file, the weights, their packed copy
 
 
-def run_networks(names: list[str], plan: Plan, results: Results) -> None:
-    """Every engine on every network; rows of kind ``network``, whose `first_run` and `load` are of a fresh process.
+def run_networks(names: list[str], plan: Plan, seconds: float, results: Results) -> None:
+    """Every engine on every network, in about `seconds`; rows of kind ``network``.
 
-    The outputs are compared with those of torch in float64, or without torch with the first engine's.
+    `first_run` and `load` are of a fresh process.  The outputs are compared with those of torch in float64, or without
+    torch with the first engine's.
     """
-    progress = Progress(len(names) * len(plan.engines) * len(plan.threads), plan.budget)
-    for name in names:
+    end = time.monotonic() + seconds
+    count = len(plan.engines) * len(plan.threads)
+    paths = {name: network_file(name) for name in names}
+    costs = [count * (START_SECONDS + _size(path) / BYTE_RATE) for path in paths.values()]
+    progress = Progress([(cost, count) for cost in costs], end - time.monotonic())
+    for name, path in paths.items():
         progress.show(name)
-        path = network_file(name)
         with tempfile.TemporaryDirectory(prefix="fastconv-bench-") as temporary:
             folder = Path(temporary)
             feeds = {}
             for number, (value, array) in enumerate(network_feeds(path).items()):
                 feeds[value] = str(folder / f"feed{number}.npy")
                 np.save(feeds[value], array)
-            modules = {engine.module: engine for engine in (*plan.engines, ENGINES["torch"])}
-            files = {module: _convert(engine, path, folder) for module, engine in modules.items()}
-            exact = _exact_output(files, feeds, folder)
+            files, exact = _convert_all(plan.engines, path, feeds, folder)
+            share = progress.seconds
             for threads in plan.threads:
                 rows = [Row("network", name, engine.name, threads) for engine in plan.engines]
-                _run_network(rows, plan, files, feeds, exact, folder, progress)
+                progress.show(f"{name}, {'1 thread' if threads == 1 else f'{threads} threads'}")
+                _run_network(rows, plan, files, feeds, exact, folder, share)
                 results.rows += rows
-                progress.advance(len(rows))
+            progress.advance(share)
     progress.finish()
 
 
-def _run_network(rows, plan: Plan, files, feeds, exact, folder: Path, progress: Progress) -> None:
+def _run_network(rows, plan: Plan, files, feeds, exact, folder: Path, seconds: float) -> None:
     def prepare(contender: Contender) -> dict:
         path = files[contender.process.engine.module]
         if isinstance(path, EngineError):
@@ -63,19 +71,33 @@ def _run_network(rows, plan: Plan, files, feeds, exact, folder: Path, progress: 
             row.status, row.reason = "mistrusted", distrust
         return
     everyone = list(zip(rows, plan.engines, strict=True))
-    for group in [everyone] if _fit_together(files, len(rows)) else [[one] for one in everyone]:
+    for group in [everyone] if _fit_together(files.values(), len(rows)) else [[one] for one in everyone]:
+        contenders = [Contender(row, EngineProcess(e, row.threads), e.variant, BOUND) for row, e in group]
         with ExitStack() as stack:
-            contenders = []
-            for row, engine in group:
-                progress.show(f"{row.problem}, {'1 thread' if row.threads == 1 else f'{row.threads} threads'}")
-                process = EngineProcess(engine, row.threads)
-                stack.callback(process.close)
-                contenders.append(Contender(row, process, engine.variant, BOUND))
-            contest(contenders, prepare, exact, folder, progress.seconds, plan.with_cold)
+            started(stack, [contender.process for contender in contenders])
+            contest(contenders, prepare, exact, folder, seconds, plan.with_cold)
+
+
+def _convert_all(engines: list[Engine], path: Path, feeds, folder: Path) -> tuple[dict, np.ndarray | None]:
+    """Every engine's own form of the file by module (or its error), and the exact output; as many at a time as fit."""
+    torch = ENGINES["torch"]
+    modules = {engine.module: engine for engine in (torch, *engines)}
+    together = _fit_together([str(path)], len(modules))
+    with ThreadPoolExecutor((os.cpu_count() or 1) if together else 1) as pool:
+        files = {torch.module: pool.submit(_convert, torch, path, folder)}
+        exact = pool.submit(lambda: _exact_output(files[torch.module].result(), feeds, folder))
+        files |= {
+            module: pool.submit(_convert, engine, path, folder)
+            for module, engine in modules.items()
+            if module not in files
+        }
+    return {module: file.result() for module, file in files.items()}, exact.result()
 
 
 def _convert(engine: Engine, path: Path, folder: Path) -> str | EngineError:
     """The engine's own form of the file, made in a process of its own so that its memory is not the engine's."""
+    if not engine.converts:
+        return str(path)
     target = folder / engine.name
     target.mkdir()
     process = EngineProcess(engine, 1)
@@ -87,15 +109,15 @@ def _convert(engine: Engine, path: Path, folder: Path) -> str | EngineError:
         process.close()
 
 
-def _exact_output(files: dict, feeds: dict[str, str], folder: Path) -> np.ndarray | None:
+def _exact_output(path: str | EngineError, feeds: dict[str, str], folder: Path) -> np.ndarray | None:
     """The output in float64 by torch; None without torch."""
     torch = ENGINES["torch"]
     process = EngineProcess(torch, os.cpu_count() or 1)
     output = folder / "exact.npy"
     try:
-        if isinstance(files[torch.module], EngineError):
+        if isinstance(path, EngineError):
             return None
-        path, threads = files[torch.module], process.threads
+        threads = process.threads
         process.ask("network", path=path, feeds=feeds, threads=threads, variant="float64")
         process.ask("check", variant="float64", output=str(output))
         return np.load(output)
@@ -105,9 +127,9 @@ def _exact_output(files: dict, feeds: dict[str, str], folder: Path) -> np.ndarra
         process.close()
 
 
-def _fit_together(files: dict, count: int) -> bool:
+def _fit_together(files: Iterable, count: int) -> bool:
     """Whether `count` engines can hold the network at once in three quarters of the memory that is available."""
-    largest = max((_size(Path(path)) for path in files.values() if isinstance(path, str)), default=0)
+    largest = max((_size(Path(path)) for path in files if isinstance(path, str)), default=0)
     available = available_memory()
     return available is not None and largest * MEMORY_PER_WEIGHT_BYTE * count < available * 3 // 4
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastconv.tools.bench.engines import Refusal
 from fastconv.tools.bench.problem import Problem
 
 __all__ = ["layer_model"]
@@ -20,7 +21,9 @@ OPERATORS = {
 
 
 def layer_model(problem: Problem, arrays: dict[str, np.ndarray]):
-    """The ModelProto of one node from ``x`` to ``y``, weights and bias as initialisers."""
+    """The ModelProto of one node from ``x`` to ``y``, weights and bias as initialisers; refuses NHWC memory."""
+    if problem.layout != "nchw":
+        raise Refusal("ONNX knows NCHW memory only")
     from onnx import helper, numpy_helper
 
     constants = {name: np.ascontiguousarray(arrays[name]) for name in ("weight", "bias") if name in arrays}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastconv.tools.bench.results import Row
 from fastconv.tools.bench.tables import Table
 
-__all__ = ["TOLERATED", "failed_picks", "pick_table"]
+__all__ = ["TOLERATED", "failed_picks", "pick_summary", "pick_table", "slow_pairs"]
 
 TOLERATED = 0.10  # share of the fastest algorithm's time by which a pick may be slower
 
@@ -26,9 +26,28 @@ def pick_table(rows: list[Row]) -> Table:
     return Table("The planner's picks", columns, lines, notes, left=3)
 
 
+def pick_summary(rows: list[Row]) -> Table:
+    """A line per element type, instruction set and number of threads: how many picks are the fastest, or near it."""
+    groups: dict[tuple, list[tuple[Row, Row]]] = {}
+    for pick, fastest in _pairs(rows):
+        groups.setdefault((pick.dtype, pick.isa or "best", str(pick.threads)), []).append((pick, fastest))
+    lines = []
+    for key, pairs in groups.items():
+        worst, fastest = max(pairs, key=lambda pair: pair[0].median / pair[1].median)
+        fine = sum(not _is_slow(*pair) for pair in pairs)
+        lines.append([*key, f"{fine} of {len(pairs)}", f"{worst.median / fastest.median - 1:+.0%}", worst.problem])
+    columns = ["dtype", "ISA", "threads", f"within {TOLERATED:.0%}", "worst", "problem"]
+    return Table("The planner's picks against the fastest algorithm", columns, lines, left=2)
+
+
 def failed_picks(rows: list[Row]) -> list[Row]:
     """The picks that are slower than tolerated."""
-    return [pick for pick, fastest in _pairs(rows) if _is_slow(pick, fastest)]
+    return [pick for pick, _ in slow_pairs(rows)]
+
+
+def slow_pairs(rows: list[Row]) -> list[tuple[Row, Row]]:
+    """The picks that are slower than tolerated, each with the fastest algorithm."""
+    return [(pick, fastest) for pick, fastest in _pairs(rows) if _is_slow(pick, fastest)]
 
 
 def _is_slow(pick: Row, fastest: Row) -> bool:

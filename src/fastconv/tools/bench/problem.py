@@ -66,6 +66,8 @@ WORDS = {
     "nchw": ("layout", "nchw"),
     "nhwc": ("layout", "nhwc"),
 }
+MOST_CHANNELS_WHEN_SHRUNK, LANES = 48, 16
+OUTPUTS_WHEN_SHRUNK = 5  # per axis, at least
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,30 @@ class Problem:
 
     def replace(self, **changes) -> Problem:
         return Problem(**{f.name: getattr(self, f.name) for f in fields(self)} | changes)
+
+    def shrunk(self) -> Problem:
+        """The same kind of layer in a few milliseconds: fewer images, channels and groups, and a smaller map.
+
+        Kernel, stride, dilation and padding stay, and so does what the channels leave over after whole vectors.
+        """
+        batch, channels, *spatial = self.input
+        groups = _fewer(self.groups)
+        inputs, outputs = (_fewer(count // self.groups) * groups for count in (channels, self.channels))
+        if self.family in ("max_pool", "avg_pool", "conv", "conv_transpose"):
+            axes = zip(self.kernel, self.stride, self.dilation or (1,) * self.rank, strict=True)
+            leasts = [d * (k - 1) + 1 + (OUTPUTS_WHEN_SHRUNK - 1) * s for k, s, d in axes]
+        else:
+            leasts = [OUTPUTS_WHEN_SHRUNK] * self.rank
+        sizes = [
+            least + (size - least) % 4 if least < size else size for size, least in zip(spatial, leasts, strict=True)
+        ]
+        return self.replace(input=(min(batch, 2), inputs, *sizes), channels=outputs, groups=groups)
+
+
+def _fewer(count: int) -> int:
+    """At most a few vectors of channels or groups, with the same remainder."""
+    most = MOST_CHANNELS_WHEN_SHRUNK
+    return count if count <= most else most - LANES + count % LANES
 
 
 def parse_problem(line: str, where: str = "") -> Problem:

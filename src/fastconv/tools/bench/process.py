@@ -40,6 +40,11 @@ class EngineProcess:
         self.engine, self.threads, self.isa = engine, threads, isa
         self._process: subprocess.Popen | None = None
 
+    def start(self) -> None:
+        """Start the process, if it does not run yet, without waiting: several may import their libraries at a time."""
+        if self._process is None and is_installed(self.engine):
+            self._start()
+
     def ask(self, do: str, timeout: float = SECONDS_TO_ANSWER, **arguments) -> dict:
         """The worker's answer to a request; raises :class:`EngineError` instead where there is none."""
         if self._process is None:

@@ -1,52 +1,78 @@
-"""Progress on standard error, and the time that is left for the measurements."""
+"""Progress on standard error, and the time that is left for the measurements.
+
+A run has a number of items (layers, networks), each with some measurements.  What surrounds these (references, loading,
+comparisons) is predicted in proportion, corrected by what it turns out to take, and set aside; the measurements share
+the rest evenly.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 
 __all__ = ["Progress"]
 
-MEASURING_SHARE = 0.6  # the rest goes to loading, references and comparisons
-LEAST_SECONDS, MOST_SECONDS = 0.02, 1.0
+LEAST_SECONDS, MOST_SECONDS = 0.02, 2.0  # of a measurement
 SECONDS_BETWEEN_LINES = 10
+PRIOR_SECONDS = 3.0  # as much as the prediction weighs
 
 
 class Progress:
-    """Counts `total` measurements that share `budget` seconds, and says where the run stands."""
+    """Where a run of `items` stands, each (predicted seconds beside its measurements, number of measurements)."""
 
-    def __init__(self, total: int, budget: float, stream=None):
-        self.total, self.budget = total, budget
-        self.done = 0
-        self.stream = sys.stderr if stream is None else stream
+    def __init__(self, items: Iterable[tuple[float, int]], seconds: float, stream=None):
+        self._items = list(items)
+        self._seconds = seconds
+        self._done = 0
+        self._measuring = 0.0  # seconds given to measurements so far
+        self._stream = sys.stderr if stream is None else stream
         self._start = time.monotonic()
         self._last_line = -SECONDS_BETWEEN_LINES
 
     @property
     def seconds(self) -> float:
         """Seconds for the next measurement, all its rounds together."""
-        left = self.budget - (time.monotonic() - self._start)
-        return min(max(MEASURING_SHARE * left / max(self.total - self.done, 1), LEAST_SECONDS), MOST_SECONDS)
+        measurements = sum(count for _, count in self._items[self._done :])
+        share = (self._seconds - self._elapsed - self._beside) / max(measurements, 1)
+        return min(max(share, LEAST_SECONDS), MOST_SECONDS)
 
     def show(self, text: str) -> None:
         """Say what is measured next, with the time that the rest is expected to take."""
-        elapsed = time.monotonic() - self._start
-        left = elapsed / self.done * (self.total - self.done) if self.done else self.budget
-        line = f"[{self.done}/{self.total}, {_duration(left)} left] {text}"
-        if self.stream.isatty():
-            self.stream.write(f"\r\x1b[K{line[:118]}")
-            self.stream.flush()
-        elif elapsed - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = elapsed
-            print(line, file=self.stream, flush=True)
+        line = f"[{self._done + 1}/{len(self._items)}, {_duration(self.left)} left] {text}"
+        if self._stream.isatty():
+            self._stream.write(f"\r\x1b[K{line[:118]}")
+            self._stream.flush()
+        elif self._elapsed - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = self._elapsed
+            print(line, file=self._stream, flush=True)
 
-    def advance(self, count: int) -> None:
-        self.done += count
+    @property
+    def left(self) -> float:
+        """Seconds until the end of this run, as far as it can be told."""
+        return self._beside + self.seconds * sum(count for _, count in self._items[self._done :])
+
+    def advance(self, seconds: float) -> None:
+        """The next item begins; each measurement of the last one was given `seconds`."""
+        self._measuring += seconds * self._items[self._done][1]
+        self._done += 1
 
     def finish(self) -> None:
-        if self.stream.isatty():
-            self.stream.write("\r\x1b[K")
-            self.stream.flush()
+        if self._stream.isatty():
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+    @property
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._start
+
+    @property
+    def _beside(self) -> float:
+        """Seconds that the items to come will need beside their measurements."""
+        predicted = sum(cost for cost, _ in self._items[: self._done])
+        taken = self._elapsed - self._measuring if self._done else 0.0
+        scale = (max(taken, 0.0) + PRIOR_SECONDS) / (predicted + PRIOR_SECONDS)
+        return scale * sum(cost for cost, _ in self._items[self._done :])
 
 
 def _duration(seconds: float) -> str:

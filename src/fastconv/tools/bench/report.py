@@ -8,10 +8,14 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
+from fastconv.errors import ArgumentError
 from fastconv.tools.bench.results import Results
-from fastconv.tools.bench.tables import Table, summary_tables, tables
+from fastconv.tools.bench.summary import noise, summary_tables
+from fastconv.tools.bench.tables import Table, tables
 
-__all__ = ["circumstances", "terminal_report", "write_html", "write_markdown"]
+__all__ = ["check_markdown", "circumstances", "terminal_report", "write_html", "write_markdown"]
+
+BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
@@ -38,19 +42,41 @@ def circumstances(results: Results) -> dict[str, str]:
         "Duration": f"{results.seconds / 60:.1f} min",
     }
     versions = [f"{name} {facts['version']}" for name, facts in results.engines.items() if facts["version"]]
-    return found | ({"Versions": ", ".join(versions)} if versions else {})
+    found |= {"Versions": ", ".join(versions)} if versions else {}
+    return found | ({"Noise": stated} if (stated := noise(results.rows)) else {})
 
 
 def terminal_report(results: Results, more: Iterable[Table] = ()) -> str:
     """The circumstances and every table as text."""
     facts = "\n".join(f"{name:10} {value}" for name, value in circumstances(results).items())
-    return "\n".join([facts, "", *(table.text() for table in (*tables(results), *more))])
+    return "\n".join([facts, "", *(table.text() for table in (*tables(results), *more, *summary_tables(results)))])
+
+
+def check_markdown(path: str | Path) -> None:
+    """Raise :class:`ArgumentError` for a file that exists and has no place for the summary."""
+    if Path(path).exists():
+        _around(path)
 
 
 def write_markdown(path: str | Path, results: Results) -> None:
-    """The summary with its circumstances, as a section for a README."""
-    facts = "  \n".join(f"{name}: {value}" for name, value in circumstances(results).items())
-    Path(path).write_text("\n".join([facts, "", *(t.markdown() for t in summary_tables(results))]), encoding="utf-8")
+    """The summary with its circumstances: between the marks of a file that exists, with the marks in a new one."""
+    before, after = _around(path) if Path(path).exists() else ("", "\n")
+    facts = "\n".join(f"- {name}: {value}" for name, value in circumstances(results).items())
+    section = "\n".join(table.markdown() for table in summary_tables(results))
+    Path(path).write_text(f"{before}{BEGIN}\n{section}\n{facts}\n{END}{after}", encoding="utf-8")
+
+
+def _around(path: str | Path) -> tuple[str, str]:
+    """The text before and after the summary."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArgumentError(f"markdown: {path}: {error}") from None
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ArgumentError(f"markdown: {path} has no {BEGIN} and {END}, between which the summary would stand")
+    return before, after
 
 
 def write_html(path: str | Path, results: Results, plots: dict[str, Path], more: Iterable[Table] = ()) -> None:
@@ -64,12 +90,13 @@ def write_html(path: str | Path, results: Results, plots: dict[str, Path], more:
     )
     if not images:
         images = "<p class=note>No plots: matplotlib is not installed (pip install fastconv[plots]).</p>"
-    content = "\n".join(table.html() for table in (*tables(results), *more))
+    summary = "\n".join(table.html() for table in (*summary_tables(results), *more))
+    content = "\n".join(table.html() for table in tables(results))
     Path(path).write_text(
         "<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n"
         '<meta name=viewport content="width=device-width, initial-scale=1">\n'
         f"<title>fastconv benchmark</title>\n<style>{STYLE}</style>\n"
         f"<h1>fastconv benchmark</h1>\n<dl>{definitions}</dl>\n"
-        f"<h2>Plots</h2>\n{images}\n<h2>Tables</h2>\n{content}\n</html>\n",
+        f"<h2>Summary</h2>\n{summary}\n<h2>Plots</h2>\n{images}\n<h2>Tables</h2>\n{content}\n</html>\n",
         encoding="utf-8",
     )

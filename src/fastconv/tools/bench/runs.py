@@ -1,4 +1,4 @@
-"""The runs: kernels against kernels, layers and networks against peers, and what an engine costs besides.
+"""The runs: kernels against kernels, layers against peers, and what an engine costs besides.
 
 Every run appends its rows to the results as soon as a problem is finished, so an interrupted run keeps them.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,14 +25,29 @@ from fastconv.tools.bench.contest import Contender, contest
 from fastconv.tools.bench.data import error_bound, exact_output, judge, make_arrays, mistrust
 from fastconv.tools.bench.engines import Engine, is_installed
 from fastconv.tools.bench.facts import distribution_version, installed_bytes
-from fastconv.tools.bench.problem import Problem
+from fastconv.tools.bench.picks import slow_pairs
+from fastconv.tools.bench.problem import Problem, parse_problem
 from fastconv.tools.bench.process import EngineError, EngineProcess
 from fastconv.tools.bench.progress import Progress
 from fastconv.tools.bench.results import OWN, Results, Row
 
-__all__ = ["Plan", "describe_engines", "measure_roofs", "run_kernels", "run_layers", "set_roof_shares"]
+__all__ = [
+    "Plan",
+    "describe_engines",
+    "measure_roofs",
+    "repeat_slow_picks",
+    "run_kernels",
+    "run_layers",
+    "set_roof_shares",
+    "started",
+]
 
 IMPORTS = 5
+# What a problem takes beside its timing: multiply-adds per second of the reference; per contender: seconds at least,
+# operations per second of the calls that come before the timing or have to be finished, and bytes per second.
+REFERENCE_RATE, CALL_SECONDS, FIRST_RATE, BYTE_RATE = 10e9, 0.02, 10e9, 1e9
+ALGORITHMS = 4  # of a problem, about
+REPEATS, REPEAT_SECONDS, LEAST_REPEAT_SECONDS = 3, 0.5, 0.1  # of a pick that looks slow
 ROUNDING_ALGORITHMS = ("winograd", "fft")  # those whose sums are not exact even on whole numbers
 IMPORT_SECONDS = "import numpy, time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
 
@@ -42,7 +58,6 @@ class Plan:
 
     engines: list[Engine]
     threads: list[int]
-    budget: float
     problems: dict[Problem, list[list]] = field(default_factory=dict)
     isas: list[str] = field(default_factory=lambda: [""])
     dtypes: list[str] = field(default_factory=lambda: ["float32"])
@@ -76,22 +91,30 @@ def set_roof_shares(results: Results) -> None:
 
 def describe_engines(plan: Plan, results: Results) -> None:
     """Version, seconds to import beyond NumPy (median of a few fresh processes), bytes on disk without NumPy."""
+    seconds: dict[str, float | None] = {}
     for engine in plan.engines:
         version = distribution_version(engine.distribution) or (fastconv.__version__ if engine.name == OWN else "")
-        known = {"version": version, "import_seconds": None}
-        if is_installed(engine):
-            command = [sys.executable, "-c", IMPORT_SECONDS.format(engine.library)]
-            runs = [subprocess.run(command, capture_output=True, text=True) for _ in range(IMPORTS)]
-            if not any(run.returncode for run in runs):
-                known["import_seconds"] = median(float(run.stdout.split()[-1]) for run in runs)
+        if engine.library not in seconds:
+            seconds[engine.library] = _import_seconds(engine.library) if is_installed(engine) else None
+        known = {"version": version, "import_seconds": seconds[engine.library]}
         results.engines[engine.name] = known | {"installed_bytes": installed_bytes(engine.distribution)}
 
 
-def run_layers(plan: Plan, results: Results) -> None:
-    """Every engine on every problem, with every number of threads; rows of kind ``layer``."""
-    progress = Progress(len(plan.problems) * len(plan.engines) * len(plan.threads), plan.budget)
+def _import_seconds(library: str) -> float | None:
+    command = [sys.executable, "-c", IMPORT_SECONDS.format(library)]
+    runs = [subprocess.run(command, capture_output=True, text=True) for _ in range(IMPORTS)]
+    if any(run.returncode for run in runs):
+        return None
+    return median(float(run.stdout.split()[-1]) for run in runs)
+
+
+def run_layers(plan: Plan, seconds: float, results: Results) -> None:
+    """Every engine on every problem, with every number of threads, in about `seconds`; rows of kind ``layer``."""
+    end = time.monotonic() + seconds
+    count = len(plan.engines) * len(plan.threads)
     with ExitStack() as stack:
         processes = _processes(stack, plan.engines, plan.threads, [""])
+        progress = Progress([(_cost(p, count), count) for p in plan.problems], end - time.monotonic())
         for problem, appearances in plan.problems.items():
             progress.show(str(problem))
             rows = []
@@ -102,22 +125,25 @@ def run_layers(plan: Plan, results: Results) -> None:
                     rows.append(row)
                     process = processes[engine.name, threads, ""]
                     contenders.append(Contender(row, process, engine.variant, error_bound(problem, engine.growth)))
-            _run_problem(problem, contenders, progress.seconds, plan.with_cold)
+            share = progress.seconds
+            _run_problem(problem, contenders, share, plan.with_cold)
             results.rows += rows
-            progress.advance(len(rows))
+            progress.advance(share)
     progress.finish()
 
 
-def run_kernels(plan: Plan, results: Results) -> None:
+def run_kernels(plan: Plan, seconds: float, results: Results) -> None:
     """Every algorithm of fastconv that accepts the problem, per element type, instruction set and number of threads.
 
     Rows of kind ``kernel``; `engine` is the algorithm.  Those that refuse get a row with the reason.
     """
     (own,) = plan.engines
     problems = [(p.replace(dtype=dtype), where) for p, where in plan.problems.items() for dtype in plan.dtypes]
-    progress = Progress(len(problems), plan.budget)
+    end = time.monotonic() + seconds
     with ExitStack() as stack:
         processes = _processes(stack, [own], plan.threads, plan.isas)
+        count = ALGORITHMS * len(processes)
+        progress = Progress([(_cost(p, count), count) for p, _ in problems], end - time.monotonic())
         _check_algorithms(plan, [problem for problem, _ in problems], next(iter(processes.values())))
         for problem, appearances in problems:
             progress.show(str(problem))
@@ -134,10 +160,34 @@ def run_kernels(plan: Plan, results: Results) -> None:
             summing = [c for c in contenders if c.variant not in ROUNDING_ALGORITHMS and problem.family != "avg_pool"]
             _check_integers(problem, summing)
             contenders = [contender for contender in contenders if contender.row.status == "ok"]
-            _run_problem(problem, contenders, progress.seconds / max(len(contenders), 1), plan.with_cold)
+            share = progress.seconds
+            _run_problem(problem, contenders, share, plan.with_cold)
             results.rows += rows
-            progress.advance(1)
+            progress.advance(share)
     progress.finish()
+
+
+def repeat_slow_picks(plan: Plan, seconds: float, results: Results) -> None:
+    """Time picks that look slow again, each with the fastest algorithm alone: what is slow afterwards was so every time.
+
+    In about `seconds`, or what three short repetitions take.
+    """
+    end = time.monotonic() + seconds
+    (own,) = plan.engines
+    with ExitStack() as stack:
+        processes: dict[tuple, EngineProcess] = {}
+        for turn in range(REPEATS):
+            slow = slow_pairs(results.rows)
+            for number, (pick, fastest) in enumerate(slow):
+                key = pick.threads, pick.isa or ""
+                if key not in processes:
+                    processes[key] = EngineProcess(own, *key)
+                    started(stack, [processes[key]])
+                left = end - time.monotonic()
+                share = left / (2 * (len(slow) * (REPEATS - turn) - number))
+                contenders = [Contender(row, processes[key], row.engine, row.bound) for row in (pick, fastest)]
+                share = max(min(share, REPEAT_SECONDS), LEAST_REPEAT_SECONDS)
+                _run_problem(parse_problem(pick.problem), contenders, share, with_cold=False)
 
 
 def _check_algorithms(plan: Plan, problems: list[Problem], process: EngineProcess) -> None:
@@ -222,10 +272,27 @@ def _prepare(contender: Contender, problem: Problem, inputs: Path) -> dict:
 
 
 def _processes(stack: ExitStack, engines, threads, isas) -> dict[tuple, EngineProcess]:
+    """Running processes by engine, number of threads and instruction set, until the stack is left."""
     processes = {(e.name, t, isa): EngineProcess(e, t, isa) for e in engines for t in threads for isa in isas}
-    for process in processes.values():
-        stack.callback(process.close)
+    started(stack, processes.values())
     return processes
+
+
+def started(stack: ExitStack, processes: Iterable[EngineProcess]) -> None:
+    """Start the processes all at once, to be closed with the stack, and wait until each has imported its library."""
+    for process in processes:
+        stack.callback(process.close)
+        process.start()
+    for process in processes:
+        with suppress(EngineError):  # which the first request meets again
+            process.ask("memory")
+
+
+def _cost(problem: Problem, contenders: int) -> float:
+    """About the seconds that a problem takes beside its timing: the exact result, and each contender's first call."""
+    return problem.macs / REFERENCE_RATE + contenders * (
+        CALL_SECONDS + problem.flops / FIRST_RATE + problem.bytes / BYTE_RATE
+    )
 
 
 def _row(kind, problem: Problem, engine, threads, appearances, isa="") -> Row:

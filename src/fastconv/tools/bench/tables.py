@@ -14,10 +14,13 @@ __all__ = [
     "best_peer",
     "engine_names",
     "geometric_mean",
+    "network_table",
+    "ratio_text",
+    "rows_by_problem",
     "speed_ratio",
     "suite_rows",
-    "summary_tables",
     "tables",
+    "thread_text",
 ]
 
 MARKS = {"refused": "–", "absent": "–", "failed": "fails", "differs": "differs", "mistrusted": "mistrusted"}
@@ -67,27 +70,20 @@ class Table:
 
 
 def tables(results: Results) -> list[Table]:
-    """Every table that the results have rows for."""
+    """Every table that the results have rows for, the summary apart."""
     found = [_roof_table(results)] if results.roofs else []
     found += [_engine_table(results)] if results.engines else []
     for threads in sorted({row.threads for row in results.rows}):
         rows = [row for row in results.rows if row.threads == threads]
         networks = [row for row in rows if row.kind == "network"]
         if networks:
-            found += [_network_table(networks, threads), _cost_table(networks, threads)]
+            found += [_cost_table(networks, threads)]
         layers = [row for row in rows if row.kind == "layer"]
-        suites = suite_rows(layers)
-        found += [_layer_table(suite, *content, threads) for suite, content in suites.items()]
-        found += [_suite_table(suites, threads)] if len(suites) > 1 else []
+        found += [_layer_table(suite, *content, threads) for suite, content in suite_rows(layers).items()]
     kernels = [row for row in results.rows if row.kind == "kernel"]
     if kernels:
         found.append(_kernel_table(kernels))
     return found
-
-
-def summary_tables(results: Results) -> list[Table]:
-    """The tables that fit into a README: networks, and suites against the best peer."""
-    return [table for table in tables(results) if table.title.startswith(("Networks: ms", "× best peer"))]
 
 
 def engine_names(rows: Iterable[Row]) -> list[str]:
@@ -133,42 +129,26 @@ def _layer_table(suite: str, layers, by_engine, threads: int) -> Table:
         lines.append([layer, *cells, *_against_peers(rows)])
     totals = [_total([(by_engine[problem].get(engine), count) for problem, count in layers]) for engine in engines]
     mean = geometric_mean(filter(None, map(speed_ratio, by_engine.values())))
-    lines.append(["sum of all layers", *(_number(total, 1e6) for total in totals), "geometric mean", _ratio(mean)])
+    lines.append(["sum of all layers", *(_number(total, 1e6) for total in totals), "geometric mean", ratio_text(mean)])
     return Table(
-        f"{suite}: µs per layer, {_threads(threads)}",
+        f"{suite}: µs per layer, {thread_text(threads)}",
         ["layer", *engines, "best peer", "× best peer"],
         lines,
         _notes(row for rows in by_engine.values() for row in rows.values()),
     )
 
 
-def _suite_table(suites, threads: int) -> Table:
-    """A line per suite: how fastconv stands against the best peer of every layer."""
-    lines, every = [], {}
-    for suite, (_, by_engine) in suites.items():
-        ratios = {problem: ratio for problem, rows in by_engine.items() if (ratio := speed_ratio(rows))}
-        every |= ratios
-        lines.append([suite, *_ratio_summary(ratios)])
-    lines.append(["all layers, each once", *_ratio_summary(every)])
-    columns = ["suite", "layers", "geometric mean", "least", "layer with the least"]
-    return Table(f"× best peer of every layer, {_threads(threads)}", columns, lines)
-
-
-def _ratio_summary(ratios: dict[str, float]) -> list[str]:
-    slowest = min(ratios, key=ratios.get, default="")
-    return [str(len(ratios)), _ratio(geometric_mean(ratios.values())), _ratio(ratios.get(slowest)), slowest]
-
-
-def _network_table(rows: list[Row], threads: int) -> Table:
+def network_table(rows: list[Row], threads: int) -> Table:
+    """Milliseconds of every engine on every network, and the ratio to the best peer."""
     engines = engine_names(rows)
     lines = []
-    for name, by_engine in _by_problem(rows).items():
+    for name, by_engine in rows_by_problem(rows).items():
         cells = [_time_cell(by_engine.get(engine), 1e3) for engine in engines]
         lines.append([name, *cells, *_against_peers(by_engine)])
-    mean = geometric_mean(filter(None, map(speed_ratio, _by_problem(rows).values())))
-    lines.append(["", *[""] * len(engines), "geometric mean", _ratio(mean)])
+    mean = geometric_mean(filter(None, map(speed_ratio, rows_by_problem(rows).values())))
+    lines.append(["", *[""] * len(engines), "geometric mean", ratio_text(mean)])
     return Table(
-        f"Networks: ms per image, batch 1, {_threads(threads)}",
+        f"Networks: ms per image, batch 1, {thread_text(threads)}",
         ["network", *engines, "best peer", "× best peer"], lines, _notes(rows),
     )  # fmt: skip
 
@@ -182,7 +162,7 @@ def _cost_table(rows: list[Row], threads: int) -> Table:
         for row in rows if row.is_timed
     ]  # fmt: skip
     columns = ["network", "engine", "load ms", "first run ms", "median ms", "spread", "peak MB", "error"]
-    return Table(f"Networks: load, first run, memory, {_threads(threads)}", columns, lines, left=2)
+    return Table(f"Networks: load, first run, memory, {thread_text(threads)}", columns, lines, left=2)
 
 
 def _kernel_table(rows: list[Row]) -> Table:
@@ -227,10 +207,10 @@ def _engine_table(results: Results) -> Table:
 
 def _against_peers(rows: dict[str, Row]) -> list[str]:
     peer = best_peer(rows)
-    return [peer.engine if peer else "", _ratio(speed_ratio(rows))]
+    return [peer.engine if peer else "", ratio_text(speed_ratio(rows))]
 
 
-def _by_problem(rows: list[Row]) -> dict[str, dict[str, Row]]:
+def rows_by_problem(rows: list[Row]) -> dict[str, dict[str, Row]]:
     found: dict[str, dict[str, Row]] = {}
     for row in rows:
         found.setdefault(row.problem, {})[row.engine] = row
@@ -267,7 +247,7 @@ def _notes(rows: Iterable[Row]) -> list[str]:
     return notes
 
 
-def _threads(threads: int) -> str:
+def thread_text(threads: int) -> str:
     return "1 thread" if threads == 1 else f"{threads} threads"
 
 
@@ -285,7 +265,7 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.0%}"
 
 
-def _ratio(value: float | None) -> str:
+def ratio_text(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 

@@ -1,7 +1,7 @@
 """The process that an engine runs in: ``python -m fastconv.tools.bench.worker MODULE``.
 
 It reads requests from its standard input and answers each on its standard output, one JSON object per line.  Arrays
-travel as .npy files, mapped and not copied.  What a library prints goes to standard error.
+travel as .npy files.  What a library prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from statistics import median
 import numpy as np
 
 from fastconv.machine import cache_bytes
+from fastconv.tools.bench.data import in_memory_order
 from fastconv.tools.bench.engines import Refusal
 from fastconv.tools.bench.facts import peak_memory
 from fastconv.tools.bench.problem import parse_problem
@@ -35,6 +36,7 @@ class Worker:
     def __init__(self, module: str):
         self.engine = import_module(module)
         self.engine.available()  # imports the library, outside every timing
+        getattr(self.engine, "start", lambda: None)()
         self.calls: dict[str, Callable[[], object]] = {}  # by variant
         self.arrays: list[dict[str, np.ndarray]] = []  # kept, since some engines hold nothing but the address
         self.evicted: np.ndarray | None = None
@@ -43,18 +45,24 @@ class Worker:
         return {"candidates": self.engine.candidates(parse_problem(problem))}
 
     def layer(self, problem, folder, threads, variant):
-        files = {path.stem: path for path in Path(folder).glob("*.npy")}
-        return self._prepare(self.engine.prepare_layer, parse_problem(problem), files, threads, variant)
+        problem = parse_problem(problem)
+        # Weights are mapped: every engine copies them into a form of its own.  The input is memory like any other.
+        arrays = {
+            path.stem: np.load(path) if path.stem == "x" else np.asarray(np.load(path, mmap_mode="c"))
+            for path in Path(folder).glob("*.npy")
+        }
+        arrays["x"] = in_memory_order(problem, arrays["x"])
+        return self._prepare(self.engine.prepare_layer, problem, arrays, threads, variant)
 
     def convert(self, path, folder):
         convert = getattr(self.engine, "convert_network", None)
         return {"path": str(convert(Path(path), Path(folder)) if convert else path)}
 
     def network(self, path, feeds, threads, variant):
-        return self._prepare(self.engine.prepare_network, Path(path), feeds, threads, variant)
+        arrays = {name: np.load(file) for name, file in feeds.items()}
+        return self._prepare(self.engine.prepare_network, Path(path), arrays, threads, variant)
 
-    def _prepare(self, prepare, what, files, threads, variant):
-        arrays = {name: np.load(file, mmap_mode="c") for name, file in files.items()}
+    def _prepare(self, prepare, what, arrays, threads, variant):
         self.arrays.append(arrays)
         start = time.perf_counter()
         self.calls[variant] = prepare(what, arrays, threads, variant)

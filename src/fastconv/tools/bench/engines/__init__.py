@@ -4,12 +4,17 @@
 ``available() -> str``                                  version, or an empty string if the library is missing
 ``prepare_layer(problem, arrays, threads, variant)``    a callable that computes the layer once
 ``prepare_network(path, feeds, threads, variant)``      a callable that runs the network once
-``convert_network(path, folder) -> path``               only where ONNX is not read: the file for prepare_network
+``convert_network(path, folder) -> path``               where `converts`: the file for prepare_network
+``start()``                                             optional: what a user would do once, before all calls
 ======================================================  ========================================================
 
-The callable returns something that ``numpy.asarray`` turns into the output, N×C×spatial; conversions that a user of
-that library would not pay for are left to ``asarray``, outside the timing.  What an engine cannot do it refuses with
-:class:`Refusal` and a sentence.  A module imports its library inside the functions, and runs in a process of its own.
+All do the same work: float32 (or float64) from NCHW memory to NCHW memory in the library's own array, or NHWC to NHWC
+for a problem that says so.  Reordering to whatever layout the kernels want, and back, is part of the timing, whether
+the library does it (OpenVINO, onnxruntime, ncnn, MNN) or its user (torch with channels-last weights).  Outside of it
+stay what is done once per model, and copies between the library's array and NumPy's: the callable returns something
+that ``numpy.asarray`` turns into the output, N×C×spatial.  Every library is set up as its documentation advises for
+the shortest latency in full precision.  What an engine cannot do it refuses with :class:`Refusal` and a sentence.
+A module imports its library inside the functions, and runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -30,8 +35,8 @@ class Refusal(Exception):
 class Engine:
     """How an engine is found, started and judged.
 
-    `growth` is how much its fastest algorithms amplify rounding over a direct sum (Winograd tiles of 6×6 outputs: 16,
-    most of it at few channels).
+    `converts`: it does not read ONNX files.  `growth` is how much its fastest algorithms amplify rounding over a direct
+    sum (Winograd tiles of 6×6 outputs: 16, most of it at few channels).
     """
 
     name: str
@@ -41,6 +46,7 @@ class Engine:
     variant: str = ""
     growth: float = 1.0
     by_default: bool = True
+    converts: bool = False
 
 
 _HERE = __name__
@@ -48,13 +54,13 @@ ENGINES = {
     engine.name: engine
     for engine in (
         Engine("fastconv", f"{_HERE}.own", "fastconv.nn", "fastconv", "auto", growth=4.0),
-        Engine("torch", f"{_HERE}.pytorch", "torch", "torch", "nchw"),
-        Engine("torch-channels-last", f"{_HERE}.pytorch", "torch", "torch", "channels-last"),
-        Engine("torch-compiled", f"{_HERE}.pytorch", "torch", "torch", "compiled", by_default=False),
+        Engine("torch", f"{_HERE}.pytorch", "torch", "torch", "nchw", converts=True),
+        Engine("torch-channels-last", f"{_HERE}.pytorch", "torch", "torch", "channels-last", converts=True),
+        Engine("torch-compiled", f"{_HERE}.pytorch", "torch", "torch", "compiled", by_default=False, converts=True),
         Engine("onnxruntime", f"{_HERE}.ort", "onnxruntime", "onnxruntime"),
         Engine("openvino", f"{_HERE}.ov", "openvino", "openvino"),
-        Engine("ncnn", f"{_HERE}.ncnn_engine", "ncnn", "ncnn", growth=16.0),
-        Engine("mnn", f"{_HERE}.mnn_engine", "MNN", "MNN", growth=16.0),
+        Engine("ncnn", f"{_HERE}.ncnn_engine", "ncnn", "ncnn", growth=16.0, converts=True),
+        Engine("mnn", f"{_HERE}.mnn_engine", "MNN", "MNN", growth=16.0, converts=True),
         Engine("scipy", f"{_HERE}.scipy_engine", "scipy.signal", "scipy", by_default=False),
     )
 }

@@ -1,4 +1,8 @@
-"""ncnn on the CPU: float32 storage and arithmetic forced; networks translated from ONNX, since its wheel reads none."""
+"""ncnn on the CPU: float32 storage and arithmetic forced, pooled memory as in its own benchmark.
+
+Packed layouts, Winograd and SGEMM are on, as they are by default.  Networks are translated from ONNX, since its wheel
+reads none.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,8 @@ def available() -> str:
 def prepare_layer(problem, arrays, threads, variant):
     if problem.dtype != "float32":
         raise Refusal("ncnn computes in float32")
+    if problem.layout != "nchw":
+        raise Refusal("ncnn takes NCHW memory only")
     model = NcnnModel(["x"])
     model.add(_layer(problem, arrays))
     with tempfile.TemporaryDirectory() as folder:
@@ -65,11 +71,13 @@ def _net(folder, x, ends, threads):
     net.opt.num_threads = threads
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
     net.opt.use_bf16_packed = net.opt.use_bf16_storage = False
+    pools = ncnn.UnlockedPoolAllocator(), ncnn.PoolAllocator()
+    net.opt.blob_allocator, net.opt.workspace_allocator = pools
     if net.load_param(str(folder / "model.param")) or net.load_model(str(folder / "model.bin")):
         raise RuntimeError("ncnn refused the model file")
     inputs = [ncnn.Mat(np.ascontiguousarray(sample)).clone() for sample in x]  # Mat() does not own its memory
 
-    def call():
+    def call(pools=pools):  # which the net does not keep alive
         outputs = []
         for sample in inputs:
             extractor = net.create_extractor()
