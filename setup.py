@@ -1,7 +1,8 @@
 """Builds the kernels: every kernel text once per instruction set and element type.
 
 The tables below are the whole of it.  ``FASTCONV_DEBUG=1`` turns on Cython's bounds and initialisation checks and the
-compiler's for undefined behaviour (array bounds, overflow, shifts), which end the process.
+compiler's for undefined behaviour (array bounds, overflow, shifts), which end the process.  ``FASTCONV_SANITIZE=address``
+builds with AddressSanitizer, whose library then has to be preloaded (``.ci/run`` shows how).
 """
 
 import os
@@ -15,6 +16,9 @@ from setuptools.command.build_ext import build_ext
 
 KERNELS = Path("src/fastconv/_kernels")
 DEBUG = os.environ.get("FASTCONV_DEBUG") == "1"
+SANITIZE = os.environ.get("FASTCONV_SANITIZE", "")
+if SANITIZE not in ("", "address"):
+    sys.exit(f"FASTCONV_SANITIZE: expected address, got {SANITIZE!r}")
 
 # Kernel texts compiled for every instruction set and element type, and those compiled once, for the baseline.
 VARIED = (
@@ -35,6 +39,7 @@ LEVELS = {
     "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
 }
 CHECKS = ["-O1", "-fsanitize=undefined", "-fno-sanitize=alignment,pointer-overflow", "-fno-sanitize-recover=all"]
+ADDRESS_CHECKS = ["-O1", "-g1", "-fno-omit-frame-pointer", "-fsanitize=address"]
 ELEMENTS = {"float32": [], "float64": [("FASTCONV_DOUBLE", "1")]}
 
 DIRECTIVES = {
@@ -86,11 +91,14 @@ class BuildExtensions(build_ext):
         gnu_like = self.compiler.compiler_type != "msvc"
         for extension in self.extensions:
             extension.extra_compile_args = COMMON + extension.extra_compile_args if gnu_like else ["/O2"]
-            if sys.platform == "linux" and not DEBUG:
+            if sys.platform == "linux" and not (DEBUG or SANITIZE):
                 extension.extra_link_args += ["-Wl,--strip-all"]
             if DEBUG and gnu_like:
                 extension.extra_compile_args += CHECKS
                 extension.extra_link_args += CHECKS
+            if SANITIZE and gnu_like:
+                extension.extra_compile_args += ADDRESS_CHECKS
+                extension.extra_link_args += ["-fsanitize=address"]
         self.parallel = self.parallel or os.cpu_count()
         super().build_extensions()
 

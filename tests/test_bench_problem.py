@@ -166,3 +166,22 @@ def test_shapes_are_found_as_suite_file_and_line(tmp_path):
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(ArgumentError, match=r"mine\.txt: .*decode"):
         find_problems(str(file))
+
+
+@pytest.mark.parametrize("problem", EVERY_LINE, ids=str)
+def test_a_shrunk_layer_is_of_the_same_kind_and_small(problem):
+    small = problem.shrunk()
+    assert parse_problem(str(small)) == small
+    same = ("op", "kernel", "stride", "pads", "dilation", "bias", "ceil_mode", "rank", "family", "is_depthwise")
+    assert [getattr(small, name) for name in same] == [getattr(problem, name) for name in same]
+    assert small.channels % 16 == problem.channels % 16
+    assert small.flops <= problem.flops
+    assert small.flops < 2e8
+    assert min(small.output) >= 1
+
+
+def test_shrinking_keeps_groups_and_what_vectors_leave_over():
+    assert parse_problem("conv2d 16x104x56x56 -> 208 k3 s2 p1").shrunk().line == "conv2d 2x40x12x12 -> 32 k3 s2 p1"
+    assert parse_problem("conv2d 1x272x28x28 -> 68 k1 g4").shrunk().line == "conv2d 1x144x8x8 -> 68 k1 g4"
+    assert parse_problem("conv2d 1x96x9x9 -> 192 k3 p1 g96").shrunk().line == "conv2d 1x32x9x9 -> 64 k3 p1 g32"
+    assert parse_problem("linear 1x9216 -> 4090").shrunk().line == "linear 1x32 -> 42"

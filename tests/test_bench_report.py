@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -15,9 +16,11 @@ from fastconv.tools.bench.picks import failed_picks, pick_table
 from fastconv.tools.bench.report import terminal_report, write_html, write_markdown
 from fastconv.tools.bench.results import Results, Row, load_results
 from fastconv.tools.bench.runs import set_roof_shares
+from fastconv.tools.bench.summary import noise, summary_tables
 from fastconv.tools.bench.tables import best_peer, speed_ratio, tables
 
 CONV, POOL = "conv2d 1x64x56x56 -> 64 k3 p1", "max_pool2d 1x64x56x56 k2 s2"
+NO_MARKS = str(Path(__file__).with_name("tolerance.py"))
 ROOF = {
     "threads": 1,
     "fma_gflops": {"avx512 float32": 170.0, "avx2 float32": 90.0},
@@ -109,7 +112,7 @@ def test_the_best_peer_may_be_inexact_but_not_fastconv(results):
 
 def test_tables_have_times_totals_marks_and_reasons(results):
     text = terminal_report(results)
-    found = {table.title: table for table in tables(results)}
+    found = {table.title: table for table in (*tables(results), *summary_tables(results))}
     layers = found["vgg: µs per layer, 1 thread"]
     assert layers.rows[0] == [f"{CONV} *3", "500", "1500", "1000~", "ncnn", "2.00"]
     assert layers.rows[1] == [POOL, "60.0", "50.0", "fails", "torch", "0.83"]
@@ -169,8 +172,37 @@ def test_the_summary_is_markdown(results, tmp_path):
     assert f"Processor: {results.machine['processor']}" in text
     assert "Versions: fastconv 0.1.0" in text
     assert "| resnet50 | 40.0 | 90.0 | torch | 2.25 |" in text
-    assert f"| vgg | 2 | 1.29 | 0.83 | {POOL} |" in text
-    assert f"| other | 1 | 3.00 | 3.00 | {CONV} |" in text
+    assert f"| vgg | 2 | 1.29 | 1 | 0.83 | torch | {POOL} |" in text
+    assert f"| other | 1 | 3.00 | 0 | 3.00 | torch | {CONV} |" in text
+    assert "| torch | 2 | 1.58 | 1 | 1 | 2.25 | 0 |" in text
+    assert "Noise: half of the times spread by 2.0% or less" in text
+
+
+def test_the_summary_stands_between_the_marks_of_a_readme(results, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("# Mine\n\n<!-- bench -->\nold figures\n<!-- /bench -->\n\nThe end.\n")
+    for _ in range(2):
+        write_markdown(readme, results)
+        text = readme.read_text()
+        assert text.startswith("# Mine\n\n<!-- bench -->\n**")
+        assert text.endswith("\n<!-- /bench -->\n\nThe end.\n")
+        assert "old figures" not in text
+        assert text.count("| resnet50 | 40.0 | 90.0 | torch | 2.25 |") == 1
+    write_markdown(tmp_path / "new.md", results)
+    write_markdown(tmp_path / "new.md", results)
+    assert (tmp_path / "new.md").read_text().count("<!-- bench -->") == 1
+
+
+def test_the_picks_are_summed_up(results):
+    table = summary_tables(results)[-1]
+    assert table.rows == [["float32", "avx512", "1", "0 of 1", "+25%", CONV]]
+    results.rows[8].picked = None
+    assert all("picks" not in table.title for table in summary_tables(results))
+
+
+def test_noise_needs_figures(results):
+    assert noise(results.rows[:1]) == ""
+    assert summary_tables(Results(["nothing"])) == []
 
 
 def test_plots_are_written(results, tmp_path):
@@ -202,6 +234,10 @@ def command(*words):
         (("layers", "--threads", "1,some"), "threads: expected numbers and 'all'"),
         (("layers", "--threads", "0"), "threads: expected numbers and 'all'"),
         (("layers", "--compare", "gone.json"), "gone.json: no results of a benchmark run"),
+        (("layers", "--json", "no/such/folder/r.json"), "json: there is no folder "),
+        (("layers", "--markdown", NO_MARKS), f"markdown: {NO_MARKS} has no <!-- bench --> and <!-- /bench -->"),
+        (("show",), "from: show needs the JSON file of a run"),
+        (("show", "--from", "gone.json"), "gone.json: no results of a benchmark run"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_measured(words, message, capsys, monkeypatch):
@@ -213,7 +249,7 @@ def test_wrong_arguments_are_refused_before_anything_is_measured(words, message,
 
 
 def test_without_onnx_there_are_no_networks(monkeypatch, capsys):
-    monkeypatch.setattr(commands, "_measure", lambda kind, plan, networks, results: print("networks:", networks))
+    monkeypatch.setattr(commands, "_measure", lambda kind, plan, networks, end, results: print("networks:", networks))
     monkeypatch.setattr("fastconv.tools.bench.commands.util.find_spec", lambda name: None)
     assert command("networks", "--peers", "fastconv") == 2
     assert "onnx is not installed (pip install onnx)" in capsys.readouterr().err
@@ -224,7 +260,7 @@ def test_without_onnx_there_are_no_networks(monkeypatch, capsys):
 
 
 def test_a_run_writes_everything_asked_for(results, tmp_path, monkeypatch, capsys):
-    def measure(kind, plan, networks, target):
+    def measure(kind, plan, networks, end, target):
         target.rows += results.rows
         target.roofs += results.roofs
         target.engines |= results.engines
@@ -237,6 +273,8 @@ def test_a_run_writes_everything_asked_for(results, tmp_path, monkeypatch, capsy
     assert load_results(files["new.json"]).rows == results.rows
     assert "Against the run of" in capsys.readouterr().out
     assert "Against the run of" in (tmp_path / "new.html").read_text()
+    assert command("show", "--from", files["new.json"], "--markdown", str(tmp_path / "r.md")) == 0
+    assert "| resnet50 | 40.0 |" in (tmp_path / "r.md").read_text()
     assert command("pick") == 0
     assert command("pick", "--assert") == 1
     results.rows[0].status = "differs"

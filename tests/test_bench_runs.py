@@ -15,11 +15,20 @@ from fastconv._kernels import levels
 from fastconv.errors import ArgumentError
 from fastconv.roof import Roof
 from fastconv.tools.bench import process
+from fastconv.tools.bench.data import make_arrays
 from fastconv.tools.bench.engines import ENGINES, Engine, find_engines
+from fastconv.tools.bench.picks import failed_picks
 from fastconv.tools.bench.process import EngineError, EngineProcess
 from fastconv.tools.bench.progress import Progress
 from fastconv.tools.bench.results import Results
-from fastconv.tools.bench.runs import Plan, describe_engines, measure_roofs, run_kernels, run_layers
+from fastconv.tools.bench.runs import (
+    Plan,
+    describe_engines,
+    measure_roofs,
+    repeat_slow_picks,
+    run_kernels,
+    run_layers,
+)
 from fastconv.tools.bench.suites import find_problems
 
 TESTS = Path(__file__).parent
@@ -36,11 +45,11 @@ def fake(variant, library="bench_fakes"):
 
 
 def run(variants, lines=LINES, threads=(1,)):
-    plan = Plan([fake(v) for v in variants], list(threads), budget=0.5)
+    plan = Plan([fake(v) for v in variants], list(threads))
     for line in lines:
         plan.add(*find_problems(line))
     results = Results(["test"])
-    run_layers(plan, results)
+    run_layers(plan, 0.5, results)
     return {(row.problem, row.engine, row.threads): row for row in results.rows}
 
 
@@ -82,10 +91,10 @@ def test_threads_and_multiplicity():
 
 
 def test_a_peer_that_is_not_installed_is_absent():
-    plan = Plan([fake("right"), fake("gone", library="no_such_library")], [1], 0.1)
+    plan = Plan([fake("right"), fake("gone", library="no_such_library")], [1])
     plan.add(*find_problems(LINES[0]))
     results = Results(["test"])
-    run_layers(plan, results)
+    run_layers(plan, 0.1, results)
     assert [row.status for row in results.rows] == ["ok", "absent"]
     assert results.rows[1].reason == "no_such_library is not installed"
     describe_engines(plan, results)
@@ -129,14 +138,14 @@ def test_mistrusted_problems_are_not_timed():
 
 
 def kernel_plan(**settings):
-    plan = Plan([fake("right")], [1], budget=0.2, **settings)
+    plan = Plan([fake("right")], [1], **settings)
     plan.add(*find_problems(LINES[0]))
     return plan
 
 
 def test_kernels_have_a_row_per_algorithm():
     results = Results(["test"])
-    run_kernels(kernel_plan(dtypes=["float32", "float64"]), results)
+    run_kernels(kernel_plan(dtypes=["float32", "float64"]), 0.2, results)
     rows = {(row.engine, row.dtype): row for row in results.rows}
     assert len(rows) == 8
     assert rows["no", "float64"].reason == "it has a cold"
@@ -150,7 +159,7 @@ def test_kernels_have_a_row_per_algorithm():
 
 def test_an_unknown_algorithm_lists_what_exists():
     with pytest.raises(ArgumentError, match="algorithms: 'fast' is none of right, slow, wrong, no"):
-        run_kernels(kernel_plan(algorithms=["fast"]), Results(["test"]))
+        run_kernels(kernel_plan(algorithms=["fast"]), 0.2, Results(["test"]))
 
 
 def test_an_unknown_peer_lists_what_exists():
@@ -169,8 +178,8 @@ def test_networks_without_torch_are_compared_with_the_first_engine(monkeypatch, 
     monkeypatch.setattr(network_runs, "network_feeds", lambda path: {"x": np.zeros((1, 3), np.float32)})
     monkeypatch.setitem(ENGINES, "torch", Engine("torch", "no_such_module", "no_such_library", "none"))
     results = Results(["test"])
-    plan = Plan([fake(v) for v in ("right", "fails", "wrong", "crashes")], [1], 0.2)
-    network_runs.run_networks(["net"], plan, results)
+    plan = Plan([fake(v) for v in ("right", "fails", "wrong", "crashes")], [1])
+    network_runs.run_networks(["net"], plan, 0.2, results)
     assert [row.status for row in results.rows] == ["ok", "failed", "differs", "failed"]
     assert results.rows[0].first_run > 0
 
@@ -181,8 +190,8 @@ def test_an_interrupted_run_keeps_what_is_finished(tmp_path):
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored\n"
         "from fastconv.tools.bench import commands, runs\n"
         "kept = runs.Progress.advance\n"
-        "def advance(self, count):\n"
-        "    kept(self, count)\n"
+        "def advance(self, seconds):\n"
+        "    kept(self, seconds)\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "runs.Progress.advance = advance\n"
         "runs.roof.measure = lambda threads: runs.roof.Roof(threads, {}, {'L2': 1.0, 'L3': 1.0, 'memory': 1.0}, {})\n"
@@ -219,10 +228,10 @@ def test_the_roof_is_measured(monkeypatch):
     monkeypatch.setattr("fastconv.roof.cache_bytes", lambda level: (32 << 10) << level)
     before = get_num_threads()
     results = Results(["test"])
-    measure_roofs(Plan([], [1, 3], 1.0), results)
+    measure_roofs(Plan([], [1, 3]), results)
     assert get_num_threads() == before
     first = [dict(fields) for fields in results.roofs]
-    measure_roofs(Plan([], [1], 1.0), results)
+    measure_roofs(Plan([], [1]), results)
     results.roofs.sort(key=lambda fields: fields["threads"])
     assert all(results.roofs[0]["read_gbps"][level] >= rate for level, rate in first[0]["read_gbps"].items())
     for threads, fields in zip((1, 3), results.roofs, strict=True):
@@ -234,12 +243,57 @@ def test_the_roof_is_measured(monkeypatch):
         assert all(rate > 0 for rate in roof.fma_gflops.values())
 
 
-def test_progress_shares_the_budget(capsys):
-    progress = Progress(10, 100.0)
-    assert progress.seconds == 1.0
-    progress.budget = 1.0
-    assert progress.seconds == pytest.approx(0.06, rel=0.1)
+def test_what_surrounds_the_measurements_is_set_aside(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr("fastconv.tools.bench.progress.time.monotonic", lambda: now[0])
+    progress = Progress([(3.0, 10), (1.0, 10), (2.0, 10)], 36.0)
+    assert progress.seconds == pytest.approx((36 - 6) / 30)
+    assert progress.left == pytest.approx(36)
     progress.show("first")
-    progress.advance(5)
-    progress.show("too soon for a line")
-    assert capsys.readouterr().err == "[0/10, 1 s left] first\n"
+    now[0] += 6 + 10  # twice as long as predicted: the doubt is shared with the prior
+    progress.advance(1.0)
+    assert progress.seconds == pytest.approx((20 - 3 * (6 + 3) / (3 + 3)) / 20)
+    assert progress.left == pytest.approx(20)
+    now[0] += 40
+    progress.show("too late")
+    assert progress.seconds == 0.02
+    assert progress.left == pytest.approx(20 * 0.02 + 3 * (46 + 3) / (3 + 3))
+    assert capsys.readouterr().err == "[1/3, 36 s left] first\n[2/3, 25 s left] too late\n"
+
+
+def test_the_budget_holds_for_the_whole_run():
+    plan = Plan([fake("right"), fake("slow")], [1])
+    for line in LINES:
+        plan.add(*find_problems(line))
+    begun = time.monotonic()
+    run_layers(plan, 4.0, Results(["test"]))
+    assert time.monotonic() - begun < 5.0
+
+
+def test_a_pick_that_looks_slow_is_timed_again():
+    results = Results(["test"])
+    plan = kernel_plan()
+    run_kernels(plan, 0.2, results)
+    right, slow = (next(row for row in results.rows if row.engine == name) for name in ("right", "slow"))
+    right.picked, slow.picked = True, False
+    right.median = 2 * slow.median  # as if something had disturbed it
+    assert failed_picks(results.rows) == [right]
+    repeat_slow_picks(plan, 1.0, results)
+    assert failed_picks(results.rows) == []
+    assert right.median < slow.median
+    right.picked, slow.picked = False, True
+    repeat_slow_picks(plan, 1.0, results)
+    assert failed_picks(results.rows) == [slow]
+
+
+def test_the_worker_lays_the_input_out_as_the_problem_says(tmp_path):
+    from fastconv.tools.bench.worker import Worker
+
+    problem = find_problems("conv2d 1x4x6x6 -> 4 k3 p1 nhwc")[1][0]
+    for name, array in make_arrays(problem).items():
+        np.save(tmp_path / f"{name}.npy", array)
+    worker = Worker("bench_fakes")
+    worker.layer(str(problem), str(tmp_path), 1, "right")
+    (arrays,) = worker.arrays
+    assert arrays["x"].strides[1] == 4
+    assert {type(array) for array in arrays.values()} == {np.ndarray}

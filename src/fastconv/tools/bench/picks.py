@@ -37,7 +37,7 @@ def pick_summary(rows: list[Row]) -> Table:
         fine = sum(not _is_slow(*pair) for pair in pairs)
         lines.append([*key, f"{fine} of {len(pairs)}", f"{worst.median / fastest.median - 1:+.0%}", worst.problem])
     columns = ["dtype", "ISA", "threads", f"within {TOLERATED:.0%}", "worst", "problem"]
-    return Table("The planner's picks against the fastest algorithm", columns, lines, left=2)
+    return Table("The planner's picks against the fastest algorithm", columns, lines, left=2, words=5)
 
 
 def failed_picks(rows: list[Row]) -> list[Row]:

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 
 from fastconv.errors import ArgumentError
+from fastconv.tools.bench.engines import ENGINES
 from fastconv.tools.bench.results import Results
 from fastconv.tools.bench.summary import noise, summary_tables
 from fastconv.tools.bench.tables import Table, tables
@@ -18,14 +19,23 @@ __all__ = ["check_markdown", "circumstances", "terminal_report", "write_html", "
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.6rem } h2 { font-size: 1.25rem; margin-top: 2.5rem } h3 { font-size: 1rem; margin: 1.6rem 0 .4rem }
+:root { color-scheme: light dark; --text: #1a1a1a; --faint: #555; --page: #fff; --line: #e4e4e4; --hover: #f3f6fa }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e4e4e4; --faint: #a8a8a8; --page: #16181b; --line: #34373b; --hover: #22262b }
+}
+body {
+  font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page);
+  max-width: 75rem; margin: 2rem auto; padding: 0 1rem
+}
+h1 { font-size: 1.6rem } h2 { font-size: 1.25rem; margin-top: 2.5rem }
+summary { font-weight: 600; margin: 1.2rem 0 .4rem; cursor: pointer }
 table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums }
-th, td { padding: .18rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e4e4e4 }
-th { border-bottom: 2px solid #888 } .left { text-align: left } tbody tr:hover { background: #f3f6fa }
-.wide { overflow-x: auto } .note { font-size: .82rem; color: #555; margin: .3rem 0 } img { max-width: 100% }
+th, td { padding: .18rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line) }
+th { border-bottom: 2px solid #888 } .left { text-align: left } tbody tr:hover { background: var(--hover) }
+.wide { overflow-x: auto } .note { font-size: .82rem; color: var(--faint); margin: .3rem 0 }
+img { display: block; max-width: 100%; background: #fff; padding: .6rem; margin: 1rem 0; border-radius: .4rem }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .9rem }
-dt { color: #555 } dd { margin: 0 }
+dt { color: var(--faint) } dd { margin: 0 }
 """
 
 
@@ -41,8 +51,12 @@ def circumstances(results: Results) -> dict[str, str]:
         "Command": shlex.join(results.command),
         "Duration": f"{results.seconds / 60:.1f} min",
     }
-    versions = [f"{name} {facts['version']}" for name, facts in results.engines.items() if facts["version"]]
-    found |= {"Versions": ", ".join(versions)} if versions else {}
+    versions = {
+        ENGINES[name].distribution if name in ENGINES else name: facts["version"]
+        for name, facts in results.engines.items()
+        if facts["version"]
+    }
+    found |= {"Versions": ", ".join(map(" ".join, versions.items()))} if versions else {}
     return found | ({"Noise": stated} if (stated := noise(results.rows)) else {})
 
 
@@ -84,8 +98,7 @@ def write_html(path: str | Path, results: Results, plots: dict[str, Path], more:
     facts = circumstances(results).items()
     definitions = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts)
     images = "\n".join(
-        f'<h3>{escape(title)}</h3><img alt="{escape(title)}" src="data:image/png;base64,'
-        f'{b64encode(file.read_bytes()).decode()}">'
+        f'<img alt="{escape(title)}" src="data:image/png;base64,{b64encode(file.read_bytes()).decode()}">'
         for title, file in plots.items()
     )
     if not images:

@@ -61,7 +61,7 @@ def _suite_table(rows: list[Row], threads: int) -> Table:
         lines.append(["all layers, each once", *_against_best(rows_by_problem(rows))])
     columns = ["suite", "layers", "geometric mean", f"under {NOT_UNDER}", "least", "against", "layer with the least"]
     notes = ["Time of the fastest peer over fastconv's, layer by layer: above 1, fastconv is faster."]
-    return Table(f"× best peer of every layer, {thread_text(threads)}", columns, lines, notes)
+    return Table(f"× best peer of every layer, {thread_text(threads)}", columns, lines, notes, words=5)
 
 
 def _against_best(by_problem: dict[str, dict[str, Row]]) -> list[str]:

@@ -28,19 +28,23 @@ MARKS = {"refused": "–", "absent": "–", "failed": "fails", "differs": "diffe
 
 @dataclass
 class Table:
-    """Texts in rows; the first column is aligned left, `left` ones too, all others right."""
+    """Texts in rows; the first `left` columns are aligned left, those from `words` on too, all others right."""
 
     title: str
     columns: list[str]
     rows: list[list[str]]
     notes: list[str] = field(default_factory=list)
     left: int = 1
+    words: int = 1000
+
+    def is_left(self, column: int) -> bool:
+        return column < self.left or column >= self.words
 
     def text(self) -> str:
         widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
         lines = [
             "  ".join(
-                cell.ljust(width) if number < self.left else cell.rjust(width)
+                cell.ljust(width) if self.is_left(number) else cell.rjust(width)
                 for number, (cell, width) in enumerate(zip(row, widths, strict=True))
             ).rstrip()
             for row in [self.columns, *self.rows]
@@ -51,7 +55,7 @@ class Table:
     def html(self) -> str:
         def cells(row: list[str], tag: str) -> str:
             return "".join(
-                f"<{tag}{' class=left' if number < self.left else ''}>{escape(cell)}</{tag}>"
+                f"<{tag}{' class=left' if self.is_left(number) else ''}>{escape(cell)}</{tag}>"
                 for number, cell in enumerate(row)
             )
 
@@ -59,12 +63,12 @@ class Table:
         body = "\n".join(f"<tr>{cells(row, 'td')}</tr>" for row in self.rows)
         notes = "".join(f"<p class=note>{escape(note)}</p>" for note in self.notes)
         return (
-            f"<h3>{escape(self.title)}</h3>\n<div class=wide><table>{head}\n<tbody>\n{body}\n</tbody></table></div>"
-            f"{notes}\n"
+            f"<details open><summary>{escape(self.title)}</summary>\n"
+            f"<div class=wide><table>{head}\n<tbody>\n{body}\n</tbody></table></div>{notes}</details>\n"
         )
 
     def markdown(self) -> str:
-        rule = [":--" if number < self.left else "--:" for number in range(len(self.columns))]
+        rule = [":--" if self.is_left(number) else "--:" for number in range(len(self.columns))]
         lines = [" | ".join(row) for row in (self.columns, rule, *self.rows)]
         return "\n".join([f"**{self.title}**", "", *(f"| {line} |" for line in lines), ""])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -67,17 +68,18 @@ def _net(folder, x, ends, threads):
 
     name, output, shape = ends
 
+    for pool in _pools():
+        pool.clear()  # of what the last problem left there
     net = ncnn.Net()
     net.opt.num_threads = threads
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
     net.opt.use_bf16_packed = net.opt.use_bf16_storage = False
-    pools = ncnn.UnlockedPoolAllocator(), ncnn.PoolAllocator()
-    net.opt.blob_allocator, net.opt.workspace_allocator = pools
+    net.opt.blob_allocator, net.opt.workspace_allocator = _pools()
     if net.load_param(str(folder / "model.param")) or net.load_model(str(folder / "model.bin")):
         raise RuntimeError("ncnn refused the model file")
     inputs = [ncnn.Mat(np.ascontiguousarray(sample)).clone() for sample in x]  # Mat() does not own its memory
 
-    def call(pools=pools):  # which the net does not keep alive
+    def call():
         outputs = []
         for sample in inputs:
             extractor = net.create_extractor()
@@ -89,6 +91,14 @@ def _net(folder, x, ends, threads):
         return _Outputs(outputs, shape)
 
     return call
+
+
+@cache
+def _pools():
+    """Allocators that keep what is freed; they have to outlive every net and every matrix."""
+    import ncnn
+
+    return ncnn.UnlockedPoolAllocator(), ncnn.PoolAllocator()
 
 
 class _Outputs:
