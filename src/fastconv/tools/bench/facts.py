@@ -11,7 +11,14 @@ from pathlib import Path
 
 from fastconv.machine import available_threads, cache_bytes
 
-__all__ = ["available_memory", "describe_machine", "distribution_version", "installed_bytes", "peak_memory"]
+__all__ = [
+    "available_memory",
+    "describe_machine",
+    "distribution_version",
+    "installed_bytes",
+    "package_bytes",
+    "peak_memory",
+]
 
 
 def describe_machine() -> dict:
@@ -76,6 +83,12 @@ def installed_bytes(distribution: str, without: frozenset[str] = frozenset({"num
     seen: set[str] = set(without)
     total = _tree_bytes(distribution, seen)
     return total or None
+
+
+def package_bytes(folder: Path) -> int:
+    """Bytes of a package that runs from its source tree, without what is only made there."""
+    made = {".c", ".pyc"}
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.suffix not in made)
 
 
 def _tree_bytes(distribution: str, seen: set[str]) -> int:

@@ -24,7 +24,7 @@ from fastconv.errors import ArgumentError
 from fastconv.tools.bench.contest import Contender, contest
 from fastconv.tools.bench.data import error_bound, exact_output, judge, make_arrays, mistrust
 from fastconv.tools.bench.engines import Engine, is_installed
-from fastconv.tools.bench.facts import distribution_version, installed_bytes
+from fastconv.tools.bench.facts import distribution_version, installed_bytes, package_bytes
 from fastconv.tools.bench.picks import slow_pairs
 from fastconv.tools.bench.problem import Problem, parse_problem
 from fastconv.tools.bench.process import EngineError, EngineProcess
@@ -96,8 +96,11 @@ def describe_engines(plan: Plan, results: Results) -> None:
         version = distribution_version(engine.distribution) or (fastconv.__version__ if engine.name == OWN else "")
         if engine.library not in seconds:
             seconds[engine.library] = _import_seconds(engine.library) if is_installed(engine) else None
-        known = {"version": version, "import_seconds": seconds[engine.library]}
-        results.engines[engine.name] = known | {"installed_bytes": installed_bytes(engine.distribution)}
+        size = installed_bytes(engine.distribution)
+        if size is None and engine.name == OWN:
+            size = package_bytes(Path(fastconv.__file__).parent)
+        known = {"version": version, "import_seconds": seconds[engine.library], "installed_bytes": size}
+        results.engines[engine.name] = known
 
 
 def _import_seconds(library: str) -> float | None:
