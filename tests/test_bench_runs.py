@@ -246,9 +246,10 @@ def test_the_roof_is_measured(monkeypatch):
 def test_what_surrounds_the_measurements_is_set_aside(monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr("fastconv.tools.bench.progress.time.monotonic", lambda: now[0])
-    progress = Progress([(3.0, 10), (1.0, 10), (2.0, 10)], 36.0)
+    progress = Progress([(3.0, 10), (1.0, 10), (2.0, 10)], 36.0, most=5.0)
     assert progress.seconds == pytest.approx((36 - 6) / 30)
     assert progress.left == pytest.approx(36)
+    assert Progress([(3.0, 10)], 60.0, most=2.0).left == pytest.approx(23)
     progress.show("first")
     now[0] += 6 + 10  # twice as long as predicted: the doubt is shared with the prior
     progress.advance(1.0)

@@ -25,6 +25,7 @@ from fastconv.tools.bench.runs import Plan, started
 __all__ = ["run_networks"]
 
 BOUND = 1e-4  # of the largest output: a network's rounding errors, Winograd's included
+MOST_SECONDS = 3.0  # of an engine's timing
 START_SECONDS, BYTE_RATE = 1.0, 0.2e9  # of an engine beside its timing: at least, and bytes of the file per second
 MEMORY_PER_WEIGHT_BYTE = 4  # what an engine takes at its peak, roughly: the file, the weights, their packed copy
 
@@ -39,7 +40,7 @@ def run_networks(names: list[str], plan: Plan, seconds: float, results: Results)
     count = len(plan.engines) * len(plan.threads)
     paths = {name: network_file(name) for name in names}
     costs = [count * (START_SECONDS + _size(path) / BYTE_RATE) for path in paths.values()]
-    progress = Progress([(cost, count) for cost in costs], end - time.monotonic())
+    progress = Progress([(cost, count) for cost in costs], end - time.monotonic(), MOST_SECONDS)
     for name, path in paths.items():
         progress.show(name)
         with tempfile.TemporaryDirectory(prefix="fastconv-bench-") as temporary:

@@ -13,17 +13,20 @@ from collections.abc import Iterable
 
 __all__ = ["Progress"]
 
-LEAST_SECONDS, MOST_SECONDS = 0.02, 2.0  # of a measurement
+LEAST_SECONDS = 0.02  # of a measurement
 SECONDS_BETWEEN_LINES = 10
 PRIOR_SECONDS = 3.0  # as much as the prediction weighs
 
 
 class Progress:
-    """Where a run of `items` stands, each (predicted seconds beside its measurements, number of measurements)."""
+    """Where a run of `items` stands, each (predicted seconds beside its measurements, number of measurements).
 
-    def __init__(self, items: Iterable[tuple[float, int]], seconds: float, stream=None):
+    It takes `seconds`, or less where each measurement gets `most`.
+    """
+
+    def __init__(self, items: Iterable[tuple[float, int]], seconds: float, most: float, stream=None):
         self._items = list(items)
-        self._seconds = seconds
+        self._seconds, self._most = seconds, most
         self._done = 0
         self._measuring = 0.0  # seconds given to measurements so far
         self._stream = sys.stderr if stream is None else stream
@@ -35,7 +38,7 @@ class Progress:
         """Seconds for the next measurement, all its rounds together."""
         measurements = sum(count for _, count in self._items[self._done :])
         share = (self._seconds - self._elapsed - self._beside) / max(measurements, 1)
-        return min(max(share, LEAST_SECONDS), MOST_SECONDS)
+        return min(max(share, LEAST_SECONDS), self._most)
 
     def show(self, text: str) -> None:
         """Say what is measured next, with the time that the rest is expected to take."""

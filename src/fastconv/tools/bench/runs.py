@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 IMPORTS = 5
+MOST_SECONDS = 1.0  # of a contender's timing
 # What a problem takes beside its timing: multiply-adds per second of the reference; per contender: seconds at least,
 # operations per second of the calls that come before the timing or have to be finished, and bytes per second.
 REFERENCE_RATE, CALL_SECONDS, FIRST_RATE, BYTE_RATE = 10e9, 0.02, 10e9, 1e9
@@ -117,7 +118,7 @@ def run_layers(plan: Plan, seconds: float, results: Results) -> None:
     count = len(plan.engines) * len(plan.threads)
     with ExitStack() as stack:
         processes = _processes(stack, plan.engines, plan.threads, [""])
-        progress = Progress([(_cost(p, count), count) for p in plan.problems], end - time.monotonic())
+        progress = Progress([(_cost(p, count), count) for p in plan.problems], end - time.monotonic(), MOST_SECONDS)
         for problem, appearances in plan.problems.items():
             progress.show(str(problem))
             rows = []
@@ -146,7 +147,7 @@ def run_kernels(plan: Plan, seconds: float, results: Results) -> None:
     with ExitStack() as stack:
         processes = _processes(stack, [own], plan.threads, plan.isas)
         count = ALGORITHMS * len(processes)
-        progress = Progress([(_cost(p, count), count) for p, _ in problems], end - time.monotonic())
+        progress = Progress([(_cost(p, count), count) for p, _ in problems], end - time.monotonic(), MOST_SECONDS)
         _check_algorithms(plan, [problem for problem, _ in problems], next(iter(processes.values())))
         for problem, appearances in problems:
             progress.show(str(problem))
