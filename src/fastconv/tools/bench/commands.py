@@ -53,10 +53,11 @@ PLOT_SECONDS = 20.0  # for drawing all of them
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Time convolutions: results are compared with the reference first, then all engines are timed in turn, each in "
-        "a process of its own, beside the limits of this machine.\n\n"
-        "All engines take and return NCHW memory, as one layer alone would; what they reorder inside is timed, and so are "
-        "the\nconversions of torch-channels-last. A problem line with 'nhwc' in it asks for NHWC memory in and out."
+        "Time convolutions: results are compared with the reference first, then all engines are\n"
+        "timed in turn, each in a process of its own, beside the limits of this machine.\n\n"
+        "All engines take and return NCHW memory, as one layer alone would; what they reorder inside\n"
+        "is timed, and so are the conversions of torch-channels-last. A problem line with 'nhwc' in\n"
+        "it asks for NHWC memory in and out."
     )
     kinds = "\n".join(f"  {name:9} {what}" for name, what in KINDS.items())
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
