@@ -26,7 +26,7 @@ __all__ = ["run_networks"]
 
 BOUND = 1e-4  # of the largest output: a network's rounding errors, Winograd's included
 MOST_SECONDS = 3.0  # of an engine's timing
-START_SECONDS, BYTE_RATE = 1.0, 0.2e9  # of an engine beside its timing: at least, and bytes of the file per second
+START_SECONDS, BYTE_RATE = 1.2, 0.1e9  # of an engine beside its timing: at least, and bytes of the file per second
 MEMORY_PER_WEIGHT_BYTE = 4  # what an engine takes at its peak, roughly: the file, the weights, their packed copy
 
 

@@ -107,7 +107,9 @@ def _networks(pyplot, rows: list[Row], ending: str):
         panel.tick_params(axis="y", length=0)
         panel.xaxis.set_visible(False)
         panel.spines["bottom"].set_visible(False)
-    figure.suptitle(f"Milliseconds per image, batch 1, {ending} (shorter is faster)", x=0.01, ha="left", weight="bold")
+    inexact = any(row.status == "inexact" for row in rows if row.is_timed)
+    title = f"Milliseconds per image, batch 1, {ending} (shorter is faster{'; ~ error beyond the bound' if inexact else ''})"
+    figure.suptitle(title, x=0.01, ha="left", weight="bold")
     return figure
 
 

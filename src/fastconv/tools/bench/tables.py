@@ -70,7 +70,8 @@ class Table:
     def markdown(self) -> str:
         rule = [":--" if self.is_left(number) else "--:" for number in range(len(self.columns))]
         lines = [" | ".join(row) for row in (self.columns, rule, *self.rows)]
-        return "\n".join([f"**{self.title}**", "", *(f"| {line} |" for line in lines), ""])
+        notes = [text for note in self.notes for text in (note, "")]
+        return "\n".join([f"**{self.title}**", "", *(f"| {line} |" for line in lines), "", *notes])
 
 
 def tables(results: Results) -> list[Table]:
@@ -261,7 +262,7 @@ def _number(value: float | None, factor: float, digits: int | None = None) -> st
         return ""
     value *= factor
     if digits is None:
-        digits = 0 if value >= 100 else 1 if value >= 10 else 2
+        digits = next((digits for digits, least in enumerate((100, 10, 1, 0.1)) if value >= least), 4)
     return f"{value:.{digits}f}"
 
 
