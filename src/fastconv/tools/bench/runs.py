@@ -46,7 +46,7 @@ IMPORTS = 5
 MOST_SECONDS = 1.0  # of a contender's timing
 # What a problem takes beside its timing: multiply-adds per second of the reference; per contender: seconds at least,
 # operations per second of the calls that come before the timing or have to be finished, and bytes per second.
-REFERENCE_RATE, CALL_SECONDS, FIRST_RATE, BYTE_RATE = 10e9, 0.02, 10e9, 1e9
+REFERENCE_RATE, CALL_SECONDS, FIRST_RATE, BYTE_RATE = 10e9, 0.015, 10e9, 0.2e9
 ALGORITHMS = 4  # of a problem, about
 REPEATS, REPEAT_SECONDS, LEAST_REPEAT_SECONDS = 3, 0.5, 0.1  # of a pick that looks slow
 ROUNDING_ALGORITHMS = ("winograd", "fft")  # those whose sums are not exact even on whole numbers
