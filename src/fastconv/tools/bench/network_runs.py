@@ -92,7 +92,11 @@ def _convert_all(engines: list[Engine], path: Path, feeds, folder: Path) -> tupl
             for module, engine in modules.items()
             if module not in files
         }
-    return {module: file.result() for module, file in files.items()}, exact.result()
+        try:
+            return {module: file.result() for module, file in files.items()}, exact.result()
+        except BaseException:  # Ctrl-C waits for what is under way, and for no more
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _convert(engine: Engine, path: Path, folder: Path) -> str | EngineError:
