@@ -31,10 +31,11 @@ ARROWS = {
     "onnxruntime": {"onnx", *_RUNNING, *_FACTS},
     "tracing": {"nn", "onnx", "graph", *_RUNNING, *_FACTS},
     "tools": {"onnx", "graph", "models", "weights", "nn", "ops", "reference", *_RUNNING, *_FACTS},
+    "compat": {"nn", "onnx", "ops", "reference", *_FACTS},
     "cli": {"tools"},
 }
 # Modules about an extra, which nothing imports unless it is asked for.
-OF_AN_EXTRA = ("onnx/backend.py", "tools/bench/")
+OF_AN_EXTRA = ("onnx/backend.py", "compat/keras.py", "compat/onnx_reference.py", "tools/bench/")
 EXTRAS = {"PIL", "matplotlib", "torch", "onnx", "onnxruntime", "openvino", "ncnn", "MNN", "scipy"}
 
 
