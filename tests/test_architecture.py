@@ -31,7 +31,7 @@ ARROWS = {
     "onnxruntime": {"onnx", *_RUNNING, *_FACTS},
     "tracing": {"nn", "onnx", "graph", *_RUNNING, *_FACTS},
     "tools": {"onnx", "graph", "models", "weights", "nn", "ops", "reference", *_RUNNING, *_FACTS},
-    "compat": {"nn", "onnx", "ops", "reference", *_FACTS},
+    "compat": {"nn", "onnx", "graph", "ops", "reference", "_kernels", *_FACTS},
     "cli": {"tools"},
 }
 # Modules about an extra, which nothing imports unless it is asked for.
