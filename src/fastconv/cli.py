@@ -21,6 +21,7 @@ _COMMANDS = {
     "explain": "show the algorithm of every step of an ONNX model, why it was chosen, and its cost or time",
     "info": "show the version, compiler, instruction set and threads, and why they were chosen",
     "run": "run an ONNX model on NumPy files, images or random numbers",
+    "show": "draw what each convolution of a network has learnt, and what it sees in an image",
     "verify": "compute every step of an ONNX model again in float64 and compare",
 }
 

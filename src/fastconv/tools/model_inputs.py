@@ -13,7 +13,15 @@ from fastconv.onnx.report import shapes_text
 from fastconv.onnx.session import InferenceSession
 from fastconv.tools.image_file import read_image
 
-__all__ = ["add_input_arguments", "add_model_arguments", "feeds_of", "open_session", "shapes_of"]
+__all__ = [
+    "add_input_arguments",
+    "add_model_arguments",
+    "add_scaling_arguments",
+    "feeds_of",
+    "image_batch",
+    "open_session",
+    "shapes_of",
+]
 
 SEED = 0
 LONGEST_IMAGE = 4096  # pixels; larger ones are reduced by a whole factor while they are read
@@ -39,6 +47,11 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         "--input", action="append", default=[], metavar="NAME=FILE",
         help="a .npy file, or an image, which is scaled to the input's size and to 0..1; without one: random numbers",
     )  # fmt: skip
+    add_scaling_arguments(parser)
+
+
+def add_scaling_arguments(parser: argparse.ArgumentParser) -> None:
+    """How the channels of an image are scaled."""
     parser.add_argument("--mean", type=_numbers, metavar="R,G,B", help="subtracted from the channels of an image")
     parser.add_argument("--std", type=_numbers, metavar="R,G,B", help="by which they are then divided")
 
@@ -90,15 +103,16 @@ def _named(entry: str, inputs: Mapping) -> tuple[str, str]:
 
 def _read(file: str, info, shape, arguments: argparse.Namespace) -> np.ndarray:
     if not file.endswith(".npy"):
-        return _image(file, info, shape, arguments.mean, arguments.std)
+        return image_batch(file, info, shape, arguments.mean, arguments.std)
     try:
         return np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ArgumentError(f"{file}: not a NumPy file that can be read: {error}") from None
 
 
-def _image(file: str, info, shape, mean, std) -> np.ndarray:
-    """The image as a batch of one, NCHW or, where the input's last axis has 1 or 3 channels, NHWC."""
+def image_batch(file: str, info, shape, mean, std) -> np.ndarray:
+    """The image for an input, of which `info` has name, shape and dtype: scaled to its size, or to `shape`, and to 0..1,
+    minus `mean`, divided by `std`, as a batch of one, NCHW or, where the input's last axis has 1 or 3 channels, NHWC."""
     sizes = list(info.shape if shape is None else shape)
     if len(sizes) != 4:
         raise ArgumentError(f"{file}: input {info.name!r} has shape {tuple(sizes)}, which is no batch of images")
