@@ -122,6 +122,26 @@ def test_threads_setting_and_restoring():
         fastconv.set_num_threads(1.5)
 
 
+def test_a_thread_may_have_a_limit_of_its_own():
+    engine = _kernels.engine
+    before = fastconv.get_num_threads()
+    others = []
+    assert engine.limit_threads(7) == 0
+    try:
+        assert fastconv.get_num_threads() == 7
+        assert engine.process_threads() == before
+        worker = threading.Thread(target=lambda: others.append(fastconv.get_num_threads()))
+        worker.start()
+        worker.join()
+        assert others == [before]
+        with fastconv.threads(2):
+            assert (fastconv.get_num_threads(), engine.process_threads()) == (2, 2)
+        assert (fastconv.get_num_threads(), engine.process_threads()) == (7, before)
+    finally:
+        assert engine.limit_threads(0) == 7
+    assert fastconv.get_num_threads() == before
+
+
 @pytest.mark.parametrize("level", _kernels.levels)
 def test_a_level_can_be_forced(level):
     done = run_python("import fastconv; print(fastconv.show_config())", FASTCONV_ISA=level)

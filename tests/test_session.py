@@ -1,5 +1,7 @@
 """InferenceSession: feeds, shapes, precision, threads, and what it says of the model."""
 
+import threading
+
 import numpy as np
 import onnx_bytes as write
 import pytest
@@ -211,6 +213,49 @@ class TestThreads:
             session.run(None, {"x": x})
             assert config.get_num_threads() == 2
         assert seen == [3]
+
+    def test_sessions_with_different_numbers_run_at_the_same_time(self, model, x):
+        both_run = threading.Barrier(3, timeout=60)
+        seen = {}
+        before = config.get_num_threads()
+
+        def watch(number):
+            session = fc.InferenceSession(model, threads=number)
+            compiled, _ = session._prepared({"x": x})
+            run = compiled.run
+
+            def watched(feeds):
+                both_run.wait()
+                seen[number] = config.get_num_threads()
+                result = run(feeds)
+                both_run.wait()
+                return result
+
+            compiled.run = watched
+            session.run(None, {"x": x})
+            assert config.get_num_threads() == before
+
+        workers = [threading.Thread(target=watch, args=(number,)) for number in (1, 5)]
+        for worker in workers:
+            worker.start()
+        both_run.wait()
+        here = config.get_num_threads()
+        both_run.wait()
+        for worker in workers:
+            worker.join()
+        assert seen == {1: 1, 5: 5}
+        assert here == config.get_num_threads() == before
+
+    def test_plans_are_made_for_it(self, rng):
+        w = write.tensor(models._weights(rng, 64, 32, 3, 3), "w")
+        node = write.node("Conv", "x w", "y", pads=[1, 1, 1, 1])
+        model = write.model(write.graph([node], [write.value("x", (1, 32, 14, 14))], ["y"], [w]))
+        x = rng.standard_normal((1, 32, 14, 14)).astype(np.float32)
+        tasks = []
+        for number in (1, 8):
+            compiled, _ = fc.InferenceSession(model, number, "strict")._prepared({"x": x})
+            tasks.append(compiled.executable.calls[0].work.tasks)
+        assert tasks[0] < tasks[1]
 
     def test_it_is_restored_after_an_error(self, model, x):
         session = fc.InferenceSession(model, threads=3)

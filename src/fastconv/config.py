@@ -21,18 +21,20 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """The number of threads that a call may use."""
+    """The number of threads that a call from this thread of Python may use: inside a session's run, the session's."""
     return engine.get_threads()
 
 
 @contextmanager
 def threads(n: int):
     """``with fastconv.threads(1): ...`` uses `n` threads inside, and restores the number after."""
-    before = machine.Threads(engine.get_threads(), _reason)
+    before = machine.Threads(engine.process_threads(), _reason)
     set_num_threads(n)
+    own = engine.limit_threads(0)  # that of a session in whose run this is
     try:
         yield
     finally:
+        engine.limit_threads(own)
         _use(before)
 
 

@@ -9,14 +9,19 @@ b. Threads take ranges of tasks from a shared counter, so a core that is slowed 
    share an output element: the bits do not depend on who does what.
 c. One job at a time uses the team.  A second Python thread that comes meanwhile computes alone: it neither waits nor
    oversubscribes the cores.
-d. A worker joins a job only while it is open, and the caller closes it when no task is left: a call never waits for a
+d. The number of threads belongs to a call.  A thread of Python may have a limit of its own, so that sessions with
+   different numbers run at the same time without knowing of each other.
+e. A worker joins a job only while it is open, and the caller closes it when no task is left: a call never waits for a
    thread that has not woken up yet.
+f. A program looks for signals between its steps once it has run for a tenth of a second: Ctrl-C does not wait for the
+   end of a long run, and short runs pay a few nanoseconds a step for reading a coarse clock.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
@@ -42,6 +47,8 @@ cdef extern from "team.h" nogil:
     void fc_store(Py_ssize_t*, Py_ssize_t)
     Py_ssize_t fc_add(Py_ssize_t*, Py_ssize_t)  # returns the value before
     void fc_reset(fc_mutex*, fc_condition*)
+    int64_t fc_milliseconds()
+    Py_ssize_t fc_own_threads
 
 cdef enum:
     MAX_THREADS = 256
@@ -49,6 +56,7 @@ cdef enum:
     ALIGNMENT = 64
     IDLE_SPINS = 2000    # about 20 µs of looking for the next job before a worker sleeps
     RANGES_PER_THREAD = 4
+    SIGNAL_CHECK = 100   # milliseconds
 
 cdef struct Job:
     kernel_function function
@@ -76,6 +84,10 @@ cdef struct Team:
 
 cdef Team team
 cdef Py_ssize_t team_threads = 1
+
+
+cdef Py_ssize_t threads_of_calls() noexcept nogil:
+    return fc_own_threads if fc_own_threads else team_threads
 
 
 cdef void take_tasks(Job* job, Py_ssize_t thread) noexcept nogil:
@@ -215,7 +227,7 @@ cdef class Step:
     cdef kernel_function function
     cdef object capsule
     cdef bytes sizes
-    cdef tuple constants
+    cdef readonly tuple constants
     cdef void* pointers[MAX_ARRAYS]
     cdef Py_ssize_t outputs, arrays
     cdef readonly Py_ssize_t tasks, scratch, threads
@@ -256,7 +268,7 @@ cdef class Step:
             job.sizes = <const void*> PyBytes_AS_STRING(self.sizes)
             job.arrays = pointers
             job.tasks = self.tasks
-            job.threads = min(team_threads, self.threads)
+            job.threads = min(threads_of_calls(), self.threads)
             job.scratch_stride = self.scratch
             with nogil:
                 done = run_job(&job)
@@ -324,10 +336,14 @@ cdef class Program:
         free(self.pointers)
 
     def __call__(self, dict arrays):
-        """Run with `arrays` for the names: their shapes and strides are those the steps were planned for."""
+        """Run with `arrays` for the names: their shapes and strides are those the steps were planned for.
+
+        Python's signal handlers may run in between, and what they raise, KeyboardInterrupt say, ends the run.
+        """
         cdef Py_buffer view
         cdef Job job
-        cdef Py_ssize_t i, place, most = team_threads
+        cdef Py_ssize_t i, place, most = threads_of_calls()
+        cdef int64_t next_check
         cdef bint done = True
         views = [arrays[name] for name in self.names]
         with self.running:
@@ -336,7 +352,12 @@ cdef class Program:
                 self.pointers[place] = view.buf
                 PyBuffer_Release(&view)
             with nogil:
+                next_check = fc_milliseconds() + SIGNAL_CHECK
                 for i in range(self.count):
+                    if fc_milliseconds() > next_check:
+                        with gil:
+                            PyErr_CheckSignals()
+                        next_check = fc_milliseconds() + SIGNAL_CHECK
                     job = self.jobs[i]
                     job.threads = min(job.threads, most)
                     done = run_job(&job)
@@ -346,14 +367,37 @@ cdef class Program:
             raise MemoryError(f"no memory for {self.scratch} bytes of scratch per thread")
 
 
+cdef Py_ssize_t possible_threads(Py_ssize_t threads):
+    return max(1, min(threads, MAX_THREADS)) if FC_THREADS else 1
+
+
 def set_threads(Py_ssize_t threads):
     """Let jobs use `threads` threads, the calling one included."""
     global team_threads
-    team_threads = max(1, min(threads, MAX_THREADS)) if FC_THREADS else 1
+    team_threads = possible_threads(threads)
 
 
 def get_threads():
+    """The threads that a call from this thread may use."""
+    return threads_of_calls()
+
+
+def process_threads():
+    """The threads of calls from those threads that have no limit of their own."""
     return team_threads
+
+
+def limit_threads(Py_ssize_t threads):
+    """Let the calls of this thread use `threads` threads, or as many as others for 0; the limit that held before."""
+    global fc_own_threads
+    before = fc_own_threads
+    fc_own_threads = possible_threads(threads) if threads else 0
+    return before
+
+
+def scratch_held():
+    """Bytes of the scratch that the team keeps for its next job."""
+    return team.capacity + ALIGNMENT if team.scratch != NULL else 0
 
 
 def fingerprint(array):
