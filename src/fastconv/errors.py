@@ -4,7 +4,14 @@ They derive from the exceptions of both worlds the callers come from: torch rais
 raises ``ValueError`` or ``TypeError``, and code written for either catches these.
 """
 
-__all__ = ["ArgumentError", "ArgumentIndexError", "ArgumentTypeError", "ModelError", "WeightsError"]
+__all__ = [
+    "ArgumentError",
+    "ArgumentIndexError",
+    "ArgumentTypeError",
+    "MemoryLimitError",
+    "ModelError",
+    "WeightsError",
+]
 
 
 class ArgumentError(ValueError, RuntimeError):
@@ -28,12 +35,16 @@ class ModelError(ArgumentError):
         self.where = where
 
     def __reduce__(self):
-        return ModelError, (self.what, self.where)
+        return type(self), (self.what, self.where)
 
     def inside(self, outer: str) -> "ModelError":
         """The same error seen from one level further out."""
         separator = "." if self.where and not self.where.startswith("[") else ""
-        return ModelError(self.what, outer + separator + self.where)
+        return type(self)(self.what, outer + separator + self.where)
+
+
+class MemoryLimitError(ModelError, MemoryError):
+    """A model asks for more memory than its session may take; nothing of that size has been allocated."""
 
 
 class WeightsError(ArgumentError):

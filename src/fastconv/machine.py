@@ -1,13 +1,14 @@
-"""What this process may use: cores (affinity and container quota) and caches.  Standard library only."""
+"""What this process may use: cores (affinity and container quota), memory and caches.  Standard library only."""
 
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Threads", "available_threads", "cache_bytes"]
+__all__ = ["Threads", "available_threads", "cache_bytes", "memory_bytes"]
 
 
 class Threads(NamedTuple):
@@ -47,30 +48,52 @@ def cache_bytes(level: int) -> int:
     return {1: 32 << 10, 2: 512 << 10, 3: 4 << 20}[level]
 
 
+@cache
+def memory_bytes(root: Path = Path("/")) -> int:
+    """Bytes of memory that this process could fill at most: the machine's, or what its cgroups leave of them."""
+    try:
+        installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        installed = sys.maxsize
+    limits = [_memory_limit(folder) for folder in _groups(root, "memory")]
+    return min([installed, *(limit for limit in limits if limit is not None)])
+
+
 def _cgroup_cores(root: Path) -> float | None:
     """The smallest CPU quota, in cores, of this process's cgroup and the groups around it; None without one."""
-    quotas = [
-        quota
-        for controllers, path in _memberships(root / "proc/self/cgroup")
-        for folder in _folders(root, controllers, path)
-        if (quota := _quota(folder)) is not None
-    ]
-    return min(quotas, default=None)
+    return min((quota for folder in _groups(root, "cpu") if (quota := _quota(folder)) is not None), default=None)
 
 
-def _memberships(file: Path) -> list[tuple[str, str]]:
+def _groups(root: Path, controller: str) -> list[Path]:
+    """The folders of this process's cgroup, and of the groups around it, that `controller` rules."""
+    memberships = _memberships(root / "proc/self/cgroup", controller)
+    return [folder for controllers, path in memberships for folder in _folders(root, controllers, path, controller)]
+
+
+def _memberships(file: Path, controller: str) -> list[tuple[str, str]]:
     try:
         lines = file.read_text().splitlines()
     except OSError:
         return []
     rows = [line.split(":", 2) for line in lines]
-    return [(row[1], row[2]) for row in rows if len(row) == 3 and (row[1] == "" or "cpu" in row[1].split(","))]
+    return [(row[1], row[2]) for row in rows if len(row) == 3 and (row[1] == "" or controller in row[1].split(","))]
 
 
-def _folders(root: Path, controllers: str, path: str) -> list[Path]:
-    mounts = ("sys/fs/cgroup",) if controllers == "" else (f"sys/fs/cgroup/{controllers}", "sys/fs/cgroup/cpu")
+def _folders(root: Path, controllers: str, path: str, controller: str) -> list[Path]:
+    mounts = (
+        ("sys/fs/cgroup",) if controllers == "" else (f"sys/fs/cgroup/{controllers}", f"sys/fs/cgroup/{controller}")
+    )
     parts = [part for part in path.split("/") if part]
     return [root / mount / "/".join(parts[:depth]) for mount in mounts for depth in range(len(parts) + 1)]
+
+
+def _memory_limit(folder: Path) -> int | None:
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        try:
+            return int((folder / name).read_text())
+        except (OSError, ValueError):  # no such file, or no limit: "max"
+            continue
+    return None
 
 
 def _quota(folder: Path) -> float | None:

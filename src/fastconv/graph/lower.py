@@ -15,6 +15,7 @@ import numpy as np
 from fastconv._kernels.engine import Step
 from fastconv.errors import ModelError
 from fastconv.graph.ir import Graph, Node
+from fastconv.graph.limits import claim
 from fastconv.graph.memory import Buffer, Tensor
 from fastconv.graph.passes.constants import RANDOM
 from fastconv.ops.strided_copy import copy_step
@@ -82,6 +83,7 @@ class Builder:
 
     def tensor(self, shape, dtype) -> Tensor:
         tensor = Tensor.new(shape, dtype)
+        claim(tensor.nbytes, f"{self.node}: a value of shape {tensor.shape}", self.node.where)
         self.buffers.append(tensor.buffer)
         return tensor
 
@@ -229,6 +231,8 @@ def _lower_node(build: Builder, node: Node, inputs: list, evaluate: Callable):
     if function is not None:
         try:
             results = function(build, node, *inputs)
+        except ModelError:
+            raise
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise ModelError(f"{node} fails: {error}", node.where) from error
         if results is not None:

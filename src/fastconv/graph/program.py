@@ -9,6 +9,7 @@ import numpy as np
 from fastconv._kernels.engine import Program, Step
 from fastconv.graph import lowerings  # noqa: F401  (fills the table)
 from fastconv.graph.ir import Graph
+from fastconv.graph.limits import claim
 from fastconv.graph.lower import Call, lower
 from fastconv.graph.memory import ALIGNMENT, Tensor, plan_arena
 
@@ -38,8 +39,14 @@ class Executable:
         self._name_outputs(shapes)
         self.packed_bytes = sum(build.packed_bytes.values())
         self.arena_bytes = plan_arena(build.buffers)
+        claim(self.arena_bytes + self.output_bytes, "the values of a run")
         self.scratch_bytes = max((call.work.scratch for call in self.calls if isinstance(call.work, Step)), default=0)
         self._free: list[_Context] = []
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of the arrays that a run returns."""
+        return sum(value.nbytes for value in self.outputs)
 
     def _name_outputs(self, inputs) -> None:
         """Outputs that a call writes into a buffer of their own are written straight into the arrays that a run returns.

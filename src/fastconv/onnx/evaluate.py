@@ -10,8 +10,10 @@ from time import perf_counter
 import numpy as np
 
 from fastconv.errors import ArgumentError, ArgumentTypeError, ModelError
+from fastconv.graph import limits
 from fastconv.onnx.model import Graph, Model, Node, ValueInfo, load
 from fastconv.onnx.operators import OPERATORS
+from fastconv.onnx.operators.sizes import check_size
 
 __all__ = ["Evaluator", "check_feeds"]
 
@@ -147,6 +149,9 @@ def _compile(graph: Graph, problems: list[str], kernels: Callable | None, outer:
         except TypeError as error:
             problems.append(f"{node} at {node.where}: {error}")
             continue
+        if omitted := operator.omitted(node.inputs):
+            problems.append(f"{node} at {node.where}: needs its input {', '.join(omitted)}")
+            continue
         function = kernels(node, constants) if kernels is not None else None
         steps.append(_Step(node, function or operator.function, keywords, programs, tuple(names)))
     return _Program(graph, steps)
@@ -154,11 +159,15 @@ def _compile(graph: Graph, problems: list[str], kernels: Callable | None, outer:
 
 def _run(program: _Program, given: dict[str, object], observe: Observer | None) -> list:
     values = {"": None, **program.graph.constants, **given}
+    budget = limits.current()
+    held: dict[str, int] = {}
     for step in program.steps:
         keywords = step.keywords
         if step.programs:
             keywords = keywords | {name: partial(_call, p, values, observe) for name, p in step.programs.items()}
         inputs = [values[name] for name in step.node.inputs]
+        if budget is not None:
+            check_size(step.node, inputs, step.keywords, budget)
         start = perf_counter()
         try:
             results = step.function(*inputs, **keywords)
@@ -175,18 +184,32 @@ def _run(program: _Program, given: dict[str, object], observe: Observer | None) 
         values.update((name, result) for name, result in zip(step.node.outputs, results, strict=False) if name)
         if observe is not None:
             observe(step.node, inputs, results, seconds)
+        if budget is not None:
+            owned = {name: _owned_bytes(values[name]) for name in step.node.outputs if name}
+            held |= owned
+            budget.held += sum(owned.values()) - sum(held.pop(name, 0) for name in step.released)
         for name in step.released:
             del values[name]
+    if budget is not None:
+        budget.held -= sum(held.values())
     return [values[info.name] for info in program.graph.outputs]
 
 
 def _call(program: _Program, outer: dict[str, object], observe: Observer | None, *inputs) -> tuple:
     """Run a subgraph on `inputs`, by position."""
+    budget = limits.current()
+    if budget is not None:
+        budget.turn()
     if len(inputs) != len(program.graph.inputs):
         raise ArgumentError(f"a subgraph takes {len(program.graph.inputs)} inputs, got {len(inputs)}")
     names = [info.name for info in program.graph.inputs]
     given = {name: outer[name] for name in program.graph.captures} | dict(zip(names, inputs, strict=True))
     return tuple(_run(program, given, observe))
+
+
+def _owned_bytes(value) -> int:
+    """Bytes that the value keeps from being freed, as far as it does not share them with others."""
+    return value.nbytes if isinstance(value, np.ndarray) and value.base is None else 0
 
 
 def _describe(value) -> str:

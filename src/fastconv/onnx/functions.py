@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from fastconv.errors import ModelError
+from fastconv.graph import limits
 from fastconv.graph.ir import Graph, Node, ValueInfo
 from fastconv.graph.lower import LOWERINGS, Dynamic
 from fastconv.graph.passes import PASSES
 from fastconv.graph.program import Executable
 from fastconv.onnx.operators import OPERATORS
+from fastconv.onnx.operators.sizes import check_size
 from fastconv.onnx.operators.windowed import padding
 from fastconv.ops.conv import KERNEL_ELEMENTS, conv_plan
 
@@ -35,9 +37,14 @@ class Functions:
             keywords = operator.bind(node.attributes, len(node.inputs), node.opset, len(node.outputs))
             self._bound[node] = (self.of(node), keywords)
         function, keywords = self._bound[node]
+        budget = limits.current()
+        if budget is not None:
+            check_size(node, inputs, keywords, budget)
         try:
             with np.errstate(all="ignore"):
                 results = function(*inputs, **keywords)
+        except ModelError:
+            raise
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ModelError(f"{node} fails: {error}", node.where) from error
         results = results if isinstance(results, tuple) else (results,)

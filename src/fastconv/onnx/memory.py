@@ -9,7 +9,6 @@ import numpy as np
 
 from fastconv._kernels.engine import Step
 from fastconv.graph.ir import Graph
-from fastconv.graph.memory import Tensor
 from fastconv.onnx.compiled import Compiled
 from fastconv.onnx.report import bytes_text
 
@@ -57,8 +56,6 @@ def predict_memory(compiled: Compiled, file: Graph, optimised: Graph, threads: i
     executable = compiled.executable
     weights = {id(array): array for array in _constants(file)}
     folded = {id(array): array for array in _constants(optimised) if id(array) not in weights}
-    outputs = sum(value.size * value.dtype.itemsize for value in executable.outputs if isinstance(value, Tensor))
-    outputs += sum(value.nbytes for value in executable.outputs if isinstance(value, np.ndarray))
     steps = [call.work for call in executable.calls if isinstance(call.work, Step)]
     return MemoryPlan(
         sum(array.nbytes for array in weights.values()),
@@ -66,7 +63,7 @@ def predict_memory(compiled: Compiled, file: Graph, optimised: Graph, threads: i
         executable.packed_bytes,
         executable.arena_bytes,
         max((_scratch(step, threads) for step in steps), default=0),
-        outputs,
+        executable.output_bytes,
         len(executable.calls) - len(steps),
         len(compiled.dynamic),
     )

@@ -57,14 +57,20 @@ class Model:
     version: int
     description: str
     metadata: dict[str, str]
+    # files beside the model that hold data of its tensors, and their state when read
+    data_files: dict[str, tuple] = field(default_factory=dict)
+
+    def data_files_unchanged(self) -> bool:
+        """Whether the files beside the model are still those that its tensors were read from."""
+        return all(tensors.file_state(path) == state for path, state in self.data_files.items())
 
 
-def load(source) -> Model:
+def load(source, path: str | None = None) -> Model:
     """Read a model from a path, from bytes, or from an object with ``SerializeToString()`` such as onnx.ModelProto.
 
+    `path` is where bytes have come from: tensors with data in files of their own are looked up beside it.
     Raises :class:`~fastconv.errors.ModelError` for a damaged or impossible model, OSError where a path cannot be read.
     """
-    path = None
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
         with open(path, "rb") as file:  # not mapped: an export over the same file must not pull it from under a session
@@ -81,7 +87,8 @@ def load(source) -> Model:
     if message.graph is None:
         raise ModelError("the file holds no graph; is it an ONNX model?")
     opsets = _opsets(message.opset_import) or {"": 1}
-    builder = _Builder(message, tensors.DataFiles(path))
+    files = tensors.DataFiles(path)
+    builder = _Builder(message, files)
     return Model(
         graph=builder.graph(message.graph, ChainMap(), _Context(opsets), "graph"),
         opsets=opsets,
@@ -92,6 +99,7 @@ def load(source) -> Model:
         version=message.model_version,
         description=message.doc_string,
         metadata={entry.key: entry.value for entry in message.metadata_props},
+        data_files=files.states,
     )
 
 

@@ -13,15 +13,17 @@ import numpy as np
 from fastconv import config
 from fastconv.errors import ArgumentError, ArgumentTypeError, ModelError
 from fastconv.geometry import integer
-from fastconv.graph.ir import Graph, Node
-from fastconv.graph.passes import PASSES, fold_constants
+from fastconv.graph.ir import Node
+from fastconv.graph.limits import MAX_TURNS, Budget, default_bytes, limited
+from fastconv.graph.passes import PASSES
 from fastconv.onnx.compiled import Compiled, Compiler
 from fastconv.onnx.evaluate import Evaluator, check_feeds
 from fastconv.onnx.explain import Explanation, explain
-from fastconv.onnx.functions import Functions, Kernels
+from fastconv.onnx.functions import Kernels
 from fastconv.onnx.input_shapes import resolved_shapes
+from fastconv.onnx.loaded import load_shared
 from fastconv.onnx.memory import MemoryPlan, predict_memory
-from fastconv.onnx.model import Model, load
+from fastconv.onnx.model import Model
 from fastconv.onnx.profile import Profile, profile
 from fastconv.onnx.report import shapes_text
 from fastconv.onnx.steps import origins, shapes_of, stepwise
@@ -32,6 +34,7 @@ __all__ = ["InferenceSession", "ModelMeta", "NodeArg"]
 
 KEPT_SHAPES = 8  # programs of the shapes met last
 PRECISIONS = ("strict", "default", "fast")
+_OPTIONS = ("_source", "_threads", "_precision", "_passes", "_memory_limit", "_max_turns")  # what a pickle holds
 
 
 class NodeArg:
@@ -67,19 +70,34 @@ class InferenceSession:
     precision : "strict" sums directly, in one order for any batch size; "default" and "fast" let Winograd's algorithm be
         chosen (largest error about 4e-6 of the largest output at 512 channels)
     passes : names of the rewriting passes to run, all by default (:data:`fastconv.graph.passes.PASSES`)
+    memory_limit : bytes that the values of a run may take, what constants are computed from at load included; None for
+        512 MiB, 4 times the weights or 1024 times the inputs, whichever is most, as far as the machine has it.  What
+        would exceed it is a :class:`~fastconv.errors.MemoryLimitError` (a ModelError and a MemoryError) in advance.
+    max_turns : how often one run may call the subgraphs of Loop, Scan and If; more is a ModelError
+
+    Sessions of the same file, or of equal bytes, share its weights and their packed forms.
 
     Raises ModelError for a damaged model, or, at once with all of them, for operators that are not there; ArgumentError
     for the other arguments; OSError where a path cannot be read.
     """
 
     def __init__(
-        self, model, threads: int | None = None, precision: str = "default", *, passes: Iterable | None = None
+        self,
+        model,
+        threads: int | None = None,
+        precision: str = "default",
+        *,
+        passes: Iterable | None = None,
+        memory_limit: int | None = None,
+        max_turns: int = MAX_TURNS,
     ):
         if precision not in PRECISIONS:
             raise ArgumentError(f"precision: expected one of {', '.join(map(repr, PRECISIONS))}, got {precision!r}")
         self._threads = None if threads is None else integer(threads, "threads", 1)
         self._precision = precision
         self._passes = tuple(PASSES) if passes is None else tuple(passes)
+        self._memory_limit = None if memory_limit is None else integer(memory_limit, "memory_limit", 1)
+        self._max_turns = integer(max_turns, "max_turns", 1)
         if isinstance(model, (str, os.PathLike)):
             model = os.path.abspath(os.fspath(model))
         elif hasattr(model, "SerializeToString"):
@@ -90,10 +108,14 @@ class InferenceSession:
         self._load()
 
     def _load(self) -> None:
-        self._model = self._source if isinstance(self._source, Model) else load(self._source)
-        Evaluator(self._model)  # finds the operators that are missing
+        self._loaded = load_shared(self._source)
+        self._model = self._loaded.model
+        if isinstance(self._source, bytes):
+            self._source = self._loaded.data  # of equal bytes, one copy
+        self._weight_bytes = sum(array.nbytes for array in self._model.graph.constants.values())
         self._names = [info.name for info in self._model.graph.inputs]
-        self._compilers: dict[frozenset, Compiler] = {frozenset(): self._compiler(self._model.graph)}
+        self._compilers: dict[frozenset, Compiler] = {}
+        self._compiler_of({})
         self._programs: OrderedDict[tuple, Compiled] = OrderedDict()
         self._forget_threads()
         _sessions.add(self)
@@ -102,7 +124,7 @@ class InferenceSession:
         self._lock = Lock()
 
     def __getstate__(self) -> dict:
-        return {name: getattr(self, name) for name in ("_source", "_threads", "_precision", "_passes")}
+        return {name: getattr(self, name) for name in _OPTIONS}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
@@ -138,7 +160,11 @@ class InferenceSession:
         """
         compiled, feeds = self._prepared(input_feed)
         with team_limit(self._threads), _model_errors:
-            results = compiled.run(feeds)
+            if compiled.dynamic:
+                with limited(self._budget(feeds)):
+                    results = compiled.run(feeds)
+            else:  # whose memory was claimed when it was compiled
+                results = compiled.run(feeds)
         return results if output_names is None else self._chosen(results, output_names)
 
     def explain(self, shapes: Mapping[str, object] | None = None) -> Explanation:
@@ -216,7 +242,7 @@ class InferenceSession:
             if key not in self._programs:
                 shapes = shapes_of(feeds)
                 compiler = self._compiler_of(feeds)
-                with team_limit(self._threads), _model_errors:
+                with team_limit(self._threads), limited(self._budget(feeds)), _model_errors:
                     self._programs[key] = compiler.compile(shapes, feeds.keys() - shapes.keys())
                 while len(self._programs) > KEPT_SHAPES:
                     self._programs.popitem(last=False)
@@ -227,21 +253,16 @@ class InferenceSession:
         """The compiler of the graph in which the defaults that `feeds` replaces are inputs."""
         replaced = frozenset(feeds.keys() - set(self._names))
         if replaced not in self._compilers:
-            graph = self._model.graph
-            self._compilers[replaced] = self._compiler(
-                Graph(
-                    graph.name,
-                    graph.inputs + [info for info in graph.defaults if info.name in replaced],
-                    graph.outputs,
-                    graph.nodes,
-                    {name: array for name, array in graph.constants.items() if name not in replaced},
-                    value_info=graph.value_info,
-                )
-            )
+            with limited(self._budget({})), _ModelErrors("the model cannot be prepared"):
+                self._compilers[replaced] = self._loaded.compiler(self._passes, self._precision, replaced)
         return self._compilers[replaced]
 
-    def _compiler(self, graph: Graph) -> Compiler:
-        return Compiler(optimised(graph, self._passes), self._precision)
+    def _budget(self, feeds: Mapping[str, object]) -> Budget:
+        """What a run on these feeds may take."""
+        limit = self._memory_limit
+        if limit is None:
+            limit = default_bytes(self._weight_bytes, (a for a in feeds.values() if isinstance(a, np.ndarray)))
+        return Budget(limit, self._max_turns)
 
     def _unknown(self, shapes: Mapping[str, tuple]) -> set[str]:
         return {info.name for info in self._model.graph.inputs if info.name not in shapes}
@@ -269,7 +290,10 @@ class InferenceSession:
 
 
 class _ModelErrors:
-    """``with _model_errors:`` turns what a node's function raises on impossible arguments into a ModelError."""
+    """``with _ModelErrors(what): ...`` turns what a node's function raises on impossible arguments into a ModelError."""
+
+    def __init__(self, what: str):
+        self.what = what
 
     def __enter__(self) -> None:
         pass
@@ -277,22 +301,10 @@ class _ModelErrors:
     def __exit__(self, kind, error, traceback) -> None:
         failed = isinstance(error, (ArithmeticError, AttributeError, LookupError, TypeError, ValueError))
         if failed and not isinstance(error, (ArgumentError, ArgumentTypeError)):
-            raise ModelError(f"the model cannot be run on these inputs: {error}") from error
+            raise ModelError(f"{self.what}: {error}") from error
 
 
-_model_errors = _ModelErrors()
-
-
-def optimised(graph: Graph, passes: Iterable[str]) -> Graph:
-    """The graph with constants folded and the named passes applied."""
-    unknown = set(passes) - PASSES.keys()
-    if unknown:
-        raise ArgumentError(f"passes: expected some of {', '.join(PASSES)}, got {', '.join(sorted(unknown))}")
-    graph = fold_constants(graph, Functions())
-    for name, rewrite in PASSES.items():
-        if name in passes:
-            graph = rewrite(graph)
-    return graph
+_model_errors = _ModelErrors("the model cannot be run on these inputs")
 
 
 def _owned(value):

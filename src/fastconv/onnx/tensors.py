@@ -17,7 +17,7 @@ from fastconv.errors import ModelError
 from fastconv.geometry import MAX_ELEMENTS
 from fastconv.onnx.proto import Message
 
-__all__ = ["DTYPES", "TYPE_NAMES", "DataFiles", "array", "dtype_of"]
+__all__ = ["DTYPES", "TYPE_NAMES", "DataFiles", "array", "dtype_of", "file_state"]
 
 # TensorProto.DataType → its name in types such as tensor(float).
 TYPE_NAMES = {
@@ -71,6 +71,18 @@ _EXTERNAL = 1
 MAX_RANK = 32  # NumPy 1's limit
 
 
+def file_state(path: str) -> tuple:
+    """What differs after a file has been written anew; empty where there is none."""
+    try:
+        return _state(os.stat(path))
+    except OSError:
+        return ()
+
+
+def _state(status: os.stat_result) -> tuple:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 def dtype_of(data_type: int) -> np.dtype:
     """The dtype of arrays with TensorProto's `data_type`; ModelError where NumPy has none."""
     if data_type in DTYPES:
@@ -88,6 +100,7 @@ class DataFiles:
 
     def __init__(self, model_path: str | None):
         self._mapped: dict[str, memoryview] = {}
+        self.states: dict[str, tuple] = {}  # of the files that have been mapped, by path
         self.folder = None if model_path is None else os.path.dirname(os.path.abspath(model_path))
         # A model that is a link to a file in a store has its data beside the link or beside the file.
         self._allowed = set()
@@ -113,11 +126,13 @@ class DataFiles:
             path = self._resolve(location)
             try:
                 with open(path, "rb") as file:
-                    size = os.fstat(file.fileno()).st_size
+                    status = os.fstat(file.fileno())
+                    size = status.st_size
                     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
             except OSError as error:
                 raise ModelError(f"external data: {location!r} cannot be read: {error.strerror}") from error
             self._mapped[location] = memoryview(mapped)
+            self.states[path] = _state(status)
         return self._mapped[location]
 
     def _resolve(self, location: str) -> str:

@@ -89,5 +89,6 @@ def pad(build: Builder, node, x, pads=None, fill=None, axes=None):
     spec = PadSpec(x.shape, x.strides, x.dtype.str, tuple(pairs), mode, value)
     if min(spec.y_shape, default=0) < 1:
         return None
+    y = build.tensor(spec.y_shape, x.dtype)  # before the plan, whose tables grow with it
     plan = build.kernel(PAD, spec)
-    return plan and build.emit(plan.step, [build.tensor(spec.y_shape, x.dtype)], [x], "direct", (PAD, spec))
+    return plan and build.emit(plan.step, [y], [x], "direct", (PAD, spec))

@@ -37,8 +37,8 @@ def _pool(build: Builder, op, spec_type, x: Tensor, window: Window, *more):
     if not spec.is_compact or spec.channels_last:
         x = build.contiguous(x)
         spec = spec_type(*x.shape[:2], window, x.dtype.name, x.strides, *more)
+    y = build.tensor(spec.y_shape, x.dtype)  # before the plan, whose tables grow with it
     plan = build.kernel(op, spec)
-    y = build.tensor(spec.y_shape, x.dtype)
     work = plan.step if isinstance(plan, VectorPlan) else lambda y, x: np.copyto(y, plan(x))
     return build.emit(work, [y], [x], "direct", (op, spec))
 

@@ -55,6 +55,6 @@ def _resampled(build: Builder, x: Tensor, axes: dict[int, Axis], method: Method)
     spec = OnnxResampleSpec(
         prod(x.shape[:2]), x.shape[2:], outputs, x.dtype.name, method.mode, axes=tuple(every[2:]), method=method
     )
+    y = build.tensor((*x.shape[:2], *outputs), x.dtype)  # before the plan, whose tables grow with it
     step = build.kernel(RESAMPLE, spec)
-    y = build.tensor((*x.shape[:2], *outputs), x.dtype)
     return step and build.emit(step, [y], [x], "direct", (RESAMPLE, spec))

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fastconv.graph.limits import claim
 from fastconv.onnx.operators.registry import operator
 
 
@@ -11,17 +12,17 @@ def If(condition, *, then_branch, else_branch):
 
 
 @operator
-def Loop(trip_count, condition, *carried, body, outputs):
+def Loop(trip_count=None, condition=None, *carried, body, outputs):
     """`body` maps (iteration, condition, *carried) to (condition, *carried, *scanned); what is scanned is stacked."""
     limit = None if trip_count is None else int(trip_count.item())
     keep_going = np.array(True) if condition is None else condition
     collected = [[] for _ in range(outputs - len(carried))]
-    iteration = 0
+    iteration = size = 0
     while keep_going.item() and (limit is None or iteration < limit):
         keep_going, *results = body(np.array(iteration, np.int64), keep_going, *carried)
         carried, scanned = results[: len(carried)], results[len(carried) :]
-        for values, value in zip(collected, scanned, strict=False):
-            values.append(value)
+        size += _append(collected, scanned)
+        claim(size, "what the loop's body collects")
         iteration += 1
     return *carried, *(np.stack(values) if values else np.zeros(0, np.float32) for values in collected)
 
@@ -49,11 +50,12 @@ def Scan(
         np.moveaxis(x, axis, 0)[:: -1 if back else 1] for x, axis, back in zip(scanned, axes, backwards, strict=True)
     ]
     collected = [[] for _ in range(outputs - len(state))]
+    size = 0
     for slices in zip(*scanned, strict=True):
         results = body(*state, *slices)
         state = list(results[: len(state)])
-        for values, value in zip(collected, results[len(state) :], strict=True):
-            values.append(value)
+        size += _append(collected, results[len(state) :])
+        claim(size, "what the scan's body collects")
     axes = scan_output_axes or [0] * len(collected)
     backwards = scan_output_directions or [0] * len(collected)
     stacked = (
@@ -61,6 +63,13 @@ def Scan(
         for values, axis, back in zip(collected, axes, backwards, strict=True)
     )
     return *state, *stacked
+
+
+def _append(collected, results):
+    """Each result to its list; the bytes that joining the lists will take for them."""
+    for values, value in zip(collected, results, strict=False):
+        values.append(value)
+    return sum(value.nbytes for value in results if isinstance(value, np.ndarray))
 
 
 def _batched_scan(inputs, body, num_scan_inputs, directions, outputs):

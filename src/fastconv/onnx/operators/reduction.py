@@ -113,10 +113,13 @@ def NonZero(x):
 @operator
 def TopK(x, k, *, axis=-1, largest=1, sorted=1):
     """Of equal values the first come first; NaN counts as the largest."""
+    count = int(np.asarray(k).item())
+    if not 0 <= count <= x.shape[axis]:
+        raise ValueError(f"k: expected at most the {x.shape[axis]} values of axis {axis}, got {count}")
     order = np.argsort(np.flip(x, axis) if largest else x, axis=axis, kind="stable")
     if largest:
         order = x.shape[axis] - 1 - np.flip(order, axis)
-    indices = order.take(range(int(np.asarray(k).item())), axis)
+    indices = order.take(np.arange(count), axis)
     return np.take_along_axis(x, indices, axis), indices
 
 

@@ -25,6 +25,12 @@ class Operator:
     extras: tuple[str, ...]
     ignored: frozenset[str]
 
+    def omitted(self, inputs: list[str]) -> list[str]:
+        """The function's names for inputs that it needs and the node leaves out."""
+        parameters = self.signature.parameters.values()
+        needed = [p.name if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD else "" for p in parameters]
+        return [name for name, given in zip(needed, inputs, strict=False) if name and not given]
+
     def bind(self, attributes: dict, input_count: int, opset: int, output_count: int) -> dict:
         """The keywords to call the function with; TypeError where it does not take such attributes or inputs."""
         keywords = {name: value for name, value in attributes.items() if name not in self.ignored}

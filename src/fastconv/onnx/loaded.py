@@ -1,0 +1,93 @@
+"""Models in memory, shared by the sessions that were made of the same file.
+
+Sessions of one file, or of equal bytes, have one copy of its weights and of their packed forms.  A model is forgotten
+with the last session that holds it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from weakref import WeakValueDictionary
+
+from fastconv._kernels.engine import fingerprint
+from fastconv.errors import ArgumentError
+from fastconv.graph.ir import Graph
+from fastconv.graph.passes import PASSES, fold_constants
+from fastconv.onnx.compiled import Compiler
+from fastconv.onnx.evaluate import Evaluator
+from fastconv.onnx.functions import Functions
+from fastconv.onnx.model import Model, load
+
+__all__ = ["LoadedModel", "load_shared", "optimised"]
+
+
+class LoadedModel:
+    """A model, and what its sessions have made of its weights; `data` are the file's bytes, which hold most of them."""
+
+    def __init__(self, model: Model, data: bytes = b""):
+        self.model = model
+        self.data = data
+        self._compilers: dict[tuple, Compiler] = {}
+        Evaluator(model)  # finds the operators that are missing
+
+    def compiler(self, passes: tuple[str, ...], precision: str, replaced: frozenset = frozenset()) -> Compiler:
+        """For the graph after these passes, in which the defaults that `replaced` names are inputs."""
+        key = (passes, precision, replaced)
+        if key not in self._compilers:
+            compiler = Compiler(optimised(self._with_inputs(replaced), passes), precision)
+            return self._compilers.setdefault(key, compiler)  # that of the thread which came first
+        return self._compilers[key]
+
+    def _with_inputs(self, replaced: frozenset) -> Graph:
+        graph = self.model.graph
+        if not replaced:
+            return graph
+        return Graph(
+            graph.name,
+            graph.inputs + [info for info in graph.defaults if info.name in replaced],
+            graph.outputs,
+            graph.nodes,
+            {name: array for name, array in graph.constants.items() if name not in replaced},
+            value_info=graph.value_info,
+        )
+
+
+_known: WeakValueDictionary[tuple, LoadedModel] = WeakValueDictionary()
+
+
+def load_shared(source) -> LoadedModel:
+    """The model that `source` holds: a Model, a path, or bytes.  Raises as :func:`fastconv.onnx.model.load` does.
+
+    Equal bytes are one model, if the files beside it that hold its tensors are the same, too, and have not changed since.
+    """
+    if isinstance(source, Model):
+        return LoadedModel(source)
+    if not isinstance(source, (str, bytes)):
+        return LoadedModel(load(source))
+    data, path = source, None
+    if isinstance(source, str):
+        path = source
+        with open(path, "rb") as file:  # not mapped: an export over the same file must not pull it from under a session
+            data = file.read()
+    folder = "" if path is None else os.path.dirname(os.path.realpath(path))
+    mark = (len(data), fingerprint(data))
+    for key in ((mark, ""), (mark, folder)):
+        known = _known.get(key)
+        if known is not None and known.data == data and known.model.data_files_unchanged():
+            return known
+    loaded = LoadedModel(load(data, path), data)
+    _known[mark, folder if loaded.model.data_files else ""] = loaded
+    return loaded
+
+
+def optimised(graph: Graph, passes: Iterable[str]) -> Graph:
+    """The graph with constants folded and the named passes applied."""
+    unknown = set(passes) - PASSES.keys()
+    if unknown:
+        raise ArgumentError(f"passes: expected some of {', '.join(PASSES)}, got {', '.join(sorted(unknown))}")
+    graph = fold_constants(graph, Functions())
+    for name, rewrite in PASSES.items():
+        if name in passes:
+            graph = rewrite(graph)
+    return graph
