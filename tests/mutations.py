@@ -63,7 +63,9 @@ def mutated(seed: int, number: int) -> tuple[str, bytes, dict[str, bytes]]:
     data, files = mutation_seeds.MODELS[name]()
     kinds = BYTES if rng.random() < 0.4 else FIELDS
     done = []
-    for _ in range(1 + int(rng.geometric(0.6) - 1)):
+    for _ in range(int(rng.geometric(0.6))):
+        if not data:
+            break
         kind = kinds[int(rng.integers(len(kinds)))]
         done.append(kind.__name__)
         if kinds is BYTES:

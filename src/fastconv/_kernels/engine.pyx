@@ -127,10 +127,14 @@ cdef void work(void* index) noexcept nogil:
 
 
 cdef void forget_threads() noexcept nogil:
-    """In a forked child only the calling thread exists, and locks may be held by threads that do not."""
+    """In a forked child only the calling thread exists, and locks may be held by threads that do not.
+
+    The scratch is left alone: one of them may have been about to exchange it.
+    """
     fc_reset(&team.owner, NULL)
     fc_reset(&team.sleep, &team.wake)
     team.workers = team.sleeping = team.active = team.open = 0
+    team.scratch, team.capacity = NULL, 0
 
 
 cdef bint reserve_scratch(Py_ssize_t size) noexcept nogil:
@@ -176,13 +180,18 @@ cdef bint run_alone(Job* job, char* scratch) noexcept nogil:
     return True
 
 
+cdef Py_ssize_t scratch_stride(Py_ssize_t scratch) noexcept nogil:
+    """From one thread's part to the next: whole lines of the cache, and room for the first 64 bytes that every job has."""
+    return (scratch + 2 * ALIGNMENT - 1) & ~<Py_ssize_t> (ALIGNMENT - 1)
+
+
 cdef bint run_job(Job* job) noexcept nogil:
     """False where memory for the scratch is missing; nothing has been computed then."""
     cdef char* memory
     if job.tasks <= 0:
         return True
     job.threads = max(1, min(job.threads, job.tasks))
-    job.scratch_stride = (job.scratch_stride + 2 * ALIGNMENT - 1) & ~<Py_ssize_t> (ALIGNMENT - 1)
+    job.scratch_stride = scratch_stride(job.scratch_stride)
     if fc_trylock(&team.owner):
         if not reserve_scratch(job.scratch_stride * job.threads):
             fc_unlock(&team.owner)
@@ -393,6 +402,16 @@ def limit_threads(Py_ssize_t threads):
     before = fc_own_threads
     fc_own_threads = possible_threads(threads) if threads else 0
     return before
+
+
+def record_bytes():
+    """Bytes of a step in a program."""
+    return sizeof(Job) + MAX_ARRAYS * sizeof(void*)
+
+
+def scratch_bytes(Py_ssize_t scratch, Py_ssize_t threads):
+    """Bytes allocated for `threads` threads that need `scratch` bytes each."""
+    return scratch_stride(scratch) * threads + ALIGNMENT
 
 
 def scratch_held():

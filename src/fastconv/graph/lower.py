@@ -175,7 +175,8 @@ class Builder:
             if self.predicting:
                 self.packed_bytes[key] = packed_bytes(packed, arrays)
                 return packed
-            self.packings[key] = (packed, arrays)  # holding the arrays keeps their ids
+            # Holding the arrays keeps their ids; of threads that pack at the same time the first one's stays.
+            self.packings.setdefault(key, (packed, arrays))
         self.packed_bytes[key] = packed_bytes(*self.packings[key])
         return self.packings[key][0]
 

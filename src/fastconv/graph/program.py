@@ -39,9 +39,14 @@ class Executable:
         self._name_outputs(shapes)
         self.packed_bytes = sum(build.packed_bytes.values())
         self.arena_bytes = plan_arena(build.buffers)
-        claim(self.arena_bytes + self.output_bytes, "the values of a run")
+        claim(self.context_bytes + self.output_bytes, "the values of a run")
         self.scratch_bytes = max((call.work.scratch for call in self.calls if isinstance(call.work, Step)), default=0)
         self._free: list[_Context] = []
+
+    @property
+    def context_bytes(self) -> int:
+        """Bytes of memory for the values of one run at a time."""
+        return self.arena_bytes + ALIGNMENT
 
     @property
     def output_bytes(self) -> int:
@@ -93,7 +98,7 @@ class _Context:
     """An arena, and the calls bound to places in it: kernel steps in one program until Python has to step in."""
 
     def __init__(self, executable: Executable):
-        memory = np.empty(executable.arena_bytes + ALIGNMENT, np.uint8)
+        memory = np.empty(executable.context_bytes, np.uint8)
         shift = -memory.ctypes.data % ALIGNMENT
         self.arena = memory[shift : shift + executable.arena_bytes]
         self.segments: list[Callable] = []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastconv._kernels import engine
 from fastconv._kernels.engine import Step
 from fastconv.graph.ir import Graph
 from fastconv.onnx.compiled import Compiled
@@ -14,22 +15,26 @@ from fastconv.onnx.report import bytes_text
 
 __all__ = ["MemoryPlan", "predict_memory"]
 
-SCRATCH_ALIGNMENT = 64  # the engine's: every thread's part is rounded up to it, with one more before
+PARTS = ("weights", "folded_weights", "packed_weights", "tables", "activations", "scratch", "outputs")
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes that a session holds for inputs of given shapes.
+    """Bytes that a session allocates for inputs of given shapes.
 
     `weights` are the file's, `folded_weights` those that the passes computed, `packed_weights` those in the kernels' form;
-    they are there once, however many shapes are run.  `activations` is the arena of one run (runs at the same time have
-    one each), `scratch` what the threads of the process share, `outputs` what a run returns.  The temporary arrays of the
-    `numpy_steps`, which NumPy computes, are not in here, nor is what is run node by node (`dynamic_nodes`).
+    they are there once, however many shapes are run.  `tables` are what the kernels look up for these shapes, and the
+    records of the program.  `activations` is the arena of one run (runs at the same time have one each), `scratch` what
+    the threads of the process share, `outputs` what a run returns.
+
+    Not in here: Python's own objects, a few KB for each node; what packing needs while it lasts; the temporary arrays of
+    the `numpy_steps`, which NumPy computes; and what is run node by node (`dynamic_nodes`).
     """
 
     weights: int
     folded_weights: int
     packed_weights: int
+    tables: int
     activations: int
     scratch: int
     outputs: int
@@ -38,12 +43,10 @@ class MemoryPlan:
 
     @property
     def total(self) -> int:
-        parts = (self.weights, self.folded_weights, self.packed_weights, self.activations, self.scratch, self.outputs)
-        return sum(parts)
+        return sum(getattr(self, name) for name in PARTS)
 
     def __str__(self) -> str:
-        names = ("weights", "folded_weights", "packed_weights", "activations", "scratch", "outputs", "total")
-        lines = [f"{name.replace('_', ' '):16}{bytes_text(getattr(self, name)):>12}" for name in names]
+        lines = [f"{name.replace('_', ' '):16}{bytes_text(getattr(self, name)):>12}" for name in (*PARTS, "total")]
         if self.numpy_steps:
             lines.append(f"without the temporary arrays of {self.numpy_steps} steps that NumPy computes")
         if self.dynamic_nodes:
@@ -61,7 +64,8 @@ def predict_memory(compiled: Compiled, file: Graph, optimised: Graph, threads: i
         sum(array.nbytes for array in weights.values()),
         sum(array.nbytes for array in folded.values()),
         executable.packed_bytes,
-        executable.arena_bytes,
+        _tables(steps) + engine.record_bytes() * len(steps),
+        executable.context_bytes,
         max((_scratch(step, threads) for step in steps), default=0),
         executable.output_bytes,
         len(executable.calls) - len(steps),
@@ -70,8 +74,19 @@ def predict_memory(compiled: Compiled, file: Graph, optimised: Graph, threads: i
 
 
 def _scratch(step: Step, threads: int) -> int:
-    stride = (step.scratch + 2 * SCRATCH_ALIGNMENT - 1) // SCRATCH_ALIGNMENT * SCRATCH_ALIGNMENT
-    return stride * max(1, min(threads, step.threads, step.tasks))
+    return engine.scratch_bytes(step.scratch, max(1, min(threads, step.threads, step.tasks)))
+
+
+def _tables(steps: list[Step]) -> int:
+    """Bytes of the arrays that the steps hold."""
+    owners = {}
+    for step in steps:
+        for array in step.constants:
+            while isinstance(array.base, np.ndarray):
+                array = array.base
+            if array.flags.owndata:
+                owners[id(array)] = array
+    return sum(array.nbytes for array in owners.values())
 
 
 def _constants(graph: Graph) -> Iterator[np.ndarray]:
