@@ -9,6 +9,7 @@ killer hits one file, is counted, and does not end the run.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -380,12 +381,14 @@ class Worker:
         code = self.process.wait()
         late = time.perf_counter() - start >= PATIENCE * SECONDS
         text = self.process.stderr.read()[-500:]
+        self.close()
         outcome = "hang" if late else f"crash ({code})"
         what = mutated(seed, number)[0]
         return {"number": number, "what": what, "outcome": outcome, "text": text, "seconds": 0.0, "bytes": 0}
 
     def close(self) -> None:
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
         self.process.stdout.close()
         self.process.stderr.close()

@@ -4,16 +4,21 @@ import copy
 import multiprocessing
 import os
 import pickle
+import signal
+import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import onnx_bytes as write
 import pytest
 import session_models as models
+from fastconv._kernels.engine import Program, Step
 
 import fastconv as fc
-from fastconv import config
+from fastconv import _kernels, config
 from fastconv.errors import ModelError
 from fastconv.graph import program
 from fastconv.onnx import session as session_module
@@ -100,6 +105,33 @@ class TestFork:
             child.join(60)
         assert child.exitcode == 0
 
+    def test_children_of_a_parent_whose_threads_are_in_the_middle_of_runs(self, model, x):
+        session = fc.InferenceSession(model, threads=2)
+        expected = session.run(None, {"x": x})[0]
+        stop = threading.Event()
+
+        def keep_running():
+            while not stop.is_set():
+                session.run(None, {"x": x})
+                fc.InferenceSession(model)
+
+        workers = [threading.Thread(target=keep_running) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        try:
+            children = []
+            for _ in range(20):
+                child = multiprocessing.get_context("fork").Process(target=_exit_with_run, args=(session, x, expected))
+                child.start()
+                children.append(child)
+            for child in children:
+                child.join(60)
+        finally:
+            stop.set()
+            for worker in workers:
+                worker.join()
+        assert [child.exitcode for child in children] == [0] * 20
+
 
 def test_spawned_children(model, x):
     session = fc.InferenceSession(model, threads=1)
@@ -116,11 +148,49 @@ class _Run:
         return self.session.run(None, {"x": x})[0]
 
 
-def _exit_with_run(session, x):
-    session.run(None, {"x": x})
+def _exit_with_run(session, x, expected=None):
+    result = session.run(None, {"x": x})[0]
+    assert expected is None or np.array_equal(result, expected)
+    assert fc.InferenceSession(session._source).run(None, {"x": x})[0].shape == result.shape
+
+
+def chain(rng, layers, channels=64, image=(1, 64, 56, 56)):
+    """Convolutions one after the other, each with weights of its own."""
+    w = [write.tensor(models._weights(rng, channels, channels, 3, 3), f"w{i}") for i in range(layers)]
+    nodes = [write.node("Conv", f"v{i} w{i}", f"v{i + 1}", pads=[1, 1, 1, 1]) for i in range(layers)]
+    return write.model(write.graph(nodes, [write.value("v0", ("n", *image[1:]))], [f"v{layers}"], w))
 
 
 class TestInterruption:
+    @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers that send signals")
+    def test_in_the_middle_of_a_program(self, rng):
+        """A signal comes while kernels run without the GIL: the run ends with the step in hand, not with the last one."""
+        session = fc.InferenceSession(chain(rng, 12), threads=1)
+        x = rng.standard_normal((1, 64, 56, 56)).astype(np.float32)
+        start = time.perf_counter()
+        expected = session.run(None, {"v0": x})[0]
+        images = max(1, round(1.2 / max(time.perf_counter() - start, 1e-3)))
+        many = np.repeat(x, images, 0)
+        start = time.perf_counter()
+        session.run(None, {"v0": many})
+        whole = time.perf_counter() - start
+
+        def interrupt(*_):
+            raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.2 * whole)
+            start = time.perf_counter()
+            with pytest.raises(KeyboardInterrupt):
+                session.run(None, {"v0": many})
+            ended = time.perf_counter() - start
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert ended < 0.75 * whole
+        assert np.array_equal(session.run(None, {"v0": x})[0], expected)
+
     def test_between_steps(self, model, x):
         session = fc.InferenceSession(model)
         expected = session.run(None, {"x": x})[0]
@@ -159,6 +229,48 @@ class TestMemory:
             session._programs.clear()
         assert np.array_equal(session.run(None, {"x": x})[0], expected)
 
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the address space is limited as Linux does it")
+    def test_an_address_space_that_is_full(self):
+        """MemoryError in a process whose limit is near, the same results afterwards, and more when the limit is raised."""
+        code = """
+import sys
+sys.path[:0] = {path!r}
+import resource
+import numpy as np, fastconv as fc, session_models
+session = fc.InferenceSession(session_models.residual(np.random.default_rng(0)), threads=2)
+small, large = (np.ones((n, 3, 64, 64), np.float32) for n in (1, 500))
+expected = session.run(None, {{"x": small}})[0]
+now = next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmSize"))
+resource.setrlimit(resource.RLIMIT_AS, (now + 2**26, -1))
+for _ in range(3):
+    try:
+        session.run(None, {{"x": large}})
+    except MemoryError as error:
+        assert str(error), "no text"
+    else:
+        raise SystemExit("no MemoryError")
+    assert np.array_equal(session.run(None, {{"x": small}})[0], expected)
+resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+assert session.run(None, {{"x": large}})[0].shape == (500, 10)
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(path=sys.path)], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+    def test_no_memory_for_scratch(self):
+        kernel = engine_kernel()
+        sizes = {"images": 1, "inputs": 2, "outputs": 1, "task_outputs": 1}
+        step = Step(kernel, sizes, inputs=3, tasks=1, scratch=2**46)
+        arrays = [np.zeros((1, 1), np.float32), *(np.ones((1, 2), np.float32) for _ in "xw"), np.zeros(1, np.float32)]
+        with pytest.raises(MemoryError, match=f"no memory for {2**46} bytes of scratch per thread"):
+            step(*arrays)
+        program = Program([(step, tuple(arrays))])
+        with pytest.raises(MemoryError, match="bytes of scratch per thread"):
+            program({})
+        Step(kernel, sizes, inputs=3, tasks=1)(*arrays)
+        assert arrays[0][0, 0] == 2
+
     def test_sizes_that_no_machine_has(self, model):
         session = fc.InferenceSession(model)
         x = np.broadcast_to(np.float32(0), (2**20, 3, 2**12, 2**12))
@@ -166,6 +278,43 @@ class TestMemory:
             session.run(None, {"x": x})
         small = np.zeros((1, 3, 8, 8), np.float32)
         assert session.run(None, {"x": small})[0].shape == (1, 10)
+
+
+class TestDenormals:
+    """Numbers below the smallest normal one keep their values: nothing is flushed, in no thread."""
+
+    @pytest.mark.parametrize("threads", [1, 3])
+    def test_they_are_exact(self, rng, threads):
+        tiny = np.float32(2.0**-149)
+        w = rng.integers(-3, 4, (16, 8, 3, 3)).astype(np.float32)
+        node = write.node("Conv", "x w", "y", pads=[1, 1, 1, 1])
+        data = write.model(write.graph([node], [write.value("x", (4, 8, 40, 40))], ["y"], [write.tensor(w, "w")]))
+        session = fc.InferenceSession(data, threads, "strict")
+        whole = rng.integers(-9, 10, (4, 8, 40, 40)).astype(np.float32)
+        expected = session.run(None, {"x": whole})[0]
+        result = session.run(None, {"x": whole * tiny})[0]
+        assert np.abs(result).max() < np.finfo(np.float32).tiny
+        assert np.array_equal(result.astype(np.float64), expected.astype(np.float64) * 2.0**-149)
+
+    def test_they_take_no_more_than_twice_the_time(self, rng):
+        session = fc.InferenceSession(chain(rng, 3), threads=1)
+        x = rng.standard_normal((1, 64, 56, 56)).astype(np.float32)
+        feeds = {"normal": x, "denormal": x * np.float32(1e-40)}
+
+        def ratio():
+            best = dict.fromkeys(feeds, float("inf"))
+            for _ in range(7):
+                for name, array in feeds.items():
+                    start = time.perf_counter()
+                    session.run(None, {"v0": array})
+                    best[name] = min(best[name], time.perf_counter() - start)
+            return best["denormal"] / best["normal"]
+
+        assert min(ratio() for _ in range(3)) < 2
+
+
+def engine_kernel():
+    return _kernels.family("linear", "float32").KERNELS["few_images"]
 
 
 def _failing(allocate, after):

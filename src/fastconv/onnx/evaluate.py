@@ -179,6 +179,8 @@ def _run(program: _Program, given: dict[str, object], observe: Observer | None) 
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             shapes = ", ".join(map(_describe, inputs))
             raise ModelError(f"{step.node} fails on inputs {shapes}: {error}", step.node.where) from error
+        except MemoryError as error:
+            raise MemoryError(f"no memory for {step.node} ({step.node.where}): {error}") from error
         seconds = perf_counter() - start
         results = tuple(r if isinstance(r, list) or r is None else np.asarray(r) for r in results)
         values.update((name, result) for name, result in zip(step.node.outputs, results, strict=False) if name)

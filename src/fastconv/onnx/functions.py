@@ -21,7 +21,9 @@ __all__ = ["FastFunctions", "Functions", "Kernels"]
 
 # operators whose lowering computes nothing, and so saves nothing outside of a program
 VIEWS = {"Concat", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"}
-SMALL = 2048  # elements of all inputs, below which NumPy has finished before a program is found
+# Elements of all inputs, below which NumPy has finished before a program is found; not in strict precision, where the way
+# to a result must not depend on the number of images.
+SMALL = 2048
 KEPT_SHAPES = 8
 
 
@@ -47,6 +49,8 @@ class Functions:
             raise
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ModelError(f"{node} fails: {error}", node.where) from error
+        except MemoryError as error:
+            raise MemoryError(f"no memory for {node} ({node.where}): {error}") from error
         results = results if isinstance(results, tuple) else (results,)
         return tuple(r if isinstance(r, list) or r is None else np.asarray(r) for r in results)
 
@@ -112,10 +116,11 @@ class _Lowered:
             graph = rewrite(graph)
         self.graph = graph
         self.programs: dict[tuple, Executable | None] = {}
+        self.small = 0 if kernels.functions.precision == "strict" else SMALL
 
     def __call__(self, *inputs, **keywords):
         given = [inputs[i] for i in self.variable]
-        if not all(isinstance(value, np.ndarray) for value in given) or sum(array.size for array in given) < SMALL:
+        if not all(isinstance(value, np.ndarray) for value in given) or sum(array.size for array in given) < self.small:
             return self.plain(*inputs, **keywords)
         key = tuple((array.shape, array.dtype) for array in given)
         if key not in self.programs:

@@ -9,6 +9,7 @@ import numpy as np
 from fastconv.graph.lower import FLOATS, Builder, lowering
 from fastconv.graph.memory import Tensor
 from fastconv.ops.linear import LINEAR, LinearSpec
+from fastconv.reference.precision import silent
 
 
 @lowering("Gemm")
@@ -27,6 +28,7 @@ def gemm(build: Builder, node, x, w, b=None):
 
 
 def _gemm(build: Builder, at: dict, shape, *arrays):
+    @silent
     def run(y, x, w, b=None):
         np.matmul(x.T if at.get("transA", 0) else x, w.T if at.get("transB", 0) else w, out=y)
         if at.get("alpha", 1.0) != 1.0:
@@ -53,7 +55,8 @@ def matmul(build: Builder, node, x, w):
     if isinstance(x, Tensor) and isinstance(w, np.ndarray) and w.ndim == 2:
         return linear(build, node, x, w)
     shape = (*np.broadcast_shapes(x.shape[:-2], w.shape[:-2]), x.shape[-2], w.shape[-1])
-    return build.emit(lambda y, a, b: np.matmul(a, b, out=y), [build.tensor(shape, x.dtype)], [x, w], "numpy")
+    product = silent(lambda y, a, b: np.matmul(a, b, out=y))
+    return build.emit(product, [build.tensor(shape, x.dtype)], [x, w], "numpy")
 
 
 def _linear(build: Builder, x: Tensor, w, transposed: bool, b, alpha: float, beta: float):

@@ -43,6 +43,10 @@ def Scan(
     """`body` maps (*state, *slices) to (*state, *slices), once for every position of the scanned axes."""
     if opset < 9:
         return _batched_scan(inputs, body, num_scan_inputs, directions, outputs)
+    if not 1 <= num_scan_inputs <= len(inputs):
+        raise ValueError(
+            f"num_scan_inputs: expected 1 to {len(inputs)}, the inputs that there are, got {num_scan_inputs}"
+        )
     state, scanned = list(inputs[:-num_scan_inputs]), inputs[-num_scan_inputs:]
     axes = scan_input_axes or [0] * num_scan_inputs
     backwards = scan_input_directions or [0] * num_scan_inputs
