@@ -1,6 +1,6 @@
 """Damaged and hostile ONNX files: each must give an answer or a clear error, in little time and memory.
 
-    python tests/mutations.py --count 20000 [--seed 0] [--only NUMBER]
+    python tests/mutations.py --count 20000 [--seed 0] [--only NUMBER] [--model FILE.onnx]
 
 File `number` of a seed is always the same.  Workers of their own run the files, so that a crash, a hang or the system's
 killer hits one file, is counted, and does not end the run.
@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import mutation_seeds
@@ -52,6 +52,20 @@ EDGES = [
     2**63 - 1,
     -(2**31),
     -(2**63),
+]
+TEXTS = [
+    "",
+    "x",
+    "\0",
+    "../weights.bin",
+    "/etc/passwd",
+    "weights.bin/",
+    "a" * 10_000,
+    "SAME_UPPER",
+    "linear",
+    "10",
+    "-1",
+    "ij->",
 ]
 REALS = [0.0, -1.0, 1e-30, 1e30, float("inf"), float("-inf"), float("nan"), 0.5, 1e9]
 
@@ -177,6 +191,17 @@ def swapped(rng, root):
     message.__dict__[name], other.__dict__[name] = getattr(other, name), getattr(message, name)
 
 
+def any_text(rng, root):
+    """Another name, place of a data file, or word of an attribute."""
+    message, name = _pick(rng, root, lambda value: isinstance(value, (str, bytes)))
+    value = getattr(message, name)
+    old = value[0] if isinstance(value, list) and value else value
+    if isinstance(old, (str, bytes)):
+        new = TEXTS[int(rng.integers(len(TEXTS)))]
+        new = new.encode() if isinstance(old, bytes) else new
+        message.__dict__[name] = [new, *value[1:]] if isinstance(value, list) else new
+
+
 def renamed(rng, root):
     """A value of another name: circles, missing sources, and two sources of one value."""
     nodes = [m for m, n in _fields(root) if n == "op_type"]
@@ -210,7 +235,7 @@ def other_attributes(rng, root):
 
 FIELDS = [
     any_number, any_shape, any_shape, tensor_numbers, tensor_numbers, dropped, doubled, swapped, renamed, renamed, retyped,
-    other_attributes,
+    other_attributes, any_text,
 ]  # fmt: skip
 
 
@@ -343,11 +368,15 @@ def _peak() -> int:
         with open("/proc/self/status") as file:
             return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) << 10
     except (OSError, StopIteration):
+        import resource
+
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << (0 if sys.platform == "darwin" else 10)
 
 
 def work() -> None:
     """A worker: numbers of files on standard input, outcomes on standard output."""
+    import resource  # which Windows lacks
+
     limit = 6 * MEMORY  # of address space: what goes far beyond the bound must not take the machine with it
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for line in sys.stdin:
@@ -359,6 +388,7 @@ class Worker:
     def __init__(self):
         environment = os.environ | {"FASTCONV_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(sys.path)}
         command = [sys.executable, "-W", "ignore", __file__, "--work"]
+        command += [f"--model={name}" for name in mutation_seeds.MODELS if name.endswith(".onnx")]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         self.process = subprocess.Popen(command, env=environment, text=True, **pipes)
         self.files = 0
@@ -435,6 +465,10 @@ def run(count: int, seed: int = 0, first: int = 0) -> Summary:
     return summary
 
 
+def _file(path: str) -> tuple[bytes, dict]:
+    return Path(path).read_bytes(), {}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=20000)
@@ -442,7 +476,10 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first file")
     parser.add_argument("--only", type=int, help="run this file here, and show what it does")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--model", action="append", default=[], help="damage this file, not the small models")
     arguments = parser.parse_args()
+    if arguments.model:
+        mutation_seeds.MODELS = {path: partial(_file, path) for path in arguments.model}
     if arguments.work:
         work()
         return 0

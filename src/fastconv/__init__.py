@@ -6,7 +6,7 @@ operation in plain NumPy, and the kernels behind them are chosen once per shape.
 
 from importlib import import_module
 
-from fastconv.errors import ArgumentError, ArgumentTypeError, ModelError, WeightsError
+from fastconv.errors import ArgumentError, ArgumentTypeError, MemoryLimitError, ModelError, WeightsError
 
 __version__ = "0.1.0"
 
@@ -28,6 +28,7 @@ _LAZY_NAMES = {
 __all__ = [
     "ArgumentError",
     "ArgumentTypeError",
+    "MemoryLimitError",
     "ModelError",
     "WeightsError",
     "__version__",
