@@ -7,6 +7,7 @@ import pytest
 from tolerance import assert_within, conv_tolerance
 
 from fastconv import config, reference
+from fastconv.nn import functional as F
 from fastconv.ops.conv import conv_nest
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.direct import PixelLanes
@@ -111,3 +112,16 @@ def test_infinities_and_nan_as_the_definition_has_them(isa, rng):
         np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected))
         np.testing.assert_array_equal(np.isposinf(actual), np.isposinf(expected))
         np.testing.assert_array_equal(np.isneginf(actual), np.isneginf(expected))
+
+
+@pytest.mark.parametrize("filters", range(1, 8))
+@pytest.mark.parametrize("stride", [2, 3])
+def test_results_that_lie_apart(isa, filters, stride, rng):
+    """Transposed convolutions store every other column at a time."""
+    for columns, groups in itertools.product((1, 5, 16, 17, 40), (1, 2)):
+        x = rng.standard_normal((2, 4, 3, columns)).astype(np.float32)
+        w = rng.standard_normal((4, filters, 4, 4)).astype(np.float32)
+        expected = reference.conv_transpose(x, w, None, stride=stride, padding=1, groups=groups)
+        actual = F.conv_transpose2d(x, w, stride=stride, padding=1, groups=groups)
+        tolerance = conv_tolerance(x, w, transpose=True, stride=stride, padding=1, groups=groups)
+        assert_within(actual, expected, tolerance, f"{columns} columns, {groups} groups")

@@ -33,6 +33,7 @@ cdef extern from "simd.h" nogil:
     vec vkeep(vec)
     vec vload_inside(const real*, vmask)
     vmask vinside(int64_t, int64_t)
+    void vstore_spread(real*, vec, int)
     const int TILE_FILTERS
     const int ROW_VECTORS
 
@@ -74,15 +75,32 @@ cdef inline void find_edges(Edges* edges, int64_t column) noexcept nogil:
 
 
 cdef inline void store_pixels(real* y, vec value, int64_t pixels) noexcept nogil:
+    """The first `pixels` lanes."""
     if pixels >= LANES:
         vstore(y, value)
     elif pixels > 0:
         vstore_first(y, value, <int> pixels)
 
 
+cdef inline void store_apart(real* y, int64_t y_column, vec value, int64_t pixels) noexcept nogil:
+    """The first `pixels` lanes, `y_column` elements apart."""
+    cdef real lanes[MAX_LANES]
+    cdef int64_t i
+    if y_column == 1:
+        store_pixels(y, value, pixels)
+    elif pixels <= 0:
+        return
+    elif y_column == 2:
+        vstore_spread(y, value, <int> min(pixels, LANES))
+    else:
+        vstore(lanes, value)
+        for i in range(min(pixels, LANES)):
+            y[i * y_column] = lanes[i]
+
+
 cdef inline void tile_pixels(
     const int filters, const int vectors, const real* x, const int64_t* offset, int64_t taps,
-    const real* w, const real* bias, const Clamp* limits, real* y, int64_t y_filter, int64_t pixels,
+    const real* w, const real* bias, const Clamp* limits, real* y, int64_t y_filter, int64_t y_column, int64_t pixels,
 ) noexcept nogil:
     """y[filter][pixel] = bias + Σ x[pixel + offset] · w[tap][filter], of which the first `pixels` are stored."""
     cdef vec total[MAX_FILTERS][MAX_VECTORS]
@@ -106,25 +124,27 @@ cdef inline void tile_pixels(
         w += filters
     for f in range(filters):
         for v in range(vectors):
-            store_pixels(y + f * y_filter + v * LANES, clamp(total[f][v], limits), pixels - v * LANES)
+            store_apart(
+                y + f * y_filter + v * LANES * y_column, y_column, clamp(total[f][v], limits), pixels - v * LANES
+            )
 
 
 cdef inline void pixels_by_filters(
     int64_t filters, const int vectors, const real* x, const int64_t* offset, int64_t taps,
-    const real* w, const real* bias, const Clamp* limits, real* y, int64_t y_filter, int64_t pixels,
+    const real* w, const real* bias, const Clamp* limits, real* y, int64_t y_filter, int64_t y_column, int64_t pixels,
 ) noexcept nogil:
     if filters == 1:
-        tile_pixels(1, vectors, x, offset, taps, w, bias, limits, y, y_filter, pixels)
+        tile_pixels(1, vectors, x, offset, taps, w, bias, limits, y, y_filter, y_column, pixels)
     elif filters == 2:
-        tile_pixels(2, vectors, x, offset, taps, w, bias, limits, y, y_filter, pixels)
+        tile_pixels(2, vectors, x, offset, taps, w, bias, limits, y, y_filter, y_column, pixels)
     elif filters == 3:
-        tile_pixels(3, vectors, x, offset, taps, w, bias, limits, y, y_filter, pixels)
+        tile_pixels(3, vectors, x, offset, taps, w, bias, limits, y, y_filter, y_column, pixels)
     elif filters == 4:
-        tile_pixels(4, vectors, x, offset, taps, w, bias, limits, y, y_filter, pixels)
+        tile_pixels(4, vectors, x, offset, taps, w, bias, limits, y, y_filter, y_column, pixels)
     elif filters == 5 and TILE_FILTERS >= 5:
-        tile_pixels(5, vectors, x, offset, taps, w, bias, limits, y, y_filter, pixels)
+        tile_pixels(5, vectors, x, offset, taps, w, bias, limits, y, y_filter, y_column, pixels)
     elif TILE_FILTERS >= 6:
-        tile_pixels(6, vectors, x, offset, taps, w, bias, limits, y, y_filter, pixels)
+        tile_pixels(6, vectors, x, offset, taps, w, bias, limits, y, y_filter, y_column, pixels)
 
 
 cdef inline void add_row(
@@ -287,7 +307,7 @@ cdef void rows_of_packed(
 
 cdef void row_of_filters(
     int64_t pixels, int64_t filters, const real* x, const int64_t* offset, int64_t taps,
-    const real* w, const real* bias, const Clamp* limits, real* y, int64_t y_filter,
+    const real* w, const real* bias, const Clamp* limits, real* y, int64_t y_filter, int64_t y_column,
 ) noexcept nogil:
     """One output row of each filter, in tiles of as equal a number of registers as possible."""
     cdef int64_t vectors = (pixels + LANES - 1) // LANES
@@ -297,13 +317,25 @@ cdef void row_of_filters(
         width = (vectors + tiles - tile - 1) // (tiles - tile)
         vectors -= width
         if width == 1:
-            pixels_by_filters(filters, 1, x + done, offset, taps, w, bias, limits, y + done, y_filter, pixels - done)
+            pixels_by_filters(
+                filters, 1, x + done, offset, taps, w, bias, limits, y + done * y_column, y_filter,
+                y_column, pixels - done,
+            )
         elif width == 2 and ROW_VECTORS >= 2:
-            pixels_by_filters(filters, 2, x + done, offset, taps, w, bias, limits, y + done, y_filter, pixels - done)
+            pixels_by_filters(
+                filters, 2, x + done, offset, taps, w, bias, limits, y + done * y_column, y_filter,
+                y_column, pixels - done,
+            )
         elif width == 3 and ROW_VECTORS >= 3:
-            pixels_by_filters(filters, 3, x + done, offset, taps, w, bias, limits, y + done, y_filter, pixels - done)
+            pixels_by_filters(
+                filters, 3, x + done, offset, taps, w, bias, limits, y + done * y_column, y_filter,
+                y_column, pixels - done,
+            )
         elif ROW_VECTORS >= 4:
-            pixels_by_filters(filters, 4, x + done, offset, taps, w, bias, limits, y + done, y_filter, pixels - done)
+            pixels_by_filters(
+                filters, 4, x + done, offset, taps, w, bias, limits, y + done * y_column, y_filter,
+                y_column, pixels - done,
+            )
         done += width * LANES
 
 
@@ -344,9 +376,9 @@ cdef void depthwise(
             tag[0] = task // s.chunk_tasks + 1
         first_panel = task % s.chunk_tasks * s.task_panels
         last_panel = min(first_panel + s.task_panels, panels)
-        y_first = chunk.image * s.y_image + chunk.depth * s.y_depth + chunk.row * s.y_row + chunk.column
+        y_first = chunk.image * s.y_image + chunk.depth * s.y_depth + chunk.row * s.y_row + chunk.column * s.y_column
         whole = 0
-        if s.y_row == chunk.columns and chunk.columns <= STRIP * LANES:
+        if s.y_column == 1 and s.y_row == chunk.columns and chunk.columns <= STRIP * LANES:
             whole = chunk.rows - ((chunk.columns + LANES - 1) // LANES * LANES - 1) // chunk.columns
         for group in range(chunk.groups):
             for panel in range(first_panel, last_panel):
@@ -359,13 +391,13 @@ cdef void depthwise(
                 if not s.packed:
                     x = image + group * s.channels * s.x_channel + chunk.row * s.x_row + chunk.column
                     rows_in_place(&chunk, x, s.x_row, &edges, offset, run, w, bias[0], &limits, y, s.y_row, whole)
-                elif s.panel == 1:
+                elif s.panel == 1 and s.y_column == 1:
                     rows_of_packed(&chunk, x, s.pitch, &edges, offset, run, w, bias[0], &limits, y, s.y_row, whole)
                 else:
                     for row in range(chunk.rows):
                         row_of_filters(
                             chunk.columns, width, x + row * s.pitch, offset, s.taps, w, bias, &limits,
-                            y + row * s.y_row, s.y_channel,
+                            y + row * s.y_row, s.y_channel, s.y_column,
                         )
                 if s.has_residual or s.activation:
                     finish(s, &chunk, width, <const real*> arrays[4] + (y - <real*> arrays[0]), y)

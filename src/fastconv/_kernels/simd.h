@@ -289,6 +289,28 @@ FC_INLINE void vstore_first(real *p, vec v, int n) {
 }
 #endif
 
+/* p[2·i] = v[i] for the first n lanes; what lies between them stays as it is. */
+#if defined(FC_VECTORS) && defined(__AVX512F__) && (defined(__clang__) || __GNUC__ >= 12)
+#ifdef FASTCONV_DOUBLE
+#define FC_LOW_TWICE 0, 0, 1, 1, 2, 2, 3, 3
+#define FC_HIGH_TWICE 4, 4, 5, 5, 6, 6, 7, 7
+#else
+#define FC_LOW_TWICE 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7
+#define FC_HIGH_TWICE 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15
+#endif
+FC_INLINE void vstore_spread(real *p, vec v, int n) {
+    uint32_t lanes = 0x55555555u & (uint32_t)((1ull << 2 * n) - 1);
+    FC_OP(mask_storeu)(p, (vmask)(lanes & FC_ALL_LANES), __builtin_shufflevector(v, v, FC_LOW_TWICE));
+    FC_OP(mask_storeu)(p + LANES, (vmask)(lanes >> LANES & FC_ALL_LANES), __builtin_shufflevector(v, v, FC_HIGH_TWICE));
+}
+#else
+FC_INLINE void vstore_spread(real *p, vec v, int n) {
+    real lanes[LANES];
+    vstore(lanes, v);
+    for (int i = 0; i < n; i++) p[2 * i] = lanes[i];
+}
+#endif
+
 /* Every second lane of two neighbouring vectors: the even and the odd ones.  vshift: a moved down by a lane, with the last
  * lane of b behind it. */
 #if defined(FC_VECTORS) && (defined(__clang__) || __GNUC__ >= 12)

@@ -16,6 +16,7 @@ cdef extern from "simd.h" nogil:
     vec vload_first(const real*, int)
     void vstore(real*, vec)
     void vstore_first(real*, vec, int)
+    void vstore_spread(real*, vec, int)
     vec vset1(real)
     vec vadd(vec, vec)
     vec vmax(vec, vec)
@@ -184,9 +185,13 @@ cdef inline Clamp limits_of(const ConvSizes* s) noexcept nogil:
 
 
 cdef inline void panel_to_planes(
-    const real* panel, int64_t width, int64_t pixels, int64_t filters, const Clamp* limits, real* y, int64_t y_filter
+    const real* panel, int64_t width, int64_t pixels, int64_t filters, const Clamp* limits, real* y, int64_t y_filter,
+    const bint spread,
 ) noexcept nogil:
-    """[pixel][width] to [filter][pixel], for the first `filters`: squares of LANES × LANES turned in registers."""
+    """[pixel][width] to [filter][pixel], for the first `filters`: squares of LANES × LANES turned in registers.
+
+    With `spread`, neighbouring pixels are two elements apart.
+    """
     cdef vec square[MAX_LANES]
     cdef int64_t pixel = 0, filter, rows, columns
     cdef int i
@@ -201,7 +206,9 @@ cdef inline void panel_to_planes(
             for i in range(LANES):
                 if i >= columns:
                     break
-                if rows == LANES:
+                if spread:
+                    vstore_spread(y + (filter + i) * y_filter + 2 * pixel, square[i], <int> rows)
+                elif rows == LANES:
                     vstore(y + (filter + i) * y_filter + pixel, square[i])
                 else:
                     vstore_first(y + (filter + i) * y_filter + pixel, square[i], <int> rows)
@@ -221,7 +228,9 @@ cdef inline void store_panel(
         columns, rows = rows * columns, 1
     for _row in range(rows):
         if s.y_column == 1:
-            panel_to_planes(panel, width, columns, filters, &limits, y, s.y_channel)
+            panel_to_planes(panel, width, columns, filters, &limits, y, s.y_channel, False)
+        elif s.y_column == 2:
+            panel_to_planes(panel, width, columns, filters, &limits, y, s.y_channel, True)
         else:
             for column in range(columns):
                 filter = 0

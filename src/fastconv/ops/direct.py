@@ -45,6 +45,7 @@ HEAD_BYTES = 64  # of the scratch: which chunk lies packed behind it
 
 # What storing an output element costs, in taps: results of filter lanes are transposed on their way.
 STORE_FILTER_LANES, STORE_PIXEL_LANES = 18, 9
+STORE_APART = 3  # times as much where neighbouring pixels are not neighbours in memory
 
 
 class DirectLoops:
@@ -212,7 +213,7 @@ class PixelLanes(DirectLoops):
     def _readable_in_place(self) -> bool:
         depth, down, across = self.nest.axes
         return (
-            self.panel == depth.kernel == down.stride == across.stride == across.x_stride == 1
+            self.panel == depth.kernel == down.stride == across.stride == across.x_stride == across.y_stride == 1
             and depth.before == 0
             and across.kernel <= self.tile["kernel"]
         )
@@ -274,14 +275,15 @@ def taps_per_output(nest: Nest) -> tuple[float, float]:
     """Predicted cost of an output element, in products of a full register tile: lanes that are filters, and pixels."""
     tile, pixel_tile = family("conv", nest.dtype).TILE, family("depthwise", nest.dtype).TILE
     by_filters = _filter_taps(nest, tile)
-    if nest.axes[2].y_stride != 1 or tile["lanes"] == 1:
+    if tile["lanes"] == 1:
         return by_filters, float("inf")
     columns = nest.axes[2].output
     filled = ceil(columns / tile["lanes"]) * tile["lanes"] / columns
     filters = even_part(nest.filters, pixel_tile["filters"])
     vectors = min(pixel_tile["vectors"], ceil(columns / tile["lanes"]))
     loads = 1.2 * (filters + vectors) / (filters * vectors)
-    return by_filters, filled * (1.06 * max(loads, 1) * nest.taps + STORE_PIXEL_LANES)
+    store = STORE_PIXEL_LANES * (1 if nest.axes[2].y_stride == 1 else STORE_APART)
+    return by_filters, filled * (1.06 * max(loads, 1) * nest.taps + store)
 
 
 def _filter_taps(nest: Nest, tile: dict[str, int], share: float = 1.0) -> float:
