@@ -33,6 +33,9 @@ HEADERS = ("simd.h", "team.h", "packing.pxd", "vector_math.h", "vector_math.pxd"
 COMMON = [
     "-O3", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-g0",
 ]  # fmt: skip
+# Kernels with register tiles: constants of the epilogue that move out of their loops would push sums onto the stack.
+TILED = ("conv", "winograd")
+TILED_FLAGS = ["-fno-move-loop-invariants"]
 LEVELS = {
     "baseline": [],
     "avx2": ["-march=x86-64-v3"],
@@ -62,7 +65,7 @@ def extensions():
     )
     varied = [
         Extension(f"fastconv._kernels.{level}_{element}.{name}", [variant_source(name, level, element)],
-                  define_macros=macros, extra_compile_args=flags)
+                  define_macros=macros, extra_compile_args=flags + TILED_FLAGS * (name in TILED))
         for level, flags in levels.items()
         for element, macros in ELEMENTS.items()
         for name in VARIED
