@@ -298,3 +298,11 @@ def test_the_worker_lays_the_input_out_as_the_problem_says(tmp_path):
     (arrays,) = worker.arrays
     assert arrays["x"].strides[1] == 4
     assert {type(array) for array in arrays.values()} == {np.ndarray}
+
+
+def test_a_hopeless_algorithm_is_timed_in_one_round():
+    results = Results(["test"])
+    run_kernels(kernel_plan(), 0.2, results)
+    samples = {row.engine: row.samples for row in results.rows}
+    assert samples["slow"] <= 3  # a call takes longer than its share of a round
+    assert samples["right"] >= 15

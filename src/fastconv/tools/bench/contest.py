@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +43,13 @@ def contest(
     folder: Path,
     seconds: float,
     with_cold: bool = False,
+    hopeless: float = inf,
 ) -> None:
     """Fill in the contenders' rows.  What fails or differs is not timed, and keeps nobody else from being timed.
 
     `prepare` asks a contender's process for the work and returns its answer; `exact` is the expected output, or None
-    to take the first contender's; `seconds` is the time for each, all rounds together.
+    to take the first contender's; `seconds` is the time for each, all rounds together.  Who is `hopeless` times slower
+    than the fastest is timed in one round only.
     """
     timed = []
     for contender in contenders:
@@ -63,7 +66,9 @@ def contest(
             timed.append((contender, Timing()))
     for turn in range(ROUNDS):
         for contender, timing in timed[turn % len(timed) :] + timed[: turn % len(timed)] if timed else ():
-            _time_round(contender, timing, seconds / ROUNDS)
+            fastest = min((other.median for _, other in timed if other.rounds), default=inf)
+            if not timing.rounds or timing.median < hopeless * fastest:
+                _time_round(contender, timing, seconds / ROUNDS)
     for contender, timing in timed:
         if contender.row.status in ("ok", "inexact"):
             contender.row.set_timing(timing)

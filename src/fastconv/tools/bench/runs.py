@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from pathlib import Path
 from statistics import median
 
@@ -48,6 +49,7 @@ MOST_SECONDS = 1.0  # of a contender's timing
 # operations per second of the calls that come before the timing or have to be finished, and bytes per second.
 REFERENCE_RATE, CALL_SECONDS, FIRST_RATE, BYTE_RATE = 10e9, 0.015, 10e9, 0.2e9
 ALGORITHMS = 4  # of a problem, about
+HOPELESS = 3.0  # times slower than the fastest algorithm: one round of timing is enough
 REPEATS, REPEAT_SECONDS, LEAST_REPEAT_SECONDS = 3, 0.5, 0.1  # of a pick that looks slow
 ROUNDING_ALGORITHMS = ("winograd", "fft")  # those whose sums are not exact even on whole numbers
 IMPORT_SECONDS = "import numpy, time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
@@ -165,7 +167,7 @@ def run_kernels(plan: Plan, seconds: float, results: Results) -> None:
             _check_integers(problem, summing)
             contenders = [contender for contender in contenders if contender.row.status == "ok"]
             share = progress.seconds
-            _run_problem(problem, contenders, share, plan.with_cold)
+            _run_problem(problem, contenders, share, plan.with_cold, HOPELESS)
             results.rows += rows
             progress.advance(share)
     progress.finish()
@@ -249,7 +251,9 @@ def _check_integers(problem: Problem, contenders: list[Contender]) -> None:
                 contender.row.status, contender.row.reason = "differs", f"on whole numbers: {verdict.reason}"
 
 
-def _run_problem(problem: Problem, contenders: list[Contender], seconds: float, with_cold: bool) -> None:
+def _run_problem(
+    problem: Problem, contenders: list[Contender], seconds: float, with_cold: bool, hopeless: float = inf
+) -> None:
     arrays = make_arrays(problem)
     exact = exact_output(problem, arrays)
     if distrust := mistrust(exact):
@@ -257,7 +261,9 @@ def _run_problem(problem: Problem, contenders: list[Contender], seconds: float, 
             contender.row.status, contender.row.reason = "mistrusted", distrust
         return
     with _shared(arrays) as (folder, inputs):
-        contest(contenders, partial(_prepare, problem=problem, inputs=inputs), exact, folder, seconds, with_cold)
+        contest(
+            contenders, partial(_prepare, problem=problem, inputs=inputs), exact, folder, seconds, with_cold, hopeless
+        )
 
 
 @contextmanager
