@@ -1,7 +1,7 @@
 """``layers.py``: the layers that students write, forward.
 
-The naive convolution and pooling are fastconv's NumPy reference, those of ``fast_layers`` its kernels, so the course's comparisons of
-the two remain comparisons.
+The naive convolution and pooling are fastconv's NumPy reference, those of ``fast_layers`` its kernels, so the course's
+comparisons of the two remain comparisons.
 """
 
 from __future__ import annotations
