@@ -21,7 +21,8 @@ MOST_MAPS = 64
 MOST_MATRIX = (32, 16)  # filters and input channels, where each filter has a tile for each channel
 MOST_ROWS = 12  # of the overview
 TILES_IN_A_ROW = 8
-LEAST_TILE, GAP = 32, 0.06  # pixels, and the part of a tile that lies between two
+LEAST_TILE = 32  # pixels
+GAP, WIDE_GAP = 0.06, 0.2  # between tiles, as a part of one; the wide one where tiles are drawn small
 MOST_CLASSES = 10
 PANEL = 5.0  # inches
 DOTS_PER_INCH = 130
@@ -180,10 +181,10 @@ def _filter_panel(weights: np.ndarray, columns: int):
         image = _mosaic(tiles, columns)
         return image, f"{_part(shown, filters)} {kind}, {height}×{width}", scale, lambda axes: None
     shown, kept = min(filters, MOST_MATRIX[0]), min(channels, MOST_MATRIX[1])
-    image = _mosaic(weights[:shown, :kept].reshape(shown * kept, height, width), kept)
+    image = _mosaic(weights[:shown, :kept].reshape(shown * kept, height, width), kept, WIDE_GAP)
 
     def decorate(axes):
-        factor, gap = _enlarged((height, width))
+        factor, gap = _enlarged((height, width), WIDE_GAP)
         for axis, count, size, name in (
             (axes.xaxis, kept, factor * width, "input channel"), (axes.yaxis, shown, factor * height, "filter")
         ):  # fmt: skip
@@ -208,12 +209,12 @@ def _tiles(axes, maps: np.ndarray, columns: int, **options):
     return axes.imshow(_mosaic(maps, columns), interpolation="nearest", **options)
 
 
-def _mosaic(tiles: np.ndarray, columns: int) -> np.ndarray:
+def _mosaic(tiles: np.ndarray, columns: int, between: float = GAP) -> np.ndarray:
     """Tiles (n, height, width) or (n, height, width, 3) side by side, with gaps of NaN, or of white in colour.
 
     Small tiles are enlarged, so that the gaps look the same for all sizes.
     """
-    factor, gap = _enlarged(tiles.shape[1:3])
+    factor, gap = _enlarged(tiles.shape[1:3], between)
     tiles = tiles.repeat(factor, axis=1).repeat(factor, axis=2)
     count, height, width = tiles.shape[:3]
     rows = ceil(count / columns)
@@ -225,12 +226,12 @@ def _mosaic(tiles: np.ndarray, columns: int) -> np.ndarray:
     return image
 
 
-def _enlarged(size: tuple[int, int]) -> tuple[int, int]:
+def _enlarged(size: tuple[int, int], between: float) -> tuple[int, int]:
     """Pixels of the mosaic for one of a tile, and between tiles; 1×1 filters lie without gaps, as a matrix."""
     if size == (1, 1):
         return 1, 0
     factor = max(1, round(LEAST_TILE / max(size)))
-    return factor, max(1, round(GAP * factor * max(size)))
+    return factor, max(1, round(between * factor * max(size)))
 
 
 def _scale(maps: np.ndarray) -> tuple[float, float]:
