@@ -23,9 +23,9 @@ if SANITIZE not in ("", "address"):
 # Kernel texts compiled for every instruction set and element type, and those compiled once, for the baseline.
 VARIED = (
     "conv", "depthwise", "im2col", "linear", "winograd", "roof", "elementwise", "normalization", "softmax", "resample", "pool",
-    "pool_boxes", "binary",
+    "pool_boxes", "binary", "pad",
 )  # fmt: skip
-ONCE = ("probe", "engine", "pool_indices", "pad", "strided_copy")
+ONCE = ("probe", "engine", "pool_indices", "strided_copy")
 HEADERS = ("simd.h", "team.h", "packing.pxd", "vector_math.h", "vector_math.pxd", "reduction.pxd", "pool_rows.pxd")
 
 # They stand behind Python's own flags and win: only -O3 unrolls the tiles into registers.  No -ffast-math: it would set

@@ -51,7 +51,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mode", MODES)
-def test_every_item_size(team, mode, dtype, rng):
+def test_every_item_size(isa, team, mode, dtype, rng):
     for shape, pads in [
         ((2, 3, 70), [(2, 3), (0, 1), (-1, 2)]),
         ((2, 3, 9, 16), [(1, 1, 1, 1), (3, 0, 0, 2), (-2, 2, 1, -1), (0, 0, 2, 2), (-3, -4, -1, 0)]),
@@ -79,14 +79,28 @@ def test_any_strides(mode, layout, rng):
 
 
 @pytest.mark.parametrize("columns", range(1, 40))
-def test_every_width_of_a_run(columns, rng):
-    """Short runs are copied in overlapping pieces."""
-    for dtype in (np.int8, np.float32, np.complex128):
+def test_every_width_of_a_run(isa, columns, rng):
+    """Short runs are copied in overlapping pieces, or in vectors whose masks leave the borders free."""
+    for dtype in (np.int8, np.float32, np.float64, np.complex128):
         x = numbers(rng, (3, 4, columns), dtype)
-        check(x, (1, 2))
+        for before, after in ((1, 2), (0, 1), (15, 0), (7, 8), (16, 17), (-1, 3)):
+            check(x, (before, after), value=1)
         check(x, (0, columns - 1), "reflect")
         check(x, (columns, 0), "circular")
         check(x, (-columns, columns + 5))
+
+
+def test_writes_its_result_and_nothing_else(isa, team, rng):
+    """Vectors that reach behind a row never reach behind the rows of a task."""
+    for columns, pad in itertools.product((1, 3, 7, 14, 16, 40), ((1, 1, 1, 1), (3, 0, 0, 2), (0, 5, 0, 0))):
+        x = numbers(rng, (2, 40, 7, columns), np.float32)
+        plan = pad_plan(x, pad, "constant", None, "direct")
+        expected = reference.pad(x, pad)
+        memory = np.full(expected.size + 128, 12345, np.float32)
+        plan.step(memory[64:-64], x)
+        same_bytes(memory[64:-64].reshape(expected.shape), expected, (columns, pad))
+        assert (memory[:64] == 12345).all()
+        assert (memory[-64:] == 12345).all()
 
 
 def test_any_axes_of_a_constant(rng):

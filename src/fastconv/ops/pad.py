@@ -8,7 +8,7 @@ from math import ceil, prod
 import numpy as np
 
 from fastconv import reference
-from fastconv._kernels import pad as kernel
+from fastconv._kernels import family
 from fastconv._kernels.engine import Step
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.geometry import element_count, is_sequence
@@ -20,6 +20,7 @@ __all__ = ["MODES", "PAD", "PadSpec", "pad_plan"]
 MODES = ("constant", "reflect", "replicate", "circular")
 ROW_BYTES = 1024  # shorter runs of bytes than this become one row with the padded axis around them
 TASK_BYTES = 32 << 10
+NOWHERE = np.iinfo(np.int64).min  # the source of what is filled
 THREAD_BYTES = 100_000
 
 
@@ -129,12 +130,12 @@ def source(positions: np.ndarray, size: int, first: int, end: int, mode: str) ->
 
 
 def offsets(positions: np.ndarray, stride: int) -> np.ndarray:
-    return np.where(positions < 0, kernel.NOWHERE, positions * stride).astype(np.int64)
+    return np.where(positions < 0, NOWHERE, positions * stride).astype(np.int64)
 
 
 def spread(table: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """A table of an outer axis over the `positions` of an inner one."""
-    grid = np.where(table[:, None] == kernel.NOWHERE, kernel.NOWHERE, table[:, None] + positions)
+    grid = np.where(table[:, None] == NOWHERE, NOWHERE, table[:, None] + positions)
     return grid.reshape(-1)
 
 
@@ -144,6 +145,7 @@ class Direct(Algorithm[PadSpec]):
     name = "direct"
 
     def refusal(self, spec):
+        kernel = kernel_of(spec)
         if spec.itemsize not in kernel.ITEM_SIZES:
             return f"the kernel moves elements of 1, 2, 4, 8 or 16 bytes, the input has {spec.dtype}"
         if len(spec.axes()) > kernel.OUTER_AXES + 1:
@@ -157,8 +159,14 @@ class Direct(Algorithm[PadSpec]):
         return 2e-6 + 2 * prod(spec.y_shape) * spec.itemsize / 10e9
 
 
+def kernel_of(spec: PadSpec):
+    """The kernels for elements of 8 bytes, or those for 4 and, one at a time, all others."""
+    return family("pad", "float64" if spec.itemsize == 8 else "float32")
+
+
 class DirectPlan:
     def __init__(self, spec: PadSpec):
+        kernel = kernel_of(spec)
         self.dtype = np.dtype(spec.dtype)
         order = spec.memory_order
         self.memory_shape = tuple(spec.y_shape[axis] for axis in order)
@@ -167,6 +175,7 @@ class DirectPlan:
         unit = PadAxis.of(1, 0, 0, 0, "constant")
         outer = [unit] * (kernel.OUTER_AXES - len(outer)) + outer
         rows = prod(axis.size for axis in outer)
+        borders = np.concatenate([row.before, row.after])
         task_rows = max(TASK_BYTES // (row.size * spec.itemsize or 1), 1)
         self.step = Step(
             kernel.KERNELS["pad"],
@@ -178,11 +187,14 @@ class DirectPlan:
                 "after": len(row.after),
                 "run_start": row.start,
                 "run_step": row.step,
+                "filled": bool((borders == NOWHERE).all()),
+                "in_vectors": row.step == spec.itemsize in (4, 8)
+                and max(len(row.before), len(row.after)) < kernel.SLOTS,
                 "task_rows": task_rows,
             },
             constants=(
                 np.concatenate([axis.table() for axis in outer]),
-                np.concatenate([row.before, row.after]),
+                borders,
                 np.frombuffer(spec.value, np.uint8),
             ),
             tasks=ceil(rows / task_rows),
