@@ -12,7 +12,7 @@ import fastconv.nn.functional as F
 from fastconv import config, reference
 from fastconv.ops import pool_loops
 from fastconv.ops.pool import average_pool_plan, max_pool_plan
-from fastconv.ops.pool_loops import BoxLoops, SlidingLoops
+from fastconv.ops.pool_loops import BoxLoops, SlidingLoops, TurnedLoops
 from fastconv.ops.pool_plans import axes_of, planes_of
 from fastconv.ops.table import forget_plans
 
@@ -147,15 +147,49 @@ def test_every_number_of_channels_of_a_pixel(isa, channels, rng):
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if np.all(np.array(c[4]) == 1)], ids=str)
-def test_both_loops_compute_what_the_chosen_one_does(isa, case, rng):
+def test_all_loops_compute_what_the_chosen_one_does(isa, case, rng):
     shape, kernel, stride, padding, dilation = case
     x = numbers(rng, shape, np.float32)
     plan = max_pool_plan(x, x.ndim - 2, kernel, stride, padding, dilation, False, False, "direct")
     planes = planes_of(plan.spec, axes_of(plan.spec), 1)
-    for loops in (SlidingLoops, BoxLoops):
+    for loops in (SlidingLoops, BoxLoops, TurnedLoops):
+        if loops is TurnedLoops and x.ndim == 5:  # its planes have no depth
+            continue
         y = np.full(plan.spec.y_shape, NAN, np.float32)
         loops(planes).step(y, x)
         same_bits(y, reference.max_pool(x, kernel, stride, padding)[0], loops.__name__)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("memory", ["planes", "channels last"])
+@pytest.mark.parametrize("channels", [1, 3, 15, 16, 17, 40])
+def test_channels_in_lanes(isa, memory, channels, dtype, rng, monkeypatch):
+    """Windows of all kinds, in one block of rows and in many."""
+    for size in (64 << 10, 1):
+        monkeypatch.setattr(pool_loops, "TURNED_BYTES", size)
+        for shape, kernel, stride, padding, dilation in [
+            ((2, channels, 7, 9), 3, 3, 1, 1),
+            ((1, channels, 13, 5), (5, 2), (3, 5), (2, 1), 1),
+            ((1, channels, 9, 17), (3, 4), (1, 3), (1, 2), (2, 3)),
+            ((2, channels, 19), 9, 1, 4, 1),
+            ((1, channels, 5, 5), 5, 5, 0, 1),
+            ((1, channels, 1, 3), (1, 2), 1, (0, 1), (1, 3)),
+            ((1, channels, 6, 7), 2, 3, 1, 7),  # windows altogether in the padding
+        ]:
+            x = numbers(rng, shape, dtype)
+            x = channels_last(x) if memory == "channels last" else x
+            plan = max_pool_plan(x, x.ndim - 2, kernel, stride, padding, dilation, False, False, "direct")
+            unit = channels if plan.spec.channels_last else 1
+            axes = axes_of(plan.spec)
+            y = plan(x)
+            y.fill(NAN)
+            TurnedLoops(planes_of(plan.spec, axes, unit)).step(y, x)
+            same_bits(y, reference.max_pool(x, kernel, stride, padding, dilation)[0], (shape, kernel))
+            x[...] = rng.integers(-9, 10, shape)
+            plan = average_pool_plan(x, x.ndim - 2, kernel, stride, padding, False, False, None, "direct", dilation)
+            y.fill(NAN)
+            TurnedLoops(planes_of(plan.spec, axes, unit), plan.spec.divisors(axes)).step(y, x)
+            same_bits(y, reference.avg_pool(x, kernel, stride, padding, False, False, None, dilation=dilation), shape)
 
 
 @pytest.mark.parametrize("kernel", [2, 3, 4, 7, 40])

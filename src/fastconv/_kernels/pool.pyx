@@ -9,7 +9,7 @@ b. **Strips.**  A vector of output columns walks down the rows of a chunk whose 
    What touches a border, and hence the masks of the loads, is the same for every row of a strip.  Walking along the
    rows was the alternative: it builds the masks anew for every row, which narrow maps notice.  Memory likes to be read
    in order, though: each step of a strip prefetches, line by line, the input that follows the chunk.
-c. The usual windows (2×2, 3×3) keep the reduced rows of a window in registers.  Others write the reduced rows of the
+c. The usual windows (2×2, 3×3, 5×5) keep the reduced rows of a window in registers.  Others write the reduced rows of the
    chunk to the scratch, sorted by stride phase (below); an output row then reads its taps at fixed distances, so the
    second pass runs over the whole chunk as one long row.
 d. A NaN makes a maximum three instructions instead of one.  A chunk is computed as if there were none while looking for
@@ -323,8 +323,10 @@ cdef inline bint pool_chunk(
     )
     if s.square:
         x += chunk.depth * s.stride_depth * s.x_depth
-        if s.square == 2:
+        if s.square == 2 and s.stride_row == 2:
             return pool_square(op, 2, 2, s, arrays, chunk, x, y)
+        if s.square == 2:
+            return pool_square(op, 2, 1, s, arrays, chunk, x, y)
         if s.square == 5:
             return pool_square(op, 5, 1, s, arrays, chunk, x, y)
         if s.stride_row == 2:

@@ -14,7 +14,7 @@ from fastconv import _kernels
 from fastconv._kernels import pool_indices
 from fastconv._kernels.engine import Step
 
-__all__ = ["AdaptiveAxis", "Axis", "BoxLoops", "IndexLoops", "Planes", "SlidingAxis", "SlidingLoops"]
+__all__ = ["AdaptiveAxis", "Axis", "BoxLoops", "IndexLoops", "Planes", "SlidingAxis", "SlidingLoops", "TurnedLoops"]
 
 CHUNK_BYTES = 16 << 10  # input or reduced rows of one chunk: half of a small first-level cache
 CHUNK_ROWS = 8  # output rows of a chunk at least: the rows that neighbouring chunks share are reduced twice
@@ -24,8 +24,10 @@ LINE = 16  # a chunk is so many columns or a multiple, which keeps channels-last
 PAGE_BYTES = 4 << 10  # of input that comes from memory: read in order, page by page, it arrives almost twice as fast
 PAGE_ROWS = 4  # then, or half as many where chunks share no rows
 THREAD_BYTES = 100_000  # with less to move than this for each thread, one has finished before another wakes up
-SQUARES = ((2, 2), (3, 2), (3, 1), (5, 1))  # kernel and stride of the windows that stay in registers
+SQUARES = ((2, 2), (2, 1), (3, 2), (3, 1), (5, 1))  # kernel and stride of the windows that stay in registers
 VECTOR_STRIDES = (1, 2)  # and 4 without dilation; others are reduced one value at a time
+TURNED_BYTES = 64 << 10  # input of one task that is turned: several times as much would leave the second-level cache
+TURN, GATHER = 7, 9  # cycles for each vector of pixels that comes from planes, or as it is
 AXES = ("depth", "row", "column")
 PLURALS = ("depth", "rows", "columns")
 
@@ -225,13 +227,14 @@ def even_part(size: int, most: int) -> int:
 
 
 def sliding_cost(planes: Planes) -> float:
-    """Vector operations of one plane, roughly, in `SlidingLoops`."""
+    """Cycles of one plane, roughly, in `SlidingLoops`."""
     lanes = _kernels.family("pool", planes.dtype).SLOTS
     depth, down, across = planes.axes
     rows = depth.output * depth.kernel * min(down.output * min(down.kernel, down.stride) + down.kernel, down.input)
     vector = across.stride in VECTOR_STRIDES or (across.stride == 4 and across.dilation == 1)
     row = ceil(across.output / lanes) * (across.kernel + 3) if vector else 3 * across.output * across.kernel
-    return rows * row + ceil(planes.outputs / lanes) * depth.kernel * down.kernel
+    cycles = rows * row + ceil(planes.outputs / lanes) * depth.kernel * down.kernel
+    return 60 + (1.2 if usual_square(planes.axes) else 3 if vector else 1) * cycles
 
 
 def box_cost(planes: Planes) -> float:
@@ -258,6 +261,80 @@ class BoxLoops:
             tasks=rows if pixels else ceil(planes.images * planes.channels * planes.outputs / kernels.BOXES_PER_TASK),
             threads=planes.threads,
         )
+
+
+def turned_cost(planes: Planes) -> float:
+    """The same in `TurnedLoops`; of pixels for each channel."""
+    lanes = _kernels.family("pool_turned", planes.dtype).GROUP
+    _, down, across = planes.axes
+    rows, columns = down.windows()[:, 1], across.windows()[:, 1]
+    turned = (TURN if planes.unit == 1 else GATHER) * (down.input * across.input + down.output * across.output)
+    reduced = down.input * (columns + 3).sum() + across.output * (rows + 3).sum()
+    return (turned + reduced) / min(lanes, planes.channels * planes.unit)
+
+
+def pixel_cost(planes: Planes) -> float:
+    """The same in `BoxLoops` of pixels, for each channel."""
+    lanes = _kernels.family("pool", planes.dtype).SLOTS
+    depth, rows, columns = (axis.windows()[:, 1] for axis in planes.axes)
+    vectors = ceil(planes.unit / lanes)
+    taps = depth.sum() * rows.sum() * columns.sum()
+    return (2.5 * taps * (1 + vectors) + 50 * planes.outputs / planes.unit) / planes.unit
+
+
+class TurnedLoops:
+    """Any windows, LANES channels at a time, over contiguous columns or channels-last pixels: ``step(y, x)``.
+
+    The depth is a single position.
+    """
+
+    def __init__(self, planes: Planes, divisors: list[np.ndarray] | None = None):
+        kernels = _kernels.family("pool_turned", planes.dtype)
+        _, down, across = planes.axes
+        channels = planes.channels * planes.unit
+        groups = ceil(channels / kernels.GROUP)
+        rows = down.windows()
+        entry = kernels.GROUP * planes.itemsize
+
+        def reach(block):  # input rows of the highest block
+            ends = spanned(rows, down.step)
+            return max(max(ends[i : i + block]) - min(rows[i : i + block, 0]) for i in range(0, down.output, block))
+
+        block = down.output
+        while block > 1 and reach(block) * across.input * entry > TURNED_BYTES:
+            block = ceil(block / 2)
+        turned = reach(block) * across.input + kernels.GROUP
+        reduced = reach(block) * across.output
+        sizes = planes.sizes()
+        shared = ("x_image", "x_channel", "x_row", "in_rows", "in_columns", "out_rows", "out_columns")
+        constants = [rows, across.windows()]
+        if divisors is not None:
+            constants += [(divisors[0] * divisors[1]).astype(planes.dtype), divisors[2].astype(planes.dtype)]
+        self.step = Step(
+            kernels.KERNELS["max_pool" if divisors is None else "average_pool"],
+            {
+                **{name: sizes[name] for name in shared},
+                "channels": channels,
+                "groups": groups,
+                "pixels": 0 if planes.unit == 1 else across.x_stride,
+                "step_row": down.step,
+                "step_column": across.step,
+                "block_rows": block,
+                "blocks": ceil(down.output / block),
+                "h": turned * kernels.GROUP,
+                "y": (turned + reduced) * kernels.GROUP,
+            },
+            constants=constants,
+            tasks=planes.images * groups * ceil(down.output / block),
+            scratch=64 + (turned + reduced + block * across.output + kernels.GROUP) * entry,
+            threads=planes.threads,
+        )
+
+
+def spanned(windows: np.ndarray, step: int) -> np.ndarray:
+    """Behind the last position of every window; of an empty one, its first."""
+    first, taps = windows[:, 0], windows[:, 1]
+    return first + np.maximum((taps - 1) * step + 1, 0)
 
 
 class IndexLoops:

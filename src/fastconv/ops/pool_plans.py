@@ -16,8 +16,11 @@ from fastconv.ops.pool_loops import (
     Planes,
     SlidingAxis,
     SlidingLoops,
+    TurnedLoops,
     box_cost,
+    pixel_cost,
     sliding_cost,
+    turned_cost,
 )
 from fastconv.ops.pool_spec import AdaptiveWindow, AveragePoolSpec, MaxPoolSpec, PoolSpec, compact_strides
 
@@ -96,19 +99,34 @@ class VectorPlan(KernelPlan):
         unit = spec.channels if spec.channels_last else 1
         planes = planes_of(spec, axes, unit)
         divisors = spec.divisors(axes) if isinstance(spec, AveragePoolSpec) else None
-        sliding = isinstance(spec.window, Window)
-        if sliding and unit > 1 and axes[2].stride == 1 and axes[2].x_stride == unit:
-            self.step = SlidingLoops(widened(planes), divisors and [*divisors[:2], divisors[2].repeat(unit)]).step
-        elif sliding and unit == 1 and (sliding_cost(planes) < box_cost(planes) or axes[2].dilation > 1):
-            self.step = SlidingLoops(*stacked(planes, divisors)).step
-        else:
-            self.step = BoxLoops(planes, divisors).step
+        planes, divisors, loops = cheapest(planes, divisors, isinstance(spec.window, Window))
+        self.step = loops(planes, divisors).step
         self.dtype = np.dtype(spec.dtype)
 
     def __call__(self, x):
         y = self.empty(self.dtype)
         self.step(y, x)
         return y
+
+
+def cheapest(planes: Planes, divisors, sliding: bool):
+    """The loops that take the fewest cycles, with the planes and divisors in the form that they take."""
+    depth, _, across = planes.axes
+    unit = planes.unit
+    candidates = []
+    if sliding and unit > 1 and across.stride == 1 and across.x_stride == unit:
+        wide = widened(planes), divisors and [*divisors[:2], divisors[2].repeat(unit)]
+        cost = sliding_cost(wide[0]) / unit * max(across.kernel / 2, 1)  # taps a pixel apart share no line
+        candidates.append((cost, *wide, SlidingLoops))
+    elif sliding and unit == 1:
+        candidates.append((sliding_cost(planes), *stacked(planes, divisors), SlidingLoops))
+    if unit > 1:
+        candidates.append((pixel_cost(planes), planes, divisors, BoxLoops))
+    elif across.step == 1:
+        candidates.append((box_cost(planes), planes, divisors, BoxLoops))
+    if depth.input == depth.output == depth.windows()[0, 1] == 1:
+        candidates.append((turned_cost(planes), planes, divisors, TurnedLoops))
+    return min(candidates, key=lambda candidate: candidate[0])[1:]
 
 
 class IndexPlan(KernelPlan):
