@@ -15,6 +15,8 @@ d. A task is a block of output rows, so that what it turns stays in the cache.
 Scratch of one thread; an entry is a vector with one channel in each lane:
 
     [TAG_BYTES][input row][column]  [input row][output column]  [output row][output column]
+
+and behind it, where the places of the largest values are wanted, the last two again with places.
 """
 
 from libc.math cimport INFINITY
@@ -27,6 +29,7 @@ from fastconv._kernels.reduction cimport LANES, LARGEST, LARGEST_OR_NAN, SUM, me
 
 cdef extern from "simd.h" nogil:
     ctypedef int vmask
+    ctypedef int real_bits
     vec vload(const real*)
     vec vload_mask(const real*, vmask, vec)
     void vstore(real*, vec)
@@ -36,10 +39,13 @@ cdef extern from "simd.h" nogil:
     vmask vinside(int64_t, int64_t)
     vmask vno_nan(vmask, vec, vec)
     void vtranspose(vec*)
+    vec vplace(int64_t)
+    void vmax_place(vec*, vec*, vec, vec)
 
 cdef enum:
     MAX_LANES = 16
     TAG_BYTES = 64
+    PLACES = 100                # an operation: LARGEST_OR_NAN and where it was found
 
 cdef struct TurnedSizes:
     int64_t channels, groups                    # groups of LANES channels
@@ -50,6 +56,7 @@ cdef struct TurnedSizes:
     int64_t step_row, step_column               # from tap to tap
     int64_t block_rows, blocks                  # output rows of a task, and tasks of a group
     int64_t h, y                                # where reduced rows and results begin in the scratch, in elements
+    int64_t places                              # and how far behind them their places
 
 
 cdef inline bint turn_in(const real* const* planes, int64_t count, real* to) noexcept nogil:
@@ -134,14 +141,14 @@ cdef inline vec reduced_taps(const int op, const real* x, int64_t taps, int64_t 
 
 
 cdef inline void reduce_block(
-    const int op, const TurnedSizes* s, void* const* arrays, const real* x, int64_t start, int64_t x_rows,
+    const int op, const TurnedSizes* s, void* const* inputs, const real* x, int64_t start, int64_t x_rows,
     int64_t first, int64_t rows, real* h, real* y,
 ) noexcept nogil:
     """Output rows from `first`, out of gathered input rows from `start`."""
-    cdef const int64_t* down = <const int64_t*> arrays[2]
-    cdef const int64_t* across = <const int64_t*> arrays[3]
-    cdef const real* by_row = <const real*> arrays[4] if op == SUM else NULL
-    cdef const real* by_column = <const real*> arrays[5] if op == SUM else NULL
+    cdef const int64_t* down = <const int64_t*> inputs[1]
+    cdef const int64_t* across = <const int64_t*> inputs[2]
+    cdef const real* by_row = <const real*> inputs[3] if op == SUM else NULL
+    cdef const real* by_column = <const real*> inputs[4] if op == SUM else NULL
     cdef int64_t in_columns = s.in_columns, columns = s.out_columns, step = s.step_column * LANES
     cdef int64_t row, column, taps
     cdef const real* line
@@ -162,17 +169,76 @@ cdef inline void reduce_block(
         y += columns * LANES
 
 
-cdef inline void pool_block(
-    const bint sums, const TurnedSizes* s, void* const* arrays, int64_t task, real* scratch
+cdef inline vec placed_taps(const real* x, int64_t taps, int64_t step, const real* places, vec* place) noexcept nogil:
+    cdef vec best
+    cdef int64_t tap
+    place[0] = vplace(-1)
+    if taps == 0:
+        return vset1(-INFINITY)
+    best = vload(x)
+    place[0] = vload(places)
+    for tap in range(1, taps):
+        vmax_place(&best, place, vload(x + tap * step), vload(places + tap * step))
+    return best
+
+
+cdef inline void place_block(
+    const TurnedSizes* s, void* const* inputs, const real* x, int64_t start, int64_t x_rows, int64_t first, int64_t rows,
+    real* h, real* y,
 ) noexcept nogil:
-    cdef const int64_t* down = <const int64_t*> arrays[2]
+    """The same for the largest values and their places in the plane."""
+    cdef const int64_t* down = <const int64_t*> inputs[1]
+    cdef const int64_t* across = <const int64_t*> inputs[2]
+    cdef int64_t columns = s.out_columns, row, column, at, tap, line
+    cdef vec best, place
+    for row in range(x_rows):
+        for column in range(columns):
+            at = row * s.in_columns + across[2 * column]
+            best = vset1(-INFINITY)
+            place = vplace(-1)
+            for tap in range(across[2 * column + 1]):
+                if tap == 0:
+                    best = vload(x + at * LANES)
+                    place = vplace(start * s.in_columns + at)
+                else:
+                    vmax_place(&best, &place, vload(x + at * LANES), vplace(start * s.in_columns + at))
+                at += s.step_column
+            at = (row * columns + column) * LANES
+            vstore(h + at, best)
+            vstore(h + s.places + at, place)
+    for row in range(first, first + rows):
+        line = (down[2 * row] - start) * columns * LANES
+        for column in range(columns):
+            at = line + column * LANES
+            best = placed_taps(
+                h + at, down[2 * row + 1], s.step_row * columns * LANES, h + s.places + at, &place
+            )
+            vstore(y, best)
+            vstore(y + s.places, place)
+            y += LANES
+
+
+cdef inline void store_places(
+    const real* pixels, int64_t count, int64_t channels, int64_t y_channel, int64_t y_column, int64_t* y
+) noexcept nogil:
+    cdef int64_t channel, at
+    for channel in range(channels):
+        for at in range(count):
+            y[channel * y_channel + at * y_column] = (<const real_bits*> pixels)[at * LANES + channel]
+
+
+cdef inline void pool_block(
+    const int op, const TurnedSizes* s, void* const* arrays, int64_t task, real* scratch
+) noexcept nogil:
+    cdef void* const* inputs = arrays + (2 if op == PLACES else 1)
+    cdef const int64_t* down = <const int64_t*> inputs[1]
     cdef const real* planes[MAX_LANES]
     cdef int64_t first = task % s.blocks * s.block_rows, rows = min(s.block_rows, s.out_rows - first)
     cdef int64_t plane = task // s.blocks, group = plane % s.groups * LANES, image = plane // s.groups
     cdef int64_t channels = min(s.channels - group, LANES), y_channel = s.out_rows * s.out_columns
     cdef int64_t start = s.in_rows, end = 0, row, lines
     cdef const real* x
-    cdef real* y = <real*> arrays[0] + image * s.channels * y_channel
+    cdef real* y = <real*> arrays[0]
     cdef bint ordered = True
     cdef int i
     for row in range(first, first + rows):
@@ -180,7 +246,7 @@ cdef inline void pool_block(
             start = min(start, down[2 * row])
             end = max(end, down[2 * row] + (down[2 * row + 1] - 1) * s.step_row + 1)
     start = min(start, end)
-    x = <const real*> arrays[1] + image * s.x_image + start * s.x_row
+    x = <const real*> inputs[0] + image * s.x_image + start * s.x_row
     if s.pixels:
         for row in range(end - start):
             ordered &= gather(
@@ -196,16 +262,25 @@ cdef inline void pool_block(
             )
             for i in range(LANES):
                 planes[i] += s.x_row
-    if sums:
-        reduce_block(SUM, s, arrays, scratch, start, end - start, first, rows, scratch + s.h, scratch + s.y)
+    if op == PLACES:
+        place_block(s, inputs, scratch, start, end - start, first, rows, scratch + s.h, scratch + s.y)
+    elif op == SUM:
+        reduce_block(SUM, s, inputs, scratch, start, end - start, first, rows, scratch + s.h, scratch + s.y)
     elif ordered:
-        reduce_block(LARGEST, s, arrays, scratch, start, end - start, first, rows, scratch + s.h, scratch + s.y)
+        reduce_block(LARGEST, s, inputs, scratch, start, end - start, first, rows, scratch + s.h, scratch + s.y)
     else:
-        reduce_block(LARGEST_OR_NAN, s, arrays, scratch, start, end - start, first, rows, scratch + s.h, scratch + s.y)
+        reduce_block(LARGEST_OR_NAN, s, inputs, scratch, start, end - start, first, rows, scratch + s.h, scratch + s.y)
+    row = image * s.channels * y_channel    # where the block's results begin
+    row += first * s.out_columns * s.channels + group if s.pixels else group * y_channel + first * s.out_columns
     if s.pixels:
-        scatter(scratch + s.y, rows * s.out_columns, channels, s.channels, y + first * s.out_columns * s.channels + group)
+        scatter(scratch + s.y, rows * s.out_columns, channels, s.channels, y + row)
     else:
-        turn_out(scratch + s.y, rows * s.out_columns, channels, y_channel, y + group * y_channel + first * s.out_columns)
+        turn_out(scratch + s.y, rows * s.out_columns, channels, y_channel, y + row)
+    if op == PLACES:
+        store_places(
+            scratch + s.y + s.places, rows * s.out_columns, channels, 1 if s.pixels else y_channel,
+            s.channels if s.pixels else 1, <int64_t*> arrays[1] + row,
+        )
 
 
 cdef void max_pool_turned(
@@ -214,7 +289,7 @@ cdef void max_pool_turned(
     """arrays: y, x, (first position, taps) of every window by row and by column."""
     cdef int64_t task
     for task in range(first, last):
-        pool_block(False, <const TurnedSizes*> sizes, arrays, task, <real*> (scratch + TAG_BYTES))
+        pool_block(LARGEST, <const TurnedSizes*> sizes, arrays, task, <real*> (scratch + TAG_BYTES))
 
 
 cdef void average_pool_turned(
@@ -223,7 +298,16 @@ cdef void average_pool_turned(
     """arrays: as above, then the divisors by row and by column; a window divides by their product."""
     cdef int64_t task
     for task in range(first, last):
-        pool_block(True, <const TurnedSizes*> sizes, arrays, task, <real*> (scratch + TAG_BYTES))
+        pool_block(SUM, <const TurnedSizes*> sizes, arrays, task, <real*> (scratch + TAG_BYTES))
+
+
+cdef void max_pool_places(
+    const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
+) noexcept nogil:
+    """arrays: y, places in the flattened plane, x, windows as above; a plane has less than 2^31 positions."""
+    cdef int64_t task
+    for task in range(first, last):
+        pool_block(PLACES, <const TurnedSizes*> sizes, arrays, task, <real*> (scratch + TAG_BYTES))
 
 
 def turned_sizes(dict fields):
@@ -233,6 +317,7 @@ def turned_sizes(dict fields):
 
 KERNELS = {
     "max_pool": (PyCapsule_New(<void*> max_pool_turned, b"fastconv kernel", NULL), turned_sizes),
+    "max_pool_places": (PyCapsule_New(<void*> max_pool_places, b"fastconv kernel", NULL), turned_sizes),
     "average_pool": (PyCapsule_New(<void*> average_pool_turned, b"fastconv kernel", NULL), turned_sizes),
 }
 GROUP = LANES       # channels that are pooled at a time

@@ -252,6 +252,39 @@ FC_INLINE vec vload_inside(const real *p, vmask m) { return m ? *p : 0; }
 
 /* vload_mask leaves `fill` in the other lanes, vload_inside zero; neither touches their memory. */
 
+/* A whole number in each lane, as bits; and the running maximum that remembers where it was found: `best` and `place`
+ * take v and `at` in the lanes where v is larger or NaN. */
+#ifdef FC_VECTORS
+FC_INLINE vec vplace(int64_t n) { return (vec)((real_bits)n - (vec_bits){0}); }
+#else
+FC_INLINE vec vplace(int64_t n) {
+    real_bits bits = (real_bits)n;
+    vec v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+#endif
+#if defined(FC_VECTORS) && defined(__AVX512F__)
+FC_INLINE void vmax_place(vec *best, vec *place, vec v, vec at) {
+    vmask taken = FC_COMPARE(v, *best, _CMP_GT_OQ) | FC_COMPARE(v, v, _CMP_UNORD_Q);
+    *best = (vec)FC_OP(mask_mov)(*best, taken, v);
+    *place = (vec)FC_OP(mask_mov)(*place, taken, at);
+}
+#elif defined(FC_VECTORS)
+FC_INLINE void vmax_place(vec *best, vec *place, vec v, vec at) {
+    vec_bits taken = (vec_bits)(v > *best) | (vec_bits)(v != v);
+    *best = vselect(taken, v, *best);
+    *place = vselect(taken, at, *place);
+}
+#else
+FC_INLINE void vmax_place(vec *best, vec *place, vec v, vec at) {
+    if (v > *best || v != v) {
+        *best = v;
+        *place = at;
+    }
+}
+#endif
+
 /* The lanes i with 0 <= at + i < size. */
 FC_INLINE vmask vinside(int64_t at, int64_t size) {
     int64_t first = at < 0 ? -at : 0, last = size - at;

@@ -283,12 +283,12 @@ def pixel_cost(planes: Planes) -> float:
 
 
 class TurnedLoops:
-    """Any windows, LANES channels at a time, over contiguous columns or channels-last pixels: ``step(y, x)``.
+    """Any windows, LANES channels at a time, over contiguous columns or channels-last pixels: ``step(y, [indices,] x)``.
 
     The depth is a single position.
     """
 
-    def __init__(self, planes: Planes, divisors: list[np.ndarray] | None = None):
+    def __init__(self, planes: Planes, divisors: list[np.ndarray] | None = None, indices: bool = False):
         kernels = _kernels.family("pool_turned", planes.dtype)
         _, down, across = planes.axes
         channels = planes.channels * planes.unit
@@ -305,13 +305,14 @@ class TurnedLoops:
             block = ceil(block / 2)
         turned = reach(block) * across.input + kernels.GROUP
         reduced = reach(block) * across.output
+        results = reduced + block * across.output + kernels.GROUP
         sizes = planes.sizes()
         shared = ("x_image", "x_channel", "x_row", "in_rows", "in_columns", "out_rows", "out_columns")
         constants = [rows, across.windows()]
         if divisors is not None:
             constants += [(divisors[0] * divisors[1]).astype(planes.dtype), divisors[2].astype(planes.dtype)]
         self.step = Step(
-            kernels.KERNELS["max_pool" if divisors is None else "average_pool"],
+            kernels.KERNELS["max_pool_places" if indices else "max_pool" if divisors is None else "average_pool"],
             {
                 **{name: sizes[name] for name in shared},
                 "channels": channels,
@@ -323,10 +324,12 @@ class TurnedLoops:
                 "blocks": ceil(down.output / block),
                 "h": turned * kernels.GROUP,
                 "y": (turned + reduced) * kernels.GROUP,
+                "places": results * kernels.GROUP,
             },
+            outputs=1 + indices,
             constants=constants,
             tasks=planes.images * groups * ceil(down.output / block),
-            scratch=64 + (turned + reduced + block * across.output + kernels.GROUP) * entry,
+            scratch=64 + (turned + results * (1 + indices)) * entry,
             threads=planes.threads,
         )
 

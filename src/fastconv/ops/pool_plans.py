@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from fastconv.ops.pool_spec import AdaptiveWindow, AveragePoolSpec, MaxPoolSpec,
 
 __all__ = ["CompactPlan", "EmptyPlan", "IndexPlan", "ReferencePlan", "VectorPlan"]
 
+MAX_PLACES = np.iinfo(np.int32).max  # positions of a plane that fit beside a float32
 UNIT_AXIS = SlidingAxis(1, 1, 0, 1, 1, 1, 0, 0)
 
 
@@ -111,8 +113,7 @@ class VectorPlan(KernelPlan):
 
 def cheapest(planes: Planes, divisors, sliding: bool):
     """The loops that take the fewest cycles, with the planes and divisors in the form that they take."""
-    depth, _, across = planes.axes
-    unit = planes.unit
+    across, unit = planes.axes[2], planes.unit
     candidates = []
     if sliding and unit > 1 and across.stride == 1 and across.x_stride == unit:
         wide = widened(planes), divisors and [*divisors[:2], divisors[2].repeat(unit)]
@@ -124,17 +125,28 @@ def cheapest(planes: Planes, divisors, sliding: bool):
         candidates.append((pixel_cost(planes), planes, divisors, BoxLoops))
     elif across.step == 1:
         candidates.append((box_cost(planes), planes, divisors, BoxLoops))
-    if depth.input == depth.output == depth.windows()[0, 1] == 1:
+    if is_flat(planes):
         candidates.append((turned_cost(planes), planes, divisors, TurnedLoops))
     return min(candidates, key=lambda candidate: candidate[0])[1:]
+
+
+def is_flat(planes: Planes) -> bool:
+    """Whether the depth is one position that is never padded."""
+    depth = planes.axes[0]
+    return depth.input == depth.output == depth.windows()[0, 1] == 1
 
 
 class IndexPlan(KernelPlan):
     def __init__(self, spec: MaxPoolSpec):
         super().__init__(spec)
-        y_strides = compact_strides(spec.y_shape, spec.memory_order, 1)
-        y_strides = (*y_strides[:2], *(0,) * (5 - len(y_strides)), *y_strides[2:])
-        self.step = IndexLoops(planes_of(spec, axes_of(spec), 1), y_strides, spec.indices).step
+        axes = axes_of(spec)
+        planes = planes_of(spec, axes, spec.channels if spec.channels_last else 1)
+        if np.dtype(spec.dtype).kind == "f" and is_flat(planes) and prod(spec.window.input) <= MAX_PLACES:
+            self.step = TurnedLoops(planes, indices=True).step
+        else:
+            y_strides = compact_strides(spec.y_shape, spec.memory_order, 1)
+            y_strides = (*y_strides[:2], *(0,) * (5 - len(y_strides)), *y_strides[2:])
+            self.step = IndexLoops(planes_of(spec, axes, 1), y_strides, spec.indices).step
         self.dtype = np.dtype(spec.dtype)
 
     def __call__(self, x):
