@@ -7,7 +7,8 @@ a. **Separable.**  A window is reduced along its rows, and the results along the
    NaN the last, so that even the sign of a zero is the reference's.
 b. **Strips.**  A vector of output columns walks down the rows of a chunk whose input stays in the first-level cache.
    What touches a border, and hence the masks of the loads, is the same for every row of a strip.  Walking along the
-   rows was the alternative: it builds the masks anew for every row, which narrow maps notice.  Memory likes to be read
+   rows was the alternative: it builds the masks anew for every row, which narrow maps notice.  A strip that holds the
+   rest of its rows in one vector loads each row once and shifts it from tap to tap.  Memory likes to be read
    in order, though: each step of a strip prefetches, line by line, the input that follows the chunk.
 c. The usual windows (2×2, 3×3, 5×5) keep the reduced rows of a window in registers.  Others write the reduced rows of the
    chunk to the scratch, sorted by stride phase (below); an output row then reads its taps at fixed distances, so the
@@ -30,7 +31,9 @@ from libc.stdint cimport int64_t
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.pycapsule cimport PyCapsule_New
 
-from fastconv._kernels.pool_rows cimport MAX_MASKS, reduced_row, set_masks, vload, vmask
+from fastconv._kernels.pool_rows cimport (
+    ENDING, INSIDE, MASKED, MAX_MASKS, reduced_row, set_masks, vinside, vload, vmask,
+)  # fmt: skip
 from fastconv._kernels.reduction cimport LANES, LARGEST, LARGEST_OR_NAN, SUM, mean, real, reduced, vec, vset1
 
 cdef extern from "simd.h" nogil:
@@ -68,16 +71,16 @@ cdef struct Chunk:
 
 
 cdef inline vec square_row(
-    const int op, const int kernel, const int stride, const bint inside, const real* x, int64_t x_row, int64_t row,
+    const int op, const int kernel, const int stride, const int edge, const real* x, int64_t x_row, int64_t row,
     int64_t rows, int64_t step, const vmask* masks, vec filling, vmask* ordered,
 ) noexcept nogil:
     if row < 0 or row >= rows:
         return filling
-    return reduced_row(op, stride, inside, x + row * x_row, masks, kernel, step, filling, ordered)
+    return reduced_row(op, stride, edge, x + row * x_row, masks, kernel, step, filling, ordered)
 
 
 cdef inline bint square_strip(
-    const int op, const int kernel, const int stride, const bint inside, const PoolSizes* s, const real* x, int64_t at,
+    const int op, const int kernel, const int stride, const int edge, const PoolSizes* s, const real* x, int64_t at,
     const Chunk* chunk, const real* row_divisor, vec column_divisor, int64_t stored, real* y, const real* y_end,
     const real* ahead,
 ) noexcept nogil:
@@ -91,12 +94,14 @@ cdef inline bint square_strip(
     cdef int64_t step = s.dilation_column if stride == 1 else 1
     cdef int64_t o, r = chunk.row * stride - s.pad_row
     cdef int k
-    if not inside:
+    if edge == ENDING:
+        masks[0] = vinside(at, s.in_columns)
+    elif edge == MASKED:
         set_masks(stride, at, s.in_columns, kernel, step, masks)
     x += at
     for k in range(stride, kernel):
         row[k] = square_row(
-            op, kernel, stride, inside, x, x_row, r + k - stride, in_rows, step, masks, filling, &ordered
+            op, kernel, stride, edge, x, x_row, r + k - stride, in_rows, step, masks, filling, &ordered
         )
     r += kernel - stride
     for o in range(rows):
@@ -104,12 +109,13 @@ cdef inline bint square_strip(
             row[k - stride] = row[k]
         for k in range(stride):
             row[kernel - stride + k] = square_row(
-                op, kernel, stride, inside, x, x_row, r + k, in_rows, step, masks, filling, &ordered
+                op, kernel, stride, edge, x, x_row, r + k, in_rows, step, masks, filling, &ordered
             )
         r += stride
-        for k in range(stride * stride):
-            prefetch(ahead + k * LANES)
-        ahead += stride * stride * LANES
+        if edge != ENDING:
+            for k in range(stride * stride):
+                prefetch(ahead + k * LANES)
+            ahead += stride * stride * LANES
         best = row[0]
         for k in range(1, kernel):
             best = reduced(op, best, row[k])
@@ -150,7 +156,7 @@ cdef inline void strided_row(
 
 
 cdef inline bint strip(
-    const int op, const int stride, const bint inside, const PoolSizes* s, const real* x, int64_t at,
+    const int op, const int stride, const int edge, const PoolSizes* s, const real* x, int64_t at,
     const int64_t* row_phase, const Chunk* chunk, real* h,
 ) noexcept nogil:
     """A vector of output columns of every reduced row that a chunk needs, or for stride 0 all its columns.
@@ -164,7 +170,7 @@ cdef inline bint strip(
     cdef const real* line
     cdef real* to
     cdef int nan = 0
-    if stride > 0 and not inside:
+    if stride > 0 and edge == MASKED:
         set_masks(stride, at, s.in_columns, s.kernel_column, s.dilation_column, masks)
     for tap in range(s.kernel_depth):
         depth = chunk.depth * s.stride_depth - s.pad_depth + tap * s.dilation_depth
@@ -181,7 +187,7 @@ cdef inline bint strip(
                     strided_row(op, s, line, chunk, to, &nan)
                 else:
                     vstore(to, reduced_row(
-                        op, stride, inside, line + at, masks, s.kernel_column, s.dilation_column, filling, &ordered
+                        op, stride, edge, line + at, masks, s.kernel_column, s.dilation_column, filling, &ordered
                     ))
     return nan or (op == LARGEST and not vis_all(ordered))
 
@@ -203,22 +209,22 @@ cdef inline bint reduce_rows(
     if op == LARGEST and s.stride_column == 1 and reach > chunk.columns:
         return True
     if s.stride_column > 2 and not by_four or 2 * s.kernel_column >= MAX_MASKS:
-        return strip(op, 0, False, s, x, 0, row_phase, chunk, h)
+        return strip(op, 0, MASKED, s, x, 0, row_phase, chunk, h)
     while True:
         at = (chunk.column + done) * s.stride_column - s.pad_column
         inside = at >= 0 and at + reach + s.stride_column * LANES <= s.in_columns
         if s.stride_column == 1 and inside:
-            nan |= strip(op, 1, True, s, x, at, row_phase, chunk, h + done)
+            nan |= strip(op, 1, INSIDE, s, x, at, row_phase, chunk, h + done)
         elif s.stride_column == 1:
-            nan |= strip(op, 1, False, s, x, at, row_phase, chunk, h + done)
+            nan |= strip(op, 1, MASKED, s, x, at, row_phase, chunk, h + done)
         elif s.stride_column == 2 and inside:
-            nan |= strip(op, 2, True, s, x, at, row_phase, chunk, h + done)
+            nan |= strip(op, 2, INSIDE, s, x, at, row_phase, chunk, h + done)
         elif s.stride_column == 2:
-            nan |= strip(op, 2, False, s, x, at, row_phase, chunk, h + done)
+            nan |= strip(op, 2, MASKED, s, x, at, row_phase, chunk, h + done)
         elif inside:
-            nan |= strip(op, 4, True, s, x, at, row_phase, chunk, h + done)
+            nan |= strip(op, 4, INSIDE, s, x, at, row_phase, chunk, h + done)
         else:
-            nan |= strip(op, 4, False, s, x, at, row_phase, chunk, h + done)
+            nan |= strip(op, 4, MASKED, s, x, at, row_phase, chunk, h + done)
         if done + LANES >= chunk.columns:
             return nan
         done = min(done + LANES, chunk.columns - LANES)
@@ -293,14 +299,19 @@ cdef inline bint pool_square(
             )
         at = (chunk.column + done) * stride - s.pad_column
         ahead = next_rows + done * chunk.rows * stride * stride
-        if at >= 0 and at + reach + stride * LANES <= s.in_columns:
+        if at + LANES >= s.in_columns and (stride > 1 or s.dilation_column == 1):
             nan |= square_strip(
-                op, kernel, stride, True, s, x, at, chunk, row_divisor, column_divisor, stored, y + done, y_end,
+                op, kernel, stride, ENDING, s, x, at, chunk, row_divisor, column_divisor, stored, y + done, y_end,
+                ahead,
+            )
+        elif at >= 0 and at + reach + stride * LANES <= s.in_columns:
+            nan |= square_strip(
+                op, kernel, stride, INSIDE, s, x, at, chunk, row_divisor, column_divisor, stored, y + done, y_end,
                 ahead,
             )
         else:
             nan |= square_strip(
-                op, kernel, stride, False, s, x, at, chunk, row_divisor, column_divisor, stored, y + done, y_end,
+                op, kernel, stride, MASKED, s, x, at, chunk, row_divisor, column_divisor, stored, y + done, y_end,
                 ahead,
             )
         if done + LANES >= chunk.columns:

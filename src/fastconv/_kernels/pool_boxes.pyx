@@ -5,8 +5,8 @@ For windows that do not slide evenly (adaptive pooling), for large ones (global 
 Decisions
 ---------
 a. **Planes** (NCHW): lanes run along the rows of a box; a box that takes whole rows is one long row.  A result is then
-   the reduction of a vector's lanes.  LANES results are reduced together, by transposing the square of their vectors:
-   log2(LANES) shuffles for each, none of which waits for the one before.
+   the reduction of a vector's lanes.  LANES results are reduced together: two vectors become one by reducing the halves
+   of their interleaving, until the last holds a result in each lane.  That is two shuffles for each.
 b. The lanes of a box meet out of order.  That shows in one place, the sign of a largest zero; there the first zero of
    the box is looked up.
 c. **Pixels** (NHWC): lanes are channels, and every tap is read where it lies.  Reducing rows first would save two
@@ -30,7 +30,8 @@ cdef extern from "simd.h" nogil:
     void vstore(real*, vec)
     void vstore_first(real*, vec, int)
     vmask vinside(int64_t, int64_t)
-    void vtranspose(vec*)
+    vec vlow(vec, vec)
+    vec vhigh(vec, vec)
 
 cdef enum:
     MAX_LANES = 16
@@ -180,19 +181,24 @@ cdef inline void pool_boxes(
     cdef Box box = box_of(arrays, &place)
     cdef bint one_box = s.out_depth * s.out_rows * s.out_columns == 1
     cdef int64_t i
+    cdef int left = LANES
+    for i in range(LANES):
+        square[i] = filling
+        divisors[i] = 1
     for i in range(last - first):
         square[i] = reduced_box(op, s, &box, plane_of(s, arrays, &place), filling)
-        if op == SUM:
+        if op == SUM and not one_box:
             divisors[i] = divisor_of(arrays, &place)
         next_place(s, &place)
         if not one_box and i < last - first - 1:
             box = box_of(arrays, &place)
-    for i in range(last - first, LANES):
-        square[i] = filling
-    vtranspose(square)
-    for i in range(1, LANES):
-        square[0] = reduced(op, square[0], square[i])
-    if op == SUM:
+    while left > 1:
+        left //= 2
+        for i in range(left):
+            square[i] = reduced(op, vlow(square[i], square[i + left]), vhigh(square[i], square[i + left]))
+    if op == SUM and one_box:
+        square[0] = mean(square[0], vset1(divisor_of(arrays, &place)))
+    elif op == SUM:
         square[0] = mean(square[0], vload(divisors))
     vstore_first(y, square[0], <int> (last - first))
     if op != SUM:

@@ -1,7 +1,8 @@
 """A vector of output columns from one input row; strides of 1, 2 and 4.
 
 `masks` are the lanes that lie inside the row, one mask for each load, in the order in which `set_masks` makes them.
-With `inside` all of them do, and none is looked at.
+At INSIDE all of them do, and none is looked at.  At ENDING the first load reaches the end of the row: it is the only one,
+its mask the only mask, and the other taps come from its lanes (kernels of up to 3 with stride 2, no dilation).
 """
 
 from libc.stdint cimport int64_t
@@ -22,15 +23,18 @@ cdef extern from "simd.h" nogil:
 cdef enum:
     MAX_MASKS = 33
 
+cdef enum:
+    MASKED, INSIDE, ENDING
 
-cdef inline vec load(const bint inside, const real* x, vmask mask, vec filling) noexcept nogil:
-    if inside:
+
+cdef inline vec load(const int edge, const real* x, vmask mask, vec filling) noexcept nogil:
+    if edge == INSIDE:
         return vkeep(vload(x))
     return vload_mask(x, mask, filling)
 
 
 cdef inline vec reduced_row(
-    const int op, const int stride, const bint inside, const real* x, const vmask* masks, int64_t taps, int64_t step,
+    const int op, const int stride, const int edge, const real* x, const vmask* masks, int64_t taps, int64_t step,
     vec filling, vmask* ordered,
 ) noexcept nogil:
     """Lane i is the reduction of x[i·stride + tap·step]; LARGEST notes where it meets a NaN.
@@ -41,12 +45,15 @@ cdef inline vec reduced_row(
     cdef vec best, first, last
     cdef int64_t tap
     if stride == 2:
-        return reduced_by_two(op, inside, x, masks, taps, step, filling, ordered)
+        return reduced_by_two(op, edge, x, masks, taps, step, filling, ordered)
     if stride == 4:
-        return reduced_by_four(op, inside, x, masks, taps, filling, ordered)
-    best = first = last = load(inside, x, masks[0], filling)
+        return reduced_by_four(op, edge, x, masks, taps, filling, ordered)
+    best = first = last = load(edge, x, masks[0], filling)
     for tap in range(1, taps):
-        last = load(inside, x + tap * step, masks[tap], filling)
+        if edge == ENDING:
+            last = vshift(last, filling)
+        else:
+            last = load(edge, x + tap * step, masks[tap], filling)
         best = reduced(op, best, last)
     if op == LARGEST:
         ordered[0] = vno_nan(ordered[0], first, last)
@@ -54,15 +61,17 @@ cdef inline vec reduced_row(
 
 
 cdef inline vec reduced_by_two(
-    const int op, const bint inside, const real* x, const vmask* masks, int64_t taps, int64_t step, vec filling,
+    const int op, const int edge, const real* x, const vmask* masks, int64_t taps, int64_t step, vec filling,
     vmask* ordered,
 ) noexcept nogil:
     """Two neighbouring taps come from the same loads, and a last odd one from those of the pair before."""
     cdef vec best = filling, low, high, even
     cdef int64_t tap = 0
     while tap < taps:
-        low = load(inside, x + tap * step, masks[2 * tap], filling)
-        high = load(inside, x + tap * step + LANES, masks[2 * tap + 1], filling)
+        low = load(edge, x + tap * step, masks[2 * tap], filling)
+        high = filling
+        if edge != ENDING:
+            high = load(edge, x + tap * step + LANES, masks[2 * tap + 1], filling)
         if op == LARGEST:
             ordered[0] = vno_nan(ordered[0], low, high)
         even = veven(low, high)
@@ -73,9 +82,9 @@ cdef inline vec reduced_by_two(
         best = reduced(op, best, vodd(low, high))
         tap += 1
         if tap + 1 == taps:
-            if inside:
+            if edge == INSIDE:
                 high = vset1(x[taps + 2 * LANES - 3])
-            else:
+            elif edge == MASKED:
                 high = vload_mask(x + taps + LANES - 2, masks[2 * taps], filling)
             if op == LARGEST:
                 ordered[0] = vno_nan(ordered[0], high, high)
@@ -84,7 +93,7 @@ cdef inline vec reduced_by_two(
 
 
 cdef inline vec reduced_by_four(
-    const int op, const bint inside, const real* x, const vmask* masks, int64_t taps, vec filling, vmask* ordered
+    const int op, const int edge, const real* x, const vmask* masks, int64_t taps, vec filling, vmask* ordered
 ) noexcept nogil:
     """Neighbouring taps, four of them from the same loads."""
     cdef vec part[4]
@@ -95,7 +104,7 @@ cdef inline vec reduced_by_four(
     cdef int v
     while tap < taps:
         for v in range(4):
-            part[v] = load(inside, x + tap + v * LANES, masks[tap + v], filling)
+            part[v] = load(edge, x + tap + v * LANES, masks[tap + v], filling)
         for v in range(2):
             if op == LARGEST:
                 ordered[0] = vno_nan(ordered[0], part[2 * v], part[2 * v + 1])

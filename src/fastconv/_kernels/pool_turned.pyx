@@ -51,8 +51,7 @@ cdef struct TurnedSizes:
     int64_t channels, groups                    # groups of LANES channels
     int64_t x_image, x_channel, x_row           # strides, in elements; that of a plane's columns is 1
     int64_t in_rows, in_columns, out_rows, out_columns
-    int64_t pixels                              # 0 for planes; else the channels of a pixel lie side by side, and this
-                                                # is the stride of the columns
+    int64_t pixels                              # stride of the columns where channels lie side by side; 0 for planes
     int64_t step_row, step_column               # from tap to tap
     int64_t block_rows, blocks                  # output rows of a task, and tasks of a group
     int64_t h, y                                # where reduced rows and results begin in the scratch, in elements
@@ -130,11 +129,11 @@ cdef inline void turn_out(const real* pixels, int64_t count, int64_t channels, i
 
 cdef inline vec reduced_taps(const int op, const real* x, int64_t taps, int64_t step) noexcept nogil:
     cdef vec best
-    cdef int64_t tap
+    cdef int64_t _tap
     if taps == 0:
         return vset1(0 if op == SUM else -INFINITY)
     best = vload(x)
-    for tap in range(1, taps):
+    for _tap in range(1, taps):
         x += step
         best = reduced(op, best, vload(x))
     return best

@@ -150,7 +150,9 @@ FC_INLINE real vsum(vec v) {
     return lanes[0];
 }
 
-/* Transposes a square of LANES vectors in place: log2(LANES) rounds, each interleaving row i with row i + LANES/2. */
+/* vlow, vhigh: two vectors interleaved, the first and the second half of the result.
+ *
+ * vtranspose: a square of LANES vectors in place, log2(LANES) rounds, each interleaving row i with row i + LANES/2. */
 #if defined(FC_VECTORS) && (defined(__clang__) || __GNUC__ >= 12)
 #if VECTOR_BYTES / REAL_BYTES == 2
 #define FC_LOW 0, 2
@@ -165,17 +167,28 @@ FC_INLINE real vsum(vec v) {
 #define FC_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define FC_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #endif
+FC_INLINE vec vlow(vec a, vec b) { return __builtin_shufflevector(a, b, FC_LOW); }
+FC_INLINE vec vhigh(vec a, vec b) { return __builtin_shufflevector(a, b, FC_HIGH); }
 FC_INLINE void vtranspose(vec *row) {
     for (int round = 1; round < LANES; round *= 2) {
         vec next[LANES];
         for (int i = 0; i < LANES / 2; i++) {
-            next[2 * i] = __builtin_shufflevector(row[i], row[i + LANES / 2], FC_LOW);
-            next[2 * i + 1] = __builtin_shufflevector(row[i], row[i + LANES / 2], FC_HIGH);
+            next[2 * i] = vlow(row[i], row[i + LANES / 2]);
+            next[2 * i + 1] = vhigh(row[i], row[i + LANES / 2]);
         }
         for (int i = 0; i < LANES; i++) row[i] = next[i];
     }
 }
 #else
+FC_INLINE vec fc_interleaved(vec a, vec b, int first) {
+    real in[2][LANES], out[LANES];
+    vstore(in[0], a);
+    vstore(in[1], b);
+    for (int i = 0; i < LANES; i++) out[i] = in[i % 2][(first + i) / 2];
+    return vload(out);
+}
+FC_INLINE vec vlow(vec a, vec b) { return fc_interleaved(a, b, 0); }
+FC_INLINE vec vhigh(vec a, vec b) { return fc_interleaved(a, b, LANES); }
 FC_INLINE void vtranspose(vec *row) {
     real in[LANES][LANES], out[LANES][LANES];
     for (int i = 0; i < LANES; i++) vstore(in[i], row[i]);

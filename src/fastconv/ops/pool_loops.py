@@ -241,7 +241,11 @@ def box_cost(planes: Planes) -> float:
     """The same in `BoxLoops`."""
     lanes = _kernels.family("pool", planes.dtype).SLOTS
     depth, rows, columns = (axis.windows()[:, 1] for axis in planes.axes)
-    return depth.sum() * rows.sum() * (3 + 2 * -(-columns // lanes)).sum() + 25 * planes.outputs
+    if (columns == planes.axes[2].input).all():  # whole rows are one line
+        lines = len(rows) * 3 + (2 * -(-rows * columns[0] // lanes)).sum()
+    else:
+        lines = rows.sum() * (3 + 2 * -(-columns // lanes)).sum()
+    return depth.sum() * 1.3 * lines + 14 * planes.outputs
 
 
 class BoxLoops:
