@@ -120,7 +120,8 @@ def cheapest(planes: Planes, divisors, sliding: bool):
         cost = sliding_cost(wide[0]) / unit * max(across.kernel / 2, 1)  # taps a pixel apart share no line
         candidates.append((cost, *wide, SlidingLoops))
     elif sliding and unit == 1:
-        candidates.append((sliding_cost(planes), *stacked(planes, divisors), SlidingLoops))
+        tall = stacked(planes, divisors)
+        candidates.append((sliding_cost(tall[0]) * planes.outputs / tall[0].outputs, *tall, SlidingLoops))
     if unit > 1:
         candidates.append((pixel_cost(planes), planes, divisors, BoxLoops))
     elif across.step == 1:
