@@ -26,7 +26,8 @@ PAGE_ROWS = 4  # then, or half as many where chunks share no rows
 THREAD_BYTES = 100_000  # with less to move than this for each thread, one has finished before another wakes up
 SQUARES = ((2, 2), (2, 1), (3, 2), (3, 1), (5, 1))  # kernel and stride of the windows that stay in registers
 VECTOR_STRIDES = (1, 2)  # and 4 without dilation; others are reduced one value at a time
-TURNED_BYTES = 64 << 10  # input of one task that is turned: several times as much would leave the second-level cache
+TURNED_BYTES = 96 << 10  # scratch of one task that turns planes, and of one output row where a row takes more
+TURNED_ROW_BYTES = 256 << 10
 TURN, GATHER = 7, 9  # cycles for each vector of pixels that comes from planes, or as it is
 AXES = ("depth", "row", "column")
 PLURALS = ("depth", "rows", "columns")
@@ -303,15 +304,12 @@ class TurnedLoops:
         rows = down.windows()
         entry = kernels.GROUP * planes.itemsize
 
-        def reach(block):  # input rows of the highest block
-            ends = spanned(rows, down.step)
-            return max(max(ends[i : i + block]) - min(rows[i : i + block, 0]) for i in range(0, down.output, block))
-
         block = down.output
-        while block > 1 and reach(block) * across.input * entry > TURNED_BYTES:
+        while block > 1 and turned_bytes(planes, block) > TURNED_BYTES:
             block = ceil(block / 2)
-        turned = reach(block) * across.input + kernels.GROUP
-        reduced = reach(block) * across.output
+        height = highest(planes, block)
+        turned = height * across.input + kernels.GROUP
+        reduced = height * across.output
         results = reduced + block * across.output + kernels.GROUP
         sizes = planes.sizes()
         shared = ("x_image", "x_channel", "x_row", "in_rows", "in_columns", "out_rows", "out_columns")
@@ -339,6 +337,20 @@ class TurnedLoops:
             scratch=64 + (turned + results * (1 + indices)) * entry,
             threads=planes.threads,
         )
+
+
+def highest(planes: Planes, block: int) -> int:
+    """Input rows that `block` output rows need at most."""
+    down = planes.axes[1]
+    first, end = down.windows()[:, 0].tolist(), spanned(down.windows(), down.step).tolist()
+    return max(max(end[i : i + block]) - min(first[i : i + block]) for i in range(0, down.output, block))
+
+
+def turned_bytes(planes: Planes, block: int = 1) -> int:
+    """Of the scratch in `TurnedLoops` for tasks of so many output rows."""
+    across = planes.axes[2]
+    entries = highest(planes, block) * (across.input + across.output) + block * across.output
+    return entries * _kernels.family("pool_turned", planes.dtype).GROUP * planes.itemsize
 
 
 def spanned(windows: np.ndarray, step: int) -> np.ndarray:

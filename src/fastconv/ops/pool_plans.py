@@ -10,6 +10,7 @@ import numpy as np
 from fastconv import reference
 from fastconv.geometry import Window
 from fastconv.ops.pool_loops import (
+    TURNED_ROW_BYTES,
     AdaptiveAxis,
     Axis,
     BoxLoops,
@@ -21,6 +22,7 @@ from fastconv.ops.pool_loops import (
     box_cost,
     pixel_cost,
     sliding_cost,
+    turned_bytes,
     turned_cost,
 )
 from fastconv.ops.pool_spec import AdaptiveWindow, AveragePoolSpec, MaxPoolSpec, PoolSpec, compact_strides
@@ -126,15 +128,16 @@ def cheapest(planes: Planes, divisors, sliding: bool):
         candidates.append((pixel_cost(planes), planes, divisors, BoxLoops))
     elif across.step == 1:
         candidates.append((box_cost(planes), planes, divisors, BoxLoops))
-    if is_flat(planes):
+    if is_turnable(planes):
         candidates.append((turned_cost(planes), planes, divisors, TurnedLoops))
     return min(candidates, key=lambda candidate: candidate[0])[1:]
 
 
-def is_flat(planes: Planes) -> bool:
-    """Whether the depth is one position that is never padded."""
+def is_turnable(planes: Planes) -> bool:
+    """Whether the depth is one position that is never padded, and the rows are short enough for `TurnedLoops`."""
     depth = planes.axes[0]
-    return depth.input == depth.output == depth.windows()[0, 1] == 1
+    flat = depth.input == depth.output == depth.windows()[0, 1] == 1
+    return flat and turned_bytes(planes) <= TURNED_ROW_BYTES
 
 
 class IndexPlan(KernelPlan):
@@ -142,7 +145,7 @@ class IndexPlan(KernelPlan):
         super().__init__(spec)
         axes = axes_of(spec)
         planes = planes_of(spec, axes, spec.channels if spec.channels_last else 1)
-        if np.dtype(spec.dtype).kind == "f" and is_flat(planes) and prod(spec.window.input) <= MAX_PLACES:
+        if np.dtype(spec.dtype).kind == "f" and is_turnable(planes) and prod(spec.window.input) <= MAX_PLACES:
             self.step = TurnedLoops(planes, indices=True).step
         else:
             y_strides = compact_strides(spec.y_shape, spec.memory_order, 1)
