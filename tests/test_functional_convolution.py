@@ -69,6 +69,21 @@ def test_half_accumulates_in_single():
     assert F.linear(x[:, :, 0, 0], w[:, :, 0, 0])[0, 0] == 4096
 
 
+@pytest.mark.parametrize("algorithm", ["auto", "im2col", "direct"])
+def test_half_arrays_may_lie_anywhere(algorithm, rng):
+    x, w = rng.integers(-4, 5, (2, 3, 9, 8)).astype(np.float16), rng.integers(-4, 5, (4, 3, 3, 3)).astype(np.float16)
+    expected = reference.conv(x, w, padding=1)
+    wide = np.zeros((2, 6, 9, 24), np.float16)
+    wide[:, ::2, :, ::3] = x
+    for view in (wide[:, ::2, :, ::3], x[::-1].copy()[::-1], x.copy(order="F"), x.transpose(3, 2, 1, 0).copy().T):
+        np.testing.assert_array_equal(F.conv2d(view, w, padding=1, algorithm=algorithm), expected)
+
+
+def test_half_results_overflow_in_silence():
+    x, w = np.full((1, 8, 1, 1), 200, np.float16), np.full((1, 8, 1, 1), 200, np.float16)
+    assert F.conv2d(x, w)[0, 0, 0, 0] == np.inf
+
+
 def test_even_same_padding_puts_the_extra_zero_after():
     x = np.arange(1.0, 6).reshape(1, 1, 5)
     np.testing.assert_array_equal(F.conv1d(x, np.array([[[1.0, 0, 0, 0]]]), padding="same")[0, 0], [0, 1, 2, 3, 4])

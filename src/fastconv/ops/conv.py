@@ -12,7 +12,7 @@ from fastconv._kernels import engine, family
 from fastconv._kernels.engine import Step
 from fastconv.arrays import is_channels_last
 from fastconv.ops.arguments import settled
-from fastconv.ops.conv_spec import ConvSpec, conv_spec, result_strides
+from fastconv.ops.conv_spec import ConvSpec, conv_spec, empty_result, result_strides
 from fastconv.ops.cost import sum_error
 from fastconv.ops.direct import DirectLoops, FilterLanes, direct_loops, direct_seconds, trimmed_seconds
 from fastconv.ops.nest import THREAD_FLOPS, Axis, Nest, merge
@@ -91,10 +91,12 @@ class Kernel(Algorithm[ConvSpec]):
 
 
 class HalfPlan:
-    """float16 arrays, computed in float32."""
+    """float16 arrays, computed in float32 from a compact copy."""
 
     def __init__(self, spec: ConvSpec, algorithm: Kernel):
-        x_strides = tuple(2 * stride for stride in spec.x_strides)
+        self.x_shape = (spec.batch, spec.channels, *spec.window.input)
+        self.channels_last = spec.channels_last
+        x_strides = result_strides(self.x_shape, 4, self.channels_last)
         self.wide = algorithm.plan_kernel(replace(spec, dtype="float32", x_strides=x_strides))
         self.layout = self.wide.layout
 
@@ -102,7 +104,10 @@ class HalfPlan:
         return self.wide.pack(w.astype(np.float32), None if b is None else b.astype(np.float32))
 
     def __call__(self, x, packed):
-        return self.wide(x.astype(np.float32), packed).astype(np.float16)
+        wide = empty_result(self.x_shape, np.float32, self.channels_last)
+        wide[...] = x
+        with np.errstate(over="ignore"):
+            return self.wide(wide, packed).astype(np.float16)
 
 
 class Direct(Kernel):
