@@ -8,21 +8,21 @@ For that reason the built-in layers read ``self._parameters[name]`` and never ``
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from fastconv.errors import ArgumentError, ArgumentTypeError
-from fastconv.nn import failure, loading
-from fastconv.nn.factory import check_device, float_dtype, state_array
+from fastconv.nn import failure, state
+from fastconv.nn.factory import state_array
 from fastconv.nn.hooks import Hook, RemovableHandle, call_with_hooks, register_hook
-from fastconv.nn.parameter import Parameter
+from fastconv.nn.parameter import Buffer, Parameter
+from fastconv.nn.placement import Placement
 
 __all__ = ["Module"]
 
 
-class Module:
+class Module(Placement):
     """Base class of all layers and models, after ``torch.nn.Module``.
 
     A subclass calls ``super().__init__()``, assigns its child modules and parameters, and defines :meth:`forward`.
@@ -40,6 +40,7 @@ class Module:
             _non_persistent_buffers_set=set(),
             _modules={},
             _hooks={},
+            _state_hooks={},
             _handed_out=False,
         )
 
@@ -59,13 +60,22 @@ class Module:
         self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False
     ) -> RemovableHandle:
         """Call ``hook(module, args)`` before every forward; unless None, its result replaces the arguments."""
-        return register_hook(self._hooks, Hook(hook, with_kwargs, before=True), prepend)
+        return register_hook(self._hooks, hook, Hook(hook, with_kwargs, before=True), prepend)
 
     def register_forward_hook(
-        self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False
+        self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
     ) -> RemovableHandle:
-        """Call ``hook(module, args, output)`` after every forward; unless None, its result replaces the output."""
-        return register_hook(self._hooks, Hook(hook, with_kwargs, before=False), prepend)
+        """Call ``hook(module, args, output)`` after every forward; unless None, its result replaces the output.
+
+        With `always_call` also when a forward or another hook raises, the output None if there is none yet.
+        """
+        return register_hook(self._hooks, hook, Hook(hook, with_kwargs, False, always_call), prepend)
+
+    def register_full_backward_hook(self, hook: Callable, prepend: bool = False):
+        """Raises :class:`ArgumentError`: fastconv computes no gradients."""
+        raise ArgumentError("hook: fastconv computes no gradients, so a backward hook would never be called")
+
+    register_full_backward_pre_hook = register_backward_hook = register_full_backward_hook
 
     # Attributes
 
@@ -81,15 +91,18 @@ class Module:
 
     def __setattr__(self, name: str, value) -> None:
         fields = self.__dict__
-        if isinstance(value, (Module, Parameter)):
+        if isinstance(value, (Module, Parameter, Buffer)):
             if "_modules" not in fields:
                 raise AttributeError(f"cannot assign {name!r} before super().__init__() of {type(self).__name__}")
-            kept = "_modules" if isinstance(value, Module) else "_parameters"
-            self._forget(name, kept)
             if isinstance(value, Module):
+                self._forget(name, "_modules")
                 self._modules[name] = value
-            else:
+            elif isinstance(value, Parameter):
+                self._forget(name, "_parameters")
                 self.register_parameter(name, value)
+            else:
+                self._forget(name, "_buffers")
+                self.register_buffer(name, value.data, value.persistent)
         elif name in fields.get("_parameters", ()):
             self.register_parameter(name, value)
         elif name in fields.get("_buffers", ()):
@@ -179,8 +192,8 @@ class Module:
             if module is not None:
                 yield from module.named_modules(memo, _join(prefix, name), remove_duplicate)
 
-    def modules(self) -> Iterator[Module]:
-        return (module for _, module in self.named_modules())
+    def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
+        return (module for _, module in self.named_modules(remove_duplicate=remove_duplicate))
 
     def _named_arrays(self, table: str, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator:
         seen = set()
@@ -249,15 +262,46 @@ class Module:
 
     def state_dict(self, *, destination: dict | None = None, prefix: str = "", keep_vars: bool = False) -> dict:
         """Every parameter and persistent buffer by its path; the arrays are the module's own, not copies."""
-        if destination is None:
-            destination = OrderedDict()
-            destination._metadata = OrderedDict()
-        for path, module in self.named_modules(prefix=prefix.removesuffix("."), remove_duplicate=False):
-            if hasattr(destination, "_metadata"):
-                destination._metadata[path] = {"version": module._version}
-            destination.update((_join(path, name), array) for name, array in module._persistent_arrays())
-            module.__dict__["_handed_out"] = True
-        return destination
+        return state.collect(self, destination, prefix, keep_vars)
+
+    def get_extra_state(self):
+        """What a subclass keeps in the state dict beside its arrays, under ``_extra_state``."""
+        raise NotImplementedError(f"{type(self).__name__} does not define get_extra_state()")
+
+    def set_extra_state(self, state) -> None:
+        """Take back what :meth:`get_extra_state` gave."""
+        raise NotImplementedError(f"{type(self).__name__} does not define set_extra_state()")
+
+    def register_state_dict_pre_hook(self, hook: Callable) -> RemovableHandle:
+        """Call ``hook(module, prefix, keep_vars)`` before :meth:`state_dict` collects the module's entries."""
+        return register_hook(self._state_hooks, hook, ("before collecting", hook))
+
+    def register_state_dict_post_hook(self, hook: Callable) -> RemovableHandle:
+        """Call ``hook(module, state_dict, prefix, local_metadata)`` after; it may change the dictionary in place."""
+        return register_hook(self._state_hooks, hook, ("after collecting", hook))
+
+    def register_load_state_dict_pre_hook(self, hook: Callable) -> RemovableHandle:
+        """Call ``hook(module, state_dict, prefix, local_metadata, strict, missing, unexpected, errors)`` before loading.
+
+        The dictionary is a copy that the hook may change, and the three lists are added to what is reported.
+        """
+        return register_hook(self._state_hooks, hook, ("before loading", hook))
+
+    def register_load_state_dict_post_hook(self, hook: Callable) -> RemovableHandle:
+        """Call ``hook(module, incompatible_keys)`` after loading; what it takes off those two lists is not reported."""
+        return register_hook(self._state_hooks, hook, ("after loading", hook))
+
+    def _defines(self, name: str) -> bool:
+        """Whether a subclass defines the method `name` anew."""
+        return getattr(type(self), name) is not getattr(Module, name)
+
+    def _load_from_state_dict(
+        self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+    ) -> None:
+        """Called with the whole state dict before it is checked; a subclass may rename its entries in it."""
+        arguments = state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        for hook in state.hooks(self, "before loading"):
+            hook(self, *arguments)
 
     def _persistent_arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         for name, array in (*self._parameters.items(), *self._buffers.items()):
@@ -268,16 +312,16 @@ class Module:
         """Names that a state dict written by `version` of this class may lack."""
         return ()
 
-    def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False) -> loading.IncompatibleKeys:
+    def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False) -> state.IncompatibleKeys:
         """Copy the arrays of `state_dict` (path → anything with ``__array__``) into the module, keeping its dtypes.
 
         With `assign` the arrays themselves become the module's.  Returns the missing and the unexpected keys.  Raises
         :class:`ArgumentError` naming every entry whose shape differs and, if `strict`, every missing and unexpected
         key; nothing is loaded then.
         """
-        return loading.load(self, state_dict, strict, assign)
+        return state.load(self, state_dict, strict, assign)
 
-    # Modes, dtypes, devices
+    # Modes
 
     def train(self, mode: bool = True) -> Module:
         """Set training mode, which batch norm and dropout obey, for this module and all below it."""
@@ -302,52 +346,6 @@ class Module:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Does nothing: fastconv keeps no gradients."""
 
-    def _cast(self, dtype) -> Module:
-        dtype = float_dtype(dtype)
-        casts = {}  # id of the old array -> (old, new): tied arrays stay tied, and no id is reused meanwhile
-        for module in self.modules():
-            for table in (module._parameters, module._buffers):
-                for name, array in table.items():
-                    if array is not None and array.dtype.kind == "f":
-                        if id(array) not in casts:
-                            casts[id(array)] = array, array.astype(dtype, copy=False)
-                        table[name] = casts[id(array)][1]
-            module.__dict__["_handed_out"] = True
-        return self
-
-    def to(self, *args, device=None, dtype=None, non_blocking: bool = False, memory_format=None) -> Module:
-        """Cast floating-point parameters and buffers to a dtype, given itself, by name, or by an array that has it.
-
-        Devices other than the CPU raise :class:`ArgumentError`; `non_blocking` and `memory_format` have no effect.
-        """
-        for argument in args:
-            if _names_dtype(argument):
-                dtype = argument
-            elif isinstance(argument, np.ndarray):
-                dtype = argument.dtype
-            elif not isinstance(argument, bool):
-                device = argument
-        check_device(device)
-        return self if dtype is None else self._cast(dtype)
-
-    def float(self) -> Module:
-        return self._cast(np.float32)
-
-    def double(self) -> Module:
-        return self._cast(np.float64)
-
-    def half(self) -> Module:
-        return self._cast(np.float16)
-
-    def bfloat16(self) -> Module:
-        raise ArgumentError("dtype: NumPy has no bfloat16; use float() or half()")
-
-    def cpu(self) -> Module:
-        return self
-
-    def cuda(self, device=None) -> Module:
-        raise ArgumentError("device: fastconv computes on the CPU only; remove the call of cuda()")
-
     # Text
 
     def extra_repr(self) -> str:
@@ -370,10 +368,3 @@ class Module:
 
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
-
-
-def _names_dtype(value) -> bool:
-    try:
-        return value is not None and not isinstance(value, int) and np.dtype(value) is not None
-    except TypeError:
-        return False

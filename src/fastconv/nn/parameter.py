@@ -1,12 +1,13 @@
-"""The mark by which a module knows an assigned array as a parameter."""
+"""The marks by which a module knows an assigned array as a parameter or a buffer, and those still without a shape."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from fastconv.nn.factory import state_array
+from fastconv.errors import ArgumentError
+from fastconv.nn.factory import float_dtype, state_array
 
-__all__ = ["Parameter"]
+__all__ = ["Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter"]
 
 
 class Parameter:
@@ -25,3 +26,46 @@ class Parameter:
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{self.data!r}"
+
+
+class Buffer:
+    """Marks an array that is assigned to a module as a buffer of it, kept in the state dict if `persistent`."""
+
+    __slots__ = ("data", "persistent")
+
+    def __init__(self, data=None, *, persistent: bool = True):
+        self.data = None if data is None else state_array(data, "data")
+        self.persistent = persistent
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.array(self.data, dtype, copy=True) if copy else np.asarray(self.data, dtype)
+
+    def __repr__(self) -> str:
+        return f"Buffer containing:\n{self.data!r}"
+
+
+class UninitializedParameter:
+    """In place of a parameter of a lazy layer until the first input, or a state dict, gives it a shape."""
+
+    def __init__(self, requires_grad: bool = True, device=None, dtype=None):
+        self.dtype = float_dtype(dtype)
+
+    def astype(self, dtype, copy: bool = True):
+        return type(self)(dtype=dtype)
+
+    def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise ArgumentError(
+            f"{type(self).__name__}: it has no {name} before the lazy layer's first call, which gives it a shape"
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+class UninitializedBuffer(UninitializedParameter):
+    """The same in place of a buffer."""
+
+    def __init__(self, requires_grad: bool = False, device=None, dtype=None):
+        super().__init__(requires_grad, device, dtype)

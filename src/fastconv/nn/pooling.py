@@ -9,6 +9,7 @@ from __future__ import annotations
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.geometry import is_sequence, per_axis
 from fastconv.nn import functional as F
+from fastconv.nn.factory import state_array
 from fastconv.nn.module import Module
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
@@ -210,6 +213,52 @@ class MaxUnpool2d(_MaxUnpoolNd):
 
 class MaxUnpool3d(_MaxUnpoolNd):
     rank, function = 3, "max_unpool3d"
+
+
+class _FractionalMaxPoolNd(Module):
+    """Maxima of `output_size` windows, or of that share `output_ratio` of the input, placed at random.
+
+    The buffer ``_random_samples`` (N, C, rank), numbers from 0 to 1, fixes where; without it every call draws anew.
+    """
+
+    rank: int
+    function: str
+
+    def __init__(self, kernel_size, output_size=None, output_ratio=None, return_indices=False, _random_samples=None):
+        super().__init__()
+        if (output_size is None) == (output_ratio is None):
+            raise ArgumentError("output_size: expected either an output_size or an output_ratio")
+        self.kernel_size = per_axis(kernel_size, self.rank, "kernel_size")
+        self.return_indices = return_indices
+        self._buffers["_random_samples"] = (
+            None if _random_samples is None else state_array(_random_samples, "_random_samples")
+        )
+        self.output_size = None if output_size is None else per_axis(output_size, self.rank, "output_size")
+        if output_ratio is not None:
+            output_ratio = tuple(output_ratio) if is_sequence(output_ratio) else (output_ratio,) * self.rank
+            if len(output_ratio) != self.rank or not all(0 < ratio < 1 for ratio in output_ratio):
+                raise ArgumentError(
+                    f"output_ratio: expected 1 or {self.rank} numbers between 0 and 1, got {output_ratio!r}"
+                )
+        self.output_ratio = output_ratio
+
+    def forward(self, input):
+        return getattr(F, self.function)(
+            input,
+            self.kernel_size,
+            self.output_size,
+            self.output_ratio,
+            self.return_indices,
+            self._buffers["_random_samples"],
+        )
+
+
+class FractionalMaxPool2d(_FractionalMaxPoolNd):
+    rank, function = 2, "fractional_max_pool2d"
+
+
+class FractionalMaxPool3d(_FractionalMaxPoolNd):
+    rank, function = 3, "fractional_max_pool3d"
 
 
 class _AdaptivePoolNd(Module):

@@ -271,8 +271,8 @@ def check_mirror(shape, pairs, count: int, mode: str) -> None:
     if axes not in (1, 2, 3) or len(shape) not in (axes + 1, axes + 2):
         expected = "; ".join(f"{2 * n} values for {n + 1} or {n + 2} axes" for n in (1, 2, 3))
         raise ArgumentError(f"pad: {mode} padding takes {expected}, got {count} values for shape {shape}")
-    for axis, (size, pair) in enumerate(zip(shape, pairs, strict=True)):
-        if size == 0 and axis >= len(shape) - axes:
+    for axis, (size, pair) in [*enumerate(zip(shape, pairs, strict=True))][-axes:]:
+        if size == 0:
             raise ArgumentError(f"input: {mode} padding of axis {axis}, which is empty in shape {shape}")
         most = size - 1 if mode == "reflect" else size
         if mode != "replicate" and max(pair) > most:
@@ -280,6 +280,8 @@ def check_mirror(shape, pairs, count: int, mode: str) -> None:
             raise ArgumentError(
                 f"pad: {mode} padding of axis {axis} takes at most {most} in shape {shape} ({reason}), got {pair}"
             )
+        if size + sum(pair) < 1:
+            raise ArgumentError(f"pad: {pair} leaves nothing of the {size} positions of axis {axis} in shape {shape}")
 
 
 def element_bytes(value, dtype: np.dtype, mode: str) -> bytes | None:

@@ -20,22 +20,29 @@ from fastconv.ops.elementwise import elementwise
 
 __all__ = [
     "celu",
+    "celu_",
     "elu",
+    "elu_",
     "gelu",
     "glu",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hardtanh_",
     "leaky_relu",
+    "leaky_relu_",
     "log_softmax",
     "logsigmoid",
     "mish",
     "prelu",
     "relu",
     "relu6",
+    "relu_",
     "rrelu",
+    "rrelu_",
     "selu",
+    "selu_",
     "sigmoid",
     "silu",
     "softmax",
@@ -46,6 +53,7 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
+    "threshold_",
 ]
 
 
@@ -72,6 +80,10 @@ def hardtanh(input, min_val=-1.0, max_val=1.0, inplace=False):
 
 def threshold(input, threshold, value, inplace=False):
     """`x` where it is above `threshold` or NaN, else `value`; any real element type."""
+    return _threshold(input, threshold, value, inplace)
+
+
+def _threshold(input, threshold, value, inplace):
     x = real_numbers(input)
     return elementwise("threshold", x, (number(threshold, "threshold"), number(value, "value")), inplace)
 
@@ -207,6 +219,54 @@ def rrelu(input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False):
     with np.errstate(invalid="ignore", over="ignore"):
         y = np.where(x > 0, x, x * slopes)
     return written(x, y, inplace)
+
+
+def _in_place(x) -> np.ndarray:
+    """`x` as an array that can be changed."""
+    if not isinstance(x, np.ndarray) or not x.flags.writeable:
+        what = "a read-only array" if isinstance(x, np.ndarray) else type(x).__name__
+        raise ArgumentTypeError(f"input: expected a NumPy array to change in place, got {what}")
+    return x
+
+
+def relu_(input):
+    """:func:`relu` of the array `input` itself, which is changed and returned."""
+    return relu(_in_place(input), True)
+
+
+def leaky_relu_(input, negative_slope=0.01):
+    """:func:`leaky_relu` of the array `input` itself."""
+    return leaky_relu(_in_place(input), negative_slope, True)
+
+
+def elu_(input, alpha=1.0):
+    """:func:`elu` of the array `input` itself."""
+    return elu(_in_place(input), alpha, True)
+
+
+def selu_(input):
+    """:func:`selu` of the array `input` itself."""
+    return selu(_in_place(input), True)
+
+
+def celu_(input, alpha=1.0):
+    """:func:`celu` of the array `input` itself."""
+    return celu(_in_place(input), alpha, True)
+
+
+def hardtanh_(input, min_val=-1.0, max_val=1.0):
+    """:func:`hardtanh` of the array `input` itself."""
+    return hardtanh(_in_place(input), min_val, max_val, True)
+
+
+def threshold_(input, threshold, value):
+    """:func:`threshold` of the array `input` itself."""
+    return _threshold(_in_place(input), threshold, value, True)
+
+
+def rrelu_(input, lower=1.0 / 8, upper=1.0 / 3, training=False):
+    """:func:`rrelu` of the array `input` itself."""
+    return rrelu(_in_place(input), lower, upper, training, True)
 
 
 def glu(input, dim=-1):

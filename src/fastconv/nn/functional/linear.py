@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastconv.arrays import as_array
-from fastconv.errors import ArgumentError
+from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.ops.linear import linear_plan
 
 __all__ = ["bilinear", "linear"]
@@ -35,8 +35,17 @@ def bilinear(input1, input2, weight, bias=None):
     x1, x2, w = as_array(input1, "input1"), as_array(input2, "input2"), as_array(weight, "weight")
     if w.ndim != 3 or x1.shape[-1:] != w.shape[1:2] or x2.shape[-1:] != w.shape[2:]:
         raise ArgumentError(f"weight: expected (out, in1, in2) for inputs {x1.shape} and {x2.shape}, got {w.shape}")
+    if x1.shape[:-1] != x2.shape[:-1]:
+        raise ArgumentError(f"input2: expected {x1.shape[:-1]} before the last axis, as input1 has, got {x2.shape}")
+    b = None if bias is None else as_array(bias, "bias")
+    if b is not None and b.shape != w.shape[:1]:
+        raise ArgumentError(f"bias: expected shape {w.shape[:1]}, one value per output, got {b.shape}")
+    types = {array.dtype for array in (x1, x2, w, b) if array is not None}
+    if len(types) > 1:
+        names = ", ".join(sorted(map(str, types)))
+        raise ArgumentTypeError(f"input1, input2, weight and bias: expected one element type, got {names}")
     y = np.einsum("...i,kij,...j->...k", x1, w, x2)
-    return y if bias is None else y + as_array(bias, "bias")
+    return y if b is None else y + b
 
 
 def as_rows(x: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ __all__ = [
     "local_response_norm",
     "normalize",
     "rms_norm",
+    "vector_norm",
 ]
 
 
@@ -146,7 +147,7 @@ def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
     axes = tuple(axis_of(d, x.ndim) for d in dim) if is_sequence(dim) else axis_of(dim, x.ndim)
     p = number(p, "p")
     with np.errstate(all="ignore"):
-        norm = _norm(np.abs(x.astype(np.promote_types(x.dtype, np.float32), copy=False)), p, axes)
+        norm = vector_norm(np.abs(x.astype(np.promote_types(x.dtype, np.float32), copy=False)), p, axes)
         y = np.asarray(x / np.maximum(norm, number(eps, "eps"))).astype(x.dtype, copy=False)
     if out is None:
         return y
@@ -154,7 +155,8 @@ def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
     return out
 
 
-def _norm(magnitude, p, axes):
+def vector_norm(magnitude, p, axes):
+    """The p-norm of values that are not negative along `axes`, which stay with size 1."""
     if p == 0:
         return np.count_nonzero(magnitude, axis=axes, keepdims=True).astype(magnitude.dtype)
     if np.isinf(p):
