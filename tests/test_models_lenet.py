@@ -85,7 +85,7 @@ def test_random_models_differ():
 
 @pytest.mark.parametrize("weights", ["imagenet", "", 7, {"mnist": 1}, "mnist "])
 def test_unknown_weights_are_named_with_those_that_exist(weights):
-    with pytest.raises(fc.ArgumentError, match=re.escape(f"no weights named {weights!r}; expected 'mnist', or None")):
+    with pytest.raises(fc.ArgumentError, match=re.escape(f"no weights named {weights!r}; expected 'mnist', the path")):
         fc.models.lenet5(weights=weights)
 
 
@@ -135,3 +135,17 @@ def test_validation_accuracy_is_as_documented(training):
     provenance = (MODELS / "lenet5_mnist.md").read_text(encoding="utf-8")
     documented = re.search(r"Validation accuracy of these stored weights: ([\d.]+)%", provenance)
     assert abs(right - 10 * float(documented[1])) <= 1  # a tie may fall either way with another order of summation
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz"])
+def test_weights_may_come_from_a_file(tmp_path, suffix):
+    trained = fc.models.lenet5(weights="mnist")
+    path = tmp_path / f"lenet{suffix}"
+    fc.save_state_dict(trained.state_dict(), path)
+    for weights in (path, str(path)):
+        state = fc.models.lenet5(weights=weights).state_dict()
+        for key, array in trained.state_dict().items():
+            np.testing.assert_array_equal(state[key], array)
+    fc.save_state_dict({"features.0.weight": np.zeros((6, 1, 5, 5))}, path)
+    with pytest.raises(fc.ArgumentError, match=r"missing: features\.0\.bias, features\.3\.weight"):
+        fc.models.lenet5(weights=path)

@@ -79,12 +79,29 @@ SIGNATURES = {
     "CrossEntropyLoss": (
         "weight=None, size_average=None, ignore_index=-100, reduce=None, reduction='mean', label_smoothing=0.0"
     ),
+    "FractionalMaxPool2d FractionalMaxPool3d": (
+        "kernel_size, output_size=None, output_ratio=None, return_indices=False, _random_samples=None"
+    ),
+    "CosineSimilarity": "dim=1, eps=1e-8",
+    "PairwiseDistance": "p=2.0, eps=1e-6, keepdim=False",
+    "Embedding": (
+        "num_embeddings, embedding_dim, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, "
+        "sparse=False, _weight=None, _freeze=False, device=None, dtype=None"
+    ),
+    "LazyConv1d LazyConv2d LazyConv3d": f"out_channels, kernel_size, {CONV}",
+    "LazyConvTranspose1d LazyConvTranspose2d LazyConvTranspose3d": f"out_channels, kernel_size, {TRANSPOSED}",
+    "LazyLinear": f"out_features, bias=True, {PLACE}",
+    "LazyBatchNorm1d LazyBatchNorm2d LazyBatchNorm3d": f"eps=1e-5, momentum=0.1, affine=True, {NORM.format(True)}",
+    "LazyInstanceNorm1d LazyInstanceNorm2d LazyInstanceNorm3d": (
+        f"eps=1e-5, momentum=0.1, affine=True, {NORM.format(True)}"
+    ),
     "Sequential": "*args",
     "ModuleList ModuleDict": "modules=None",
     "ParameterList": "values=None",
     "ParameterDict": "parameters=None",
 }
 LAYERS = {name: signature for names, signature in SIGNATURES.items() for name in names.split()}
+MARKS = {"Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter"}
 DIFFERENT_IN_TORCH = {"Hardtanh"}  # torch 2.13 still has deprecated synonyms of the limits
 
 
@@ -100,7 +117,7 @@ def test_signature(name):
 
 def test_every_layer_has_its_signature_stated():
     classes = {name for name in nn.__all__ if isinstance(getattr(nn, name), type)}
-    assert classes - set(LAYERS) == {"Module", "Parameter", "Summary", "SummaryRow"}
+    assert classes - set(LAYERS) == MARKS | {"Module", "Summary", "SummaryRow"}
     assert all(inspect.getdoc(getattr(nn, name)) for name in classes)
 
 
