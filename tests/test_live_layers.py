@@ -10,12 +10,21 @@ from fastconv import nn
 def conv(draw, rank, transposed):
     groups = pick(draw, 1, 1, 2)
     inner, outer = groups * size(draw, 1, 3), groups * size(draw, 1, 3) + chance(draw, 30)
-    how = {"stride": amounts(draw, rank, 1, 2), "dilation": amounts(draw, rank, 1, 2), "groups": groups}
+    how = {
+        "stride": amounts(draw, rank, 1, 2, single=False),
+        "dilation": amounts(draw, rank, 1, 2, single=False),
+        "groups": groups,
+    }
     how["bias"] = pick(draw, True, False)
     if transposed:
-        how |= {"padding": amounts(draw, rank, 0, 1), "output_padding": amounts(draw, rank, 0, 1)}
+        how |= {
+            "padding": amounts(draw, rank, 0, 1, single=False),
+            "output_padding": amounts(draw, rank, 0, 1, single=False),
+        }
     else:
-        how["padding"] = amounts(draw, rank, 0, 2) if chance(draw, 2) else pick(draw, "valid", "valid", "full")
+        how["padding"] = (
+            amounts(draw, rank, 0, 2, single=False) if chance(draw, 2) else pick(draw, "valid", "valid", "full")
+        )
         how["padding_mode"] = pick(
             draw, "zeros", "reflect", "replicate", "circular", "zeros" if chance(draw, 2) else "mirror"
         )

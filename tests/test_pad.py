@@ -220,8 +220,8 @@ def test_a_second_call_finds_its_plan():
 @pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
 def test_an_empty_batch_is_padded_and_an_empty_plane_refused(mode):
     assert F.pad(np.ones((0, 2, 4, 5), np.float32), (1, 2, 1, 0), mode).shape == (0, 2, 5, 8)
-    with pytest.raises(ArgumentError, match=r"leaves nothing of the 4 positions of axis 2|crops 4 of the 4 positions"):
-        F.pad(np.ones((1, 2, 4, 5), np.float32), (0, 0, -4, 0), mode)
+    with pytest.raises(ArgumentError, match=r"\[\(-4, 0\), \(-2, -3\)\] leaves nothing of the last axes of shape"):
+        F.pad(np.ones((1, 2, 4, 5), np.float32), (-2, -3, -4, 0), mode)
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])

@@ -74,6 +74,7 @@ def load(module, state_dict: Mapping, strict: bool, assign: bool) -> Incompatibl
         for name, current in owner._persistent_arrays():
             key = prefix + name
             known.add(key)
+            _merge_weight_norm(state_dict, prefix, name)
             if key in state_dict:
                 array, refusal = _fit(state_dict[key], current, key)
                 if refusal:
@@ -101,6 +102,22 @@ def load(module, state_dict: Mapping, strict: bool, assign: bool) -> Incompatibl
     if strict and (missing or unexpected):
         raise ArgumentError(_describe(type(module).__name__, result, [], "what fits was loaded"))
     return result
+
+
+def _merge_weight_norm(state_dict: dict, prefix: str, name: str) -> None:
+    """Replace the length and the direction that torch's weight_norm, old or new, has put in place of an array by it.
+
+    Source: Salimans and Kingma, arXiv:1602.07868.
+    """
+    parametrized = f"{prefix}parametrizations.{name}."
+    for length, direction in (
+        (f"{prefix}{name}_g", f"{prefix}{name}_v"),
+        (f"{parametrized}original0", f"{parametrized}original1"),
+    ):
+        if prefix + name not in state_dict and length in state_dict and direction in state_dict:
+            g, v = (state_array(state_dict.pop(key), key) for key in (length, direction))
+            axes = tuple(i for i in range(v.ndim) if g.ndim != v.ndim or g.shape[i] == 1)
+            state_dict[prefix + name] = v * (g / np.sqrt(np.square(v).sum(axis=axes, keepdims=True)))
 
 
 def _write(fitting: list[tuple], assign: bool) -> None:

@@ -280,8 +280,8 @@ def check_mirror(shape, pairs, count: int, mode: str) -> None:
             raise ArgumentError(
                 f"pad: {mode} padding of axis {axis} takes at most {most} in shape {shape} ({reason}), got {pair}"
             )
-        if size + sum(pair) < 1:
-            raise ArgumentError(f"pad: {pair} leaves nothing of the {size} positions of axis {axis} in shape {shape}")
+    if all(size + sum(pair) < 1 for size, pair in zip(shape[-axes:], pairs[-axes:], strict=True)):
+        raise ArgumentError(f"pad: {pairs[-axes:]} leaves nothing of the last axes of shape {shape}")
 
 
 def element_bytes(value, dtype: np.dtype, mode: str) -> bytes | None:
