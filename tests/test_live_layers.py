@@ -1,10 +1,14 @@
 """Layers against torch, over generated constructor arguments: the same repr, state and results, or both refuse."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from live import agree, amounts, array, batch, chance, generated, pick, shape, size
 
 from fastconv import nn
+from fastconv.nn import functional as F
 
 
 def conv(draw, rank, transposed):
@@ -127,3 +131,15 @@ def test_layer(torch, name, rank):
 
     refused = "Conv" in name or name in ("BatchNorm{}d", "ReflectionPad{}d", "CircularPad{}d")
     generated(check, 80, refused=refused)
+
+
+def test_every_function_is_held_against_torch():
+    """Its name, or that of its family, stands in one of these files; ``…_with_indices`` is ``return_indices``."""
+    text = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_live_*.py"))
+    missing = []
+    for name in F.__all__:
+        name = name.removesuffix("_with_indices")
+        family = re.sub(r"[123]d$", "", name)
+        if not re.search(rf"\b{name}\b|\b{family}\{{(rank)?\}}d", text):
+            missing.append(name)
+    assert not missing

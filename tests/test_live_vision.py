@@ -82,6 +82,18 @@ def test_interpolate(torch):
     generated(check, 600)
 
 
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+@pytest.mark.parametrize("name", ["upsample", "upsample_nearest", "upsample_bilinear"])
+def test_upsample(torch, name):
+    def check(draw):
+        x = array(draw, (1, size(draw, 1, 3), *shape(draw, 2, 1, 6)), np.float32)
+        size_or_factor = pick(draw, (None, 2), (None, 1.5), ((3, 5), None), (4, None), (None, None))
+        ours, theirs = getattr(F, name), getattr(torch.nn.functional, name)
+        return agree(torch, ours, theirs, x, *size_or_factor, tolerance=resample_bound(x))
+
+    generated(check, 60)
+
+
 def test_interpolate_bytes(torch):
     """uint8 stays uint8; torch rounds its fixed-point sums, which may come out one apart."""
 

@@ -68,6 +68,12 @@ def test_a_lazy_model_is_cast_and_loaded():
         nn.LazyLinear(3).load_state_dict({})
 
 
+def test_a_summary_gives_lazy_layers_their_sizes():
+    summary = nn.summary(nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(2)), (1, 3, 8, 8))
+    assert [row.type for row in summary.rows] == ["Conv2d", "Flatten", "Linear"]
+    assert summary.parameters == 4 * 3 * 9 + 4 + 144 * 2 + 2
+
+
 @pytest.mark.parametrize(
     "name", ["LazyConv2d", "LazyConvTranspose2d", "LazyLinear", "LazyBatchNorm2d", "LazyInstanceNorm2d"]
 )

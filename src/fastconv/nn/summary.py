@@ -100,7 +100,7 @@ def summary(module: Module, input_shape, dtype=None) -> Summary:
     if not isinstance(module, Module):
         raise ArgumentTypeError(f"module: expected a Module, got {type(module).__name__}")
     shapes = _shapes(input_shape)
-    arrays = [array for layer in module.modules() for array in layer._parameters.values() if array is not None]
+    arrays = _arrays(module)
     kind = float_dtype(dtype) if dtype is not None or not arrays else arrays[0].dtype
     inputs = [np.zeros(shape, kind) for shape in shapes]
     tracker = FieldTracker(inputs)
@@ -138,8 +138,12 @@ def summary(module: Module, input_shape, dtype=None) -> Summary:
     finally:
         for handle in handles:
             handle.remove()
-    total = sum({id(array): array.size for array in arrays}.values())
+    total = sum({id(array): array.size for array in _arrays(module)}.values())  # lazy layers have theirs by now
     return Summary(type(module).__name__, shapes[0] if len(shapes) == 1 else tuple(shapes), tuple(rows), total)
+
+
+def _arrays(module: Module) -> list[np.ndarray]:
+    return [array for layer in module.modules() for array in layer._parameters.values() if array is not None]
 
 
 def _shapes(input_shape) -> list[tuple[int, ...]]:
