@@ -30,7 +30,7 @@ def drawn_arrays(draw, rank, transposed):
         b = array(draw, (filters + 1,), dtype)
     elif fault == 2:
         w = w[..., 0]
-    elif fault == 3:
+    elif fault == 3 and len(x):
         x = x[0]
     elif fault == 4:
         w = w.astype(np.float64 if dtype != np.float64 else np.float32)

@@ -206,7 +206,9 @@ def test_dropout_without_chance(torch, name):
     ours, theirs = getattr(F, name), getattr(torch.nn.functional, name)
 
     def check(draw):
-        rank = {"dropout2d": size(draw, 3, 4), "dropout3d": size(draw, 4, 5)}.get(name, size(draw, 2, 5))
+        rank = {"dropout1d": size(draw, 2, 3), "dropout2d": size(draw, 3, 4), "dropout3d": size(draw, 4, 5)}.get(
+            name, size(draw, 2, 5)
+        )
         x = array(draw, shape(draw, rank, 1, 4), pick(draw, np.float32, np.float64), 0.2)
         return (
             agree(torch, ours, theirs, x, pick(draw, 0.0, 1.0, 0.5, -0.1, 1.1), False)
