@@ -453,11 +453,13 @@ class Summary:
         return "\n".join(lines)
 
 
-def run(count: int, seed: int = 0, first: int = 0) -> Summary:
+def run(count: int, seed: int = 0, first: int = 0, progress: bool = False) -> Summary:
     summary, worker = Summary(), Worker()
     for number in range(first, first + count):
         result = worker.run(seed, number)
         summary.add(result)
+        if progress and (number + 1) % 1000 == 0:
+            print(f"{number + 1 - first} files, {len(summary.failures)} failures", file=sys.stderr, flush=True)
         if worker.files >= WORKER_FILES or worker.process.poll() is not None:
             worker.close()
             worker = Worker()
@@ -487,7 +489,7 @@ def main() -> int:
         print(json.dumps(run_file(arguments.seed, arguments.only), indent=2))
         return 0
     start = time.perf_counter()
-    summary = run(arguments.count, arguments.seed, arguments.first)
+    summary = run(arguments.count, arguments.seed, arguments.first, progress=True)
     print(summary)
     print(f"{time.perf_counter() - start:.0f} s")
     return bool(summary.failures)
