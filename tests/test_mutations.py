@@ -2,6 +2,7 @@
 
 import sys
 
+import mutation_kinds
 import mutation_seeds
 import mutations
 import numpy as np
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits of a pro
 @pytest.mark.parametrize("name", mutation_seeds.MODELS)
 def test_the_models_themselves_run(name, tmp_path):
     data, files = mutation_seeds.MODELS[name]()
-    assert mutations.encoded(decode("ModelProto", data)) == data
+    assert mutation_kinds.encoded(decode("ModelProto", data)) == data
     for path, content in {**files, "model.onnx": data}.items():
         (tmp_path / path).write_bytes(content)
     session = fc.InferenceSession(tmp_path / "model.onnx")
@@ -25,8 +26,8 @@ def test_the_models_themselves_run(name, tmp_path):
 
 
 def test_a_number_is_always_the_same_file():
-    assert mutations.mutated(3, 14) == mutations.mutated(3, 14)
-    assert len({mutations.mutated(3, number)[1] for number in range(50)}) > 45
+    assert mutation_kinds.mutated(3, 14) == mutation_kinds.mutated(3, 14)
+    assert len({mutation_kinds.mutated(3, number)[1] for number in range(50)}) > 45
 
 
 def test_damaged_files():

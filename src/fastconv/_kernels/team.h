@@ -78,6 +78,8 @@ static inline int64_t fc_milliseconds(void) {
 
 #else
 
+#define WIN32_LEAN_AND_MEAN
+#define NOMINMAX
 #include <intrin.h>
 #include <windows.h>
 

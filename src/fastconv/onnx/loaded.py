@@ -70,14 +70,15 @@ def load_shared(source) -> LoadedModel:
         path = source
         with open(path, "rb") as file:  # not mapped: an export over the same file must not pull it from under a session
             data = file.read()
-    folder = "" if path is None else os.path.dirname(os.path.realpath(path))
+    # Data of a model that is a link lies beside the link or beside the file.
+    places = () if path is None else (os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path)))
     mark = (len(data), fingerprint(data))
-    for key in ((mark, ""), (mark, folder)):
+    for key in ((mark, ()), (mark, places)):
         known = _known.get(key)
         if known is not None and known.data == data and known.model.data_files_unchanged():
             return known
     loaded = LoadedModel(load(data, path), data)
-    _known[mark, folder if loaded.model.data_files else ""] = loaded
+    _known[mark, places if loaded.model.data_files else ()] = loaded
     return loaded
 
 
