@@ -109,6 +109,19 @@ def test_fingerprint_sees_every_change(rng):
     assert fingerprint(np.zeros(8, "f")) != fingerprint(np.zeros(9, "f"))
 
 
+def test_fingerprint_sees_signs_that_change_together(rng):
+    array = rng.standard_normal(256).astype(np.float32)
+    before = fingerprint(array)
+    for first in range(1, 16, 2):  # the upper number of a word, and both of the one that meets it 64 bytes on
+        other = array.copy()
+        other[[first, first + 15, first + 16]] *= -1
+        assert fingerprint(other) != before
+    seen = {before} | {
+        fingerprint(array * sign) for sign in (-1, np.where(np.arange(256) % 2, -1, 1).astype(np.float32))
+    }
+    assert len(seen) == 3
+
+
 def test_threads_setting_and_restoring():
     before = fastconv.get_num_threads()
     with fastconv.threads(3):

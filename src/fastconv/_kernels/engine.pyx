@@ -48,6 +48,7 @@ cdef extern from "team.h" nogil:
     Py_ssize_t fc_add(Py_ssize_t*, Py_ssize_t)  # returns the value before
     void fc_reset(fc_mutex*, fc_condition*)
     int64_t fc_milliseconds()
+    uint64_t fc_fold(uint64_t, uint64_t)
     Py_ssize_t fc_own_threads
 
 cdef enum:
@@ -420,7 +421,10 @@ def scratch_held():
 
 
 def fingerprint(array):
-    """A 64-bit hash of the bytes of a C-contiguous array, at memory speed: any single change changes it."""
+    """A 64-bit hash of the bytes of a C-contiguous array, at memory speed.
+
+    Products are folded, as wyhash does it: with the lower halves alone, flipped signs could cancel each other.
+    """
     cdef Py_buffer view
     cdef uint64_t lanes[8]
     cdef uint64_t word, result
@@ -436,8 +440,7 @@ def fingerprint(array):
         for i in range(blocks):
             for lane in range(8):
                 memcpy(&word, data + 64 * i + 8 * lane, 8)
-                lanes[lane] = (lanes[lane] ^ word) * <uint64_t> 0xD6E8FEB86659FD93
-                lanes[lane] ^= lanes[lane] >> 32
+                lanes[lane] = fc_fold(lanes[lane] ^ word, <uint64_t> 0xD6E8FEB86659FD93)
         result = <uint64_t> view.len
         left = view.len - 64 * blocks
         for i in range(left):
