@@ -85,27 +85,27 @@ class Builder:
         self.buffers.append(tensor.buffer)
         return tensor
 
-    def may_overwrite(self, x: Tensor, *others) -> bool:
-        """Whether a result may take the place of `x`: a later node reads nothing there, and `others` do not overlap it.
+    def may_overwrite(self, x: Tensor, *others, kept=()) -> bool:
+        """Whether a result may take the place of `x`: a later node reads nothing there, `others` do not overlap it.
+
+        `kept` are what this node reads afterwards; `others` may be `x` itself, because every element is read before it
+        is written.
 
         Parts of a buffer stay: a result with a buffer of its own can move into a concatenation.
         """
         root, _ = x.buffer.root()
         if root.name or root.needed > self.place or not x.is_contiguous or x.nbytes != root.size:
             return False
-        tensors = [other for other in others if isinstance(other, Tensor)]
-        return all(t.buffer.root()[0] is not root or t.is_same_array(x) for t in tensors)
+
+        def within(values):
+            return [t for t in values if isinstance(t, Tensor) and t.buffer.root()[0] is root]
+
+        copies = [t.copy for t in kept if isinstance(t, Tensor)]
+        return not within((*kept, *copies)) and all(t.is_same_array(x) for t in within(others))
 
     def result_over(self, x: Tensor, *others) -> Tensor:
         """For a result of the shape and type of `x`, in the memory of `x` where that is free."""
         return x.reshaped(x.shape) if self.may_overwrite(x, *others) else self.tensor(x.shape, x.dtype)
-
-    def view(self, x: Tensor, shape, strides, shift: int = 0) -> Tensor:
-        """Some values of `x`, `shift` bytes behind its first: where it lies, or copied if that is not the arena."""
-        root, start = x.buffer.root()
-        if not (root.name and start + shift):
-            return x.strided(shape, strides, shift)
-        return self._copy(self.tensor(shape, x.dtype), Tensor(shape, x.dtype, root, strides), start + shift)
 
     def contiguous(self, x: Tensor) -> Tensor:
         """`x` with its values side by side; a copy is made once for all that read it."""
@@ -122,19 +122,8 @@ class Builder:
 
     def copy(self, y: Tensor, x: Tensor) -> Tensor:
         """`y`, with the values of `x` copied to it."""
-        return self._copy(y, x, 0)
-
-    def _copy(self, y: Tensor, x: Tensor, start: int) -> Tensor:
-        """`x` begins `start` bytes behind its buffer."""
-        step = copy_step(x.shape, y.strides, x.strides, x.dtype.itemsize, start)
-        if step is not None:
-            return self.emit(step, [y], [x], "copy")[0]
-        root, shift = x.buffer.root()
-
-        def copy(array, memory):
-            np.copyto(array, np.ndarray(x.shape, x.dtype, memory, shift + start, x.strides))
-
-        return self.emit(copy, [y], [Tensor((root.size,), np.dtype(np.uint8), root, (1,))], "copy")[0]
+        step = copy_step(x.shape, y.strides, x.strides, x.dtype.itemsize)
+        return self.emit(step or np.copyto, [y], [x], "copy")[0]
 
     def kernel(self, op: Op, spec):
         """The plan of the row "direct"; None where it refuses."""
