@@ -16,6 +16,7 @@ from __future__ import annotations
 import struct
 
 from fastconv.errors import ModelError
+from fastconv.onnx.file_bytes import FileBytes
 
 __all__ = ["MESSAGES", "Message", "decode"]
 
@@ -156,11 +157,15 @@ class Message:
 
 
 def decode(kind: str, data) -> Message:
-    """The message of type `kind` that the bytes of `data` (anything with the buffer protocol) hold."""
-    return _decode(CLASSES[kind](), memoryview(data).cast("B"), MAX_DEPTH)
+    """The message of type `kind` that the bytes of `data` (FileBytes, or anything with the buffer protocol) hold.
+
+    The contents of large tensors in a file are not read, but are FileBytes.
+    """
+    data = data if isinstance(data, FileBytes) else memoryview(data).cast("B")
+    return _decode(CLASSES[kind](), data, MAX_DEPTH)
 
 
-def _decode(message: Message, data: memoryview, depth: int) -> Message:
+def _decode(message: Message, data: memoryview | FileBytes, depth: int) -> Message:
     if not depth:
         raise ModelError(f"messages nest more than {MAX_DEPTH} deep")
     tags, values = message.tags, message.__dict__
@@ -193,7 +198,8 @@ def _decode(message: Message, data: memoryview, depth: int) -> Message:
                 fresh = repeated or name not in values
                 value = _decode(CLASSES[read]() if fresh else values[name], data[start:position], depth - 1)
             else:
-                value = read(data[start:position])
+                part = data[start:position]
+                value = read(memoryview(part.read()) if isinstance(part, FileBytes) and read is not _packed else part)
         except ModelError as error:
             place = f"{name}[{len(values.get(name, ()))}]" if repeated else name
             raise error.inside(place) from None
@@ -206,7 +212,7 @@ def _decode(message: Message, data: memoryview, depth: int) -> Message:
     return message
 
 
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
+def _varint(data: memoryview | FileBytes, position: int) -> tuple[int, int]:
     """The unsigned number at `position` and the position after it."""
     try:
         byte = data[position]
@@ -262,7 +268,7 @@ def _string(data: memoryview) -> str:
         raise ModelError(f"a name or text is not UTF-8 ({error.reason} at byte {error.start})") from None
 
 
-def _packed(data: memoryview) -> memoryview:
+def _packed(data: memoryview | FileBytes) -> memoryview | FileBytes:
     return data
 
 
