@@ -7,6 +7,7 @@ import pytest
 from graphs import compiled, evaluated, executable, graph, node
 
 from fastconv.graph.memory import ALIGNMENT, Buffer, Tensor, plan_arena, reshaped_strides
+from fastconv.graph.slab import Slab, slab_bytes
 
 
 def lived(size: int, first: int, last: int) -> Buffer:
@@ -264,3 +265,30 @@ class TestInPlace:
             node("Add", "a c", "y"),
         ]
         assert copies(same_as_numpy(graph({"x": X.shape}, "y", *nodes), {"x": X})) == 1
+
+
+class TestSlab:
+    def test_arrays_are_aligned_and_apart(self, rng):
+        counts = [3, 0, 100, 17, 1]
+        slab = Slab(sum(slab_bytes(8 * count) for count in counts))
+        arrays = [slab.empty(count, np.float64) for count in counts]
+        for i, array in enumerate(arrays):
+            assert (array.size, array.dtype) == (counts[i], np.float64)
+            assert array.ctypes.data % ALIGNMENT == 0 or not array.size
+            array.fill(i)
+        for i, array in enumerate(arrays):
+            assert (array == i).all()
+        base = arrays[0].base
+        assert all(array.base is base for array in arrays)
+
+    def test_what_does_not_fit_has_memory_of_its_own(self):
+        slab = Slab(slab_bytes(40))
+        first, second = slab.empty(10, np.float32), slab.empty(10, np.float32)
+        assert not np.shares_memory(first, second)
+        assert second.base is None
+
+    def test_temporary_arrays_take_each_others_place(self):
+        slab = Slab(0)
+        first = slab.temporary((4, 5), np.float32)
+        assert np.shares_memory(first, slab.temporary((3, 2), np.float64))
+        assert slab.temporary((40, 5), np.float32).shape == (40, 5)

@@ -232,7 +232,8 @@ class TestPredictMemory:
         (context,) = compiled.executable._free
         assert before.activations == context.arena.nbytes > 0
         assert before.outputs == sum(array.nbytes for array in results)
-        kept = {id(array): array.nbytes for array in (*compiler.graph.constants.values(), *_file(session))}
+        scales = [node.attributes["scale"] for node in compiler.graph.nodes if "scale" in node.attributes]
+        kept = {id(array): array.nbytes for array in (*compiler.graph.constants.values(), *scales, *_file(session))}
         assert before.weights + before.folded_weights == sum(kept.values())
         assert session.predict_memory({"x": x.shape}) == before
         assert before.total > before.packed_weights + before.activations

@@ -17,10 +17,11 @@ from fastconv.errors import ModelError
 from fastconv.graph.ir import Graph, Node
 from fastconv.graph.memory import Buffer, Tensor
 from fastconv.graph.passes.constants import RANDOM
+from fastconv.graph.slab import Slab, slab_bytes
 from fastconv.ops.strided_copy import copy_step
-from fastconv.ops.table import Op
+from fastconv.ops.table import Algorithm, Op
 
-__all__ = ["FLOATS", "LOWERINGS", "Builder", "Call", "Dynamic", "lower", "lowering"]
+__all__ = ["FLOATS", "LOWERINGS", "Builder", "Call", "Dynamic", "arrival_seconds", "lower", "lowering"]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # the element types that kernels compute
 LOWERINGS: dict[tuple[str, str], Callable] = {}
@@ -34,6 +35,7 @@ SHAPE_INPUTS = {
     "Resize": (1, 2, 3), "STFT": (1, 3), "Slice": (1, 2, 3, 4), "Split": (1,), "Squeeze": (1,), "Tile": (1,),
     "TopK": (1,), "Unsqueeze": (1,), "Upsample": (1,),
 }  # fmt: skip
+ARRIVAL = 0.1  # of the time it takes to pack weights, which writes 2 GB/s: memory is read at 20
 REDUCTION_AXES = (1,)  # of the operators whose names begin with Reduce
 
 
@@ -68,13 +70,36 @@ def lowering(*op_types: str, domain: str = ""):
 
 
 @dataclass(eq=False)
+class Packing:
+    """Weights to be packed: ``pack(*arrays, slab)`` returns as many arrays as `elements` has sizes."""
+
+    pack: Callable
+    arrays: tuple
+    elements: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return sum(self.elements) * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Stands for one array of a packing until it is made; `shape` and `dtype` are those of the array."""
+
+    key: tuple
+    place: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+@dataclass(eq=False)
 class Builder:
     """Collects calls, and keeps packed weights for all the programs of a session."""
 
     packings: dict = field(default_factory=dict)
     precision: str = "default"
-    predicting: bool = False  # nothing is packed; what packing would allocate is added up
-    packed_bytes: dict[tuple, int] = field(default_factory=dict)
+    wanted: dict[tuple, Packing] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
     node: Node | None = None
@@ -144,34 +169,32 @@ class Builder:
         """
         names = strict if self.precision == "strict" else default
         rows = [row for row in op.rows if row.name in names and not row.refusal(spec)]
-        return min(rows, key=lambda row: row.seconds(spec), default=None)
+        return min(rows, key=lambda row: row.seconds(spec) + arrival_seconds(row, spec), default=None)
 
-    def packed(self, plan_layout, pack: Callable, *arrays, elements: tuple[int, ...] | None = None):
+    def packed(self, layout, pack: Callable, *arrays, elements: tuple[int, ...]) -> list[Packed]:
         """Weights in a kernel's form, packed once for a session however many shapes it sees.
 
-        `elements` are the sizes of what `pack` allocates, 0 for an array that it returns as it came, so that memory can
-        be predicted without packing.
+        ``pack(*arrays, slab)`` returns arrays of as many elements as `elements` has, in memory from the slab; 0 stands
+        for one that it returns as it came.
         """
-        key = (plan_layout, *(id(array) for array in arrays))
-        if self.predicting and elements is not None:
-            dtype = next(array.dtype for array in arrays if array is not None)
-            self.packed_bytes[key] = sum(elements) * dtype.itemsize
-            return [Tensor.new((count,), dtype) for count in elements]
-        if key not in self.packings:
-            packed = pack(*arrays)
-            if self.predicting:
-                self.packed_bytes[key] = packed_bytes(packed, arrays)
-                return packed
-            self.packings[key] = (packed, arrays)  # holding the arrays keeps their ids
-        self.packed_bytes[key] = packed_bytes(*self.packings[key])
-        return self.packings[key][0]
+        key = (layout, *(id(array) for array in arrays))
+        self.wanted[key] = packing = Packing(pack, arrays, elements, arrays[0].dtype)
+        return [Packed(key, place, (count,), packing.dtype) for place, count in enumerate(elements)]
+
+    def pack(self) -> None:
+        """Make what is wanted and not there yet, and put the arrays in their places among the calls' inputs."""
+        missing = {key: packing for key, packing in self.wanted.items() if key not in self.packings}
+        slab = Slab(sum(slab_bytes(count * p.dtype.itemsize) for p in missing.values() for count in p.elements))
+        for key, packing in missing.items():
+            packed = packing.pack(*packing.arrays, slab)
+            self.packings[key] = (packed, packing.arrays)  # holding the arrays keeps their ids
+        for call in self.calls:
+            call.inputs = [self.packings[v.key][0][v.place] if isinstance(v, Packed) else v for v in call.inputs]
 
 
-def packed_bytes(packed, arrays) -> int:
-    """Bytes that packing `arrays` has allocated."""
-    if isinstance(packed, np.ndarray):
-        return 0 if any(array is not None and np.may_share_memory(packed, array) for array in arrays) else packed.nbytes
-    return sum(packed_bytes(part, arrays) for part in packed if part is not None)
+def arrival_seconds(row: Algorithm, spec) -> float:
+    """Time in which a row's packed weights come from memory, where those of all other steps have displaced them."""
+    return row.pack_seconds(spec) * ARRIVAL
 
 
 def lower(
@@ -184,9 +207,9 @@ def lower(
 ):
     """Calls for inputs of these `shapes` ((shape, dtype) by name); raises :class:`Dynamic` where shapes depend on values.
 
-    Returns the builder and the values by name.
+    Returns the builder and the values by name.  With `predicting`, no weights are packed.
     """
-    build = Builder(packings, precision, predicting)
+    build = Builder(packings, precision)
     last_read = {name: place for place, node in enumerate(graph.nodes) for name in node.reads()}
     last_read |= {info.name: len(graph.nodes) for info in graph.outputs}
     values: dict[str, object] = {"": None, **graph.constants}
@@ -201,6 +224,8 @@ def lower(
                 values[name] = result
             if name and isinstance(result, Tensor):
                 result.buffer.need(last_read.get(name, place))
+    if not predicting:
+        build.pack()
     return build, values
 
 

@@ -36,7 +36,7 @@ class Executable:
         self.calls: list[Call] = build.calls
         self.outputs = [values[info.name] for info in graph.outputs]
         self._name_outputs(shapes)
-        self.packed_bytes = sum(build.packed_bytes.values())
+        self.packed_bytes = sum(packing.nbytes for packing in build.wanted.values())
         self.arena_bytes = plan_arena(build.buffers)
         self.scratch_bytes = max((call.work.scratch for call in self.calls if isinstance(call.work, Step)), default=0)
         self._free: list[_Context] = []

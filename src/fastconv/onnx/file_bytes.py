@@ -11,17 +11,20 @@ from typing import BinaryIO
 import numpy as np
 
 from fastconv.errors import ModelError
+from fastconv.graph.slab import Slab
 
 __all__ = ["FileBytes"]
 
 BLOCK = 1 << 16
+PART = 1 << 21  # read at once: what the system clears of fresh memory is still in the cache when it is written
 
 
 class _Reader:
     """An open file, and the block of it that was read last."""
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: BinaryIO, size: int):
         self.file = file
+        self.memory = Slab(size)
         self.start = 0
         self.block = memoryview(b"")
 
@@ -48,7 +51,8 @@ class FileBytes:
     @classmethod
     def of(cls, file: BinaryIO) -> FileBytes:
         """All bytes of a file that is open for reading, unbuffered, and stays so while they are read."""
-        return cls(_Reader(file), 0, file.seek(0, os.SEEK_END))
+        size = file.seek(0, os.SEEK_END)
+        return cls(_Reader(file, size), 0, size)
 
     def __len__(self) -> int:
         return self._stop - self._start
@@ -65,12 +69,12 @@ class FileBytes:
         return self._reader.some(self._start + place, self._start + place + 1)[0]
 
     def read(self) -> np.ndarray:
-        """All of them, as an array of bytes of its own."""
-        array = np.empty(len(self), np.uint8)
+        """All of them, as an array of bytes, in memory that those of the same file share."""
+        array = self._reader.memory.empty(len(self), np.uint8)
         self._reader.file.seek(self._start)
         left = memoryview(array)
         while left:
-            count = self._reader.file.readinto(left)
+            count = self._reader.file.readinto(left[:PART])
             if not count:
                 raise ModelError("the file became shorter while it was read")
             left = left[count:]

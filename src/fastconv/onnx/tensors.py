@@ -1,8 +1,8 @@
 """NumPy arrays of the tensors in an ONNX file: element types, the ways data is stored, data in files of its own.
 
 Arrays are read-only views into the model's bytes wherever NumPy's alignment allows, copies elsewhere; of a model in a
-file, large arrays are read from it one by one.  Data in files of its own is mapped.  Of the element types that NumPy lacks, 4- and 2-bit integers are unpacked to int8 or uint8, the
-others (bfloat16, float8, float6, float4) refused.
+file, large arrays are read from it one by one.  Data in files of its own is mapped.  Of the element types that NumPy
+lacks, 4- and 2-bit integers are unpacked to int8 or uint8, the others (bfloat16, float8, float6, float4) refused.
 """
 
 from __future__ import annotations

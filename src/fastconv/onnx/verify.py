@@ -158,7 +158,7 @@ class _Checker:
             rows = {row.name: row for row in op.rows}
             magnitude = _MAGNITUDES.get(node.op_type, _largest)(self.exact, node, wide, exact)
             if call.algorithm in rows and not rows[call.algorithm].refusal(spec):
-                bound = doubled * rows[call.algorithm].error_bound(spec)
+                bound = doubled * rows[call.algorithm].error_bound(spec) + unit * ("scale" in node.attributes)
                 return bound * magnitude + 4 * unit * np.abs(exact), f"{op.name}, {call.algorithm}"
         read = sum(value.size for value in wide if _is_float(value))
         roundings = DEFAULT_ROUNDINGS + -(-read // max(exact.size, 1))
@@ -169,7 +169,7 @@ def _products(exact, node: Node, wide: list, y: np.ndarray) -> np.ndarray:
     """max|x| · Σ|w| + |b| of each filter, and the magnitude of what is added."""
     x, w, b, *rest = (*wide, None, None)
     if node.op_type == "Conv":
-        sums = np.abs(w).reshape(w.shape[0], -1).sum(1)
+        sums = np.abs(w).reshape(w.shape[0], -1).sum(1) * np.abs(node.attributes.get("scale", 1.0))
         shape = (-1, *(1,) * (w.ndim - 2))
     else:
         alpha = abs(node.attributes.get("alpha", 1.0))

@@ -100,12 +100,12 @@ class DirectLoops:
         filters = self.nest.groups * ((self.panels - 1) * self.panel + self.last_panel)
         return filters * self.nest.taps, filters
 
-    def pack(self, w: np.ndarray, b: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Contiguous weights (filters, taps…) and bias, in the kernel's panels."""
+    def pack(self, w: np.ndarray, b: np.ndarray | None, empty=np.empty) -> tuple[np.ndarray, np.ndarray]:
+        """Contiguous weights (filters, taps…) and bias, in the kernel's panels; ``empty(count, dtype)`` gives the memory."""
         if self.panel == 1:
             w = self._by_columns(w.reshape(-1, *self._tap_shape))
         filters = (self.panels - 1) * self.panel + self.last_panel
-        packed = np.empty(self.nest.groups * filters * self.nest.taps, self.nest.dtype)
+        packed = empty(self.nest.groups * filters * self.nest.taps, self.nest.dtype)
         self.pack_step(packed, w)
         return packed, packed_bias(self.nest, filters, b)
 

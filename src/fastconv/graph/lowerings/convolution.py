@@ -10,6 +10,7 @@ import numpy as np
 from fastconv.graph.lower import FLOATS, Builder, lowering
 from fastconv.graph.lowerings.arithmetic import arithmetic
 from fastconv.graph.memory import Tensor
+from fastconv.graph.passes.affine import scaled
 from fastconv.ops.conv import CONV, conv_nest
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.conv_transpose import CONV_TRANSPOSE, ConvTransposeSpec, nests
@@ -35,14 +36,14 @@ def conv(build: Builder, node, x, w, b=None, residual=None):
     nest = replace(conv_nest(spec), residual=adds, low=-inf if apart else low, high=inf if apart else high)
     loops = LOOPS[row.name](nest)
     layout = (*loops.layout, spec.groups)
-    packed = build.packed(layout, lambda w, b: loops.pack(contiguous(w), b), w, b, elements=loops.packed_elements)
+
+    def pack(w, b, scale, slab):
+        return loops.pack(scaled(w, scale, slab.temporary), b, slab.empty)
+
+    packed = build.packed(layout, pack, w, b, at.get("scale"), elements=loops.packed_elements)
     y = build.tensor(spec.y_shape, x.dtype)
     build.emit(loops.step, [y], [x, *packed, *([residual] if adds else [])], row.name, (CONV, spec))
     return arithmetic(build, "add", y, residual, low, high) if apart else [y]
-
-
-def contiguous(w: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(w)
 
 
 @lowering("ConvTranspose", domain="fastconv")
@@ -66,9 +67,9 @@ def conv_transpose(build: Builder, node, x, w, b=None):
         loops = DirectLoops(replace(nest, low=at["low"], high=at["high"]))
         taps = tuple(part.taps for part in remainders)
 
-        def pack(w, b, taps=taps, loops=loops):
+        def pack(w, b, slab, taps=taps, loops=loops):
             by_filter = w.reshape(spec.groups, -1, *w.shape[1:]).swapaxes(1, 2)
-            return loops.pack(np.ascontiguousarray(by_filter[(..., *np.ix_(*taps))]), b)
+            return loops.pack(np.ascontiguousarray(by_filter[(..., *np.ix_(*taps))]), b, slab.empty)
 
         layout = ("remainder", *loops.layout, spec.groups, taps)
         packed = build.packed(layout, pack, w, b, elements=loops.packed_elements)

@@ -72,17 +72,19 @@ def _linear(build: Builder, x: Tensor, w, transposed: bool, b, alpha: float, bet
     if row is None:
         return None
     plan = row.plan(spec)
-
-    def pack(w, b):
-        weights = np.ascontiguousarray(w if transposed else w.T)
-        bias = (
-            np.zeros(spec.outputs, w.dtype) if b is None else np.ascontiguousarray(b.reshape(-1) * w.dtype.type(beta))
-        )
-        return plan.pack(weights if alpha == 1.0 else weights * w.dtype.type(alpha), bias)
-
     copied = not (transposed and w.flags.c_contiguous) or alpha != 1.0
-    elements = plan.loops.packed_elements if hasattr(plan, "loops") else (copied * w.size, spec.outputs)
+    loops = getattr(plan, "loops", None)
+
+    def pack(w, b, slab):
+        bias = np.zeros(spec.outputs, w.dtype) if b is None else b.reshape(-1) * w.dtype.type(beta)
+        rows = w if transposed else w.T
+        if copied:
+            memory = slab.empty if loops is None else slab.temporary
+            rows = np.multiply(rows, w.dtype.type(alpha), out=memory(w.size, w.dtype).reshape(rows.shape))
+        return (rows, bias) if loops is None else loops.pack(rows, bias, slab.empty)
+
+    elements = (copied * w.size, spec.outputs) if loops is None else loops.packed_elements
     packed = build.packed((plan.layout or "rows", transposed, alpha, beta), pack, w, b, elements=elements)
-    step = plan.loops.step if hasattr(plan, "loops") else plan.step
+    step = plan.step if loops is None else loops.step
     y = build.tensor((x.shape[0], spec.outputs), x.dtype)
     return build.emit(step, [y], [build.contiguous(x), *packed], row.name, (LINEAR, spec))
