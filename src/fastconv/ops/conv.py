@@ -19,13 +19,10 @@ from fastconv.ops.nest import THREAD_FLOPS, Axis, Nest, merge
 from fastconv.ops.table import Algorithm, Op, plan_cache
 from fastconv.ops.winograd import SIDE, WinogradLoops, winograd_error, winograd_flops, winograd_seconds
 
-__all__ = ["CALL_SECONDS", "CONV", "KERNEL_ELEMENTS", "PACK_BYTES", "conv_plan"]
+__all__ = ["CALL_SECONDS", "CONV", "EPILOGUES", "KERNEL_ELEMENTS", "PACK_BYTES", "conv_plan"]
 
 KERNEL_ELEMENTS = ("float32", "float64")
-CALL_SECONDS = 2e-6
-PACK_BYTES = 2e9  # bytes of packed weights written in a second
-COLUMN_BYTES = 5e9  # bytes of im2col's matrix written and read back in a second
-KERNEL_ELEMENTS = ("float32", "float64")
+EPILOGUES: frozenset[str] = frozenset()  # activations that the kernels apply to their own results
 CALL_SECONDS = 2e-6
 PACK_BYTES = 2e9  # bytes of packed weights written in a second
 COLUMN_BYTES = 5e9  # bytes of im2col's matrix written and read back in a second

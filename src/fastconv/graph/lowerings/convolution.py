@@ -8,6 +8,7 @@ from math import inf, prod
 import numpy as np
 
 from fastconv.graph.lower import FLOATS, Builder, lowering
+from fastconv.graph.lowerings.activation import elementwise
 from fastconv.graph.lowerings.arithmetic import arithmetic
 from fastconv.graph.memory import Tensor
 from fastconv.graph.passes.affine import scaled
@@ -43,7 +44,9 @@ def conv(build: Builder, node, x, w, b=None, residual=None):
     packed = build.packed(layout, pack, w, b, at.get("scale"), elements=loops.packed_elements)
     y = build.tensor(spec.y_shape, x.dtype)
     build.emit(loops.step, [y], [x, *packed, *([residual] if adds else [])], row.name, (CONV, spec))
-    return arithmetic(build, "add", y, residual, low, high) if apart else [y]
+    if apart:
+        (y,) = arithmetic(build, "add", y, residual, low, high)
+    return elementwise(build, y, *at["activation"]) if "activation" in at else [y]
 
 
 @lowering("ConvTranspose", domain="fastconv")
