@@ -170,20 +170,25 @@ def _decode(message: Message, data: memoryview | FileBytes, depth: int) -> Messa
         raise ModelError(f"messages nest more than {MAX_DEPTH} deep")
     tags, values = message.tags, message.__dict__
     position, size = 0, len(data)
+    in_memory = isinstance(data, memoryview)
+    head, before = data, 0  # what a field begins with, and the bytes before it
     while position < size:
-        key, start = _varint(data, position)
+        if not in_memory:
+            head, before = data[position : position + 2 * MAX_VARINT], position
+        key, start = _varint(head, position - before)
         wire = key & 7
         if wire == VARINT:
-            number, position = _varint(data, start)
+            number, end = _varint(head, start)
         elif wire == BYTES:
-            length, start = _varint(data, start)
-            position = start + length
+            length, start = _varint(head, start)
+            end = start + length
         elif wire == FIXED32:
-            position = start + 4
+            end = start + 4
         elif wire == FIXED64:
-            position = start + 8
+            end = start + 8
         else:
             raise ModelError(f"wire type {wire} of field {key >> 3} is not one that ONNX uses; the file is damaged")
+        start, position = start + before, end + before
         if position > size:
             raise ModelError(f"field {key >> 3} needs {position - start} bytes, {size - start} remain; is it cut off?")
         if key not in tags:
@@ -212,7 +217,7 @@ def _decode(message: Message, data: memoryview | FileBytes, depth: int) -> Messa
     return message
 
 
-def _varint(data: memoryview | FileBytes, position: int) -> tuple[int, int]:
+def _varint(data: memoryview, position: int) -> tuple[int, int]:
     """The unsigned number at `position` and the position after it."""
     try:
         byte = data[position]

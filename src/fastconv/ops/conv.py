@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -236,6 +237,7 @@ def kernel_nest(spec: ConvSpec) -> Nest:
     return replace(nest, dtype="float32") if spec.dtype == "float16" else nest
 
 
+@lru_cache(maxsize=16)
 def conv_nest(spec: ConvSpec) -> Nest:
     """The loops of a convolution; spatial axes that the kernel cannot tell apart become one."""
     window = spec.window
