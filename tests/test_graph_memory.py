@@ -7,6 +7,7 @@ import pytest
 from graphs import compiled, evaluated, executable, graph, node
 
 from fastconv.graph.memory import ALIGNMENT, Buffer, Tensor, plan_arena, reshaped_strides
+from fastconv.graph.passes import canonical_convolutions
 from fastconv.graph.slab import Slab, slab_bytes
 
 
@@ -176,6 +177,23 @@ class TestInPlace:
         calls = same_as_numpy(g, {"x": X})
         assert copies(calls) == 0
         assert calls[0].outputs[0].buffer.root()[0] is calls[1].outputs[0].buffer.root()[0]
+
+    @pytest.mark.parametrize(
+        "last",
+        [
+            [node("MaxPool", "x", "b", kernel_shape=[1, 1]), node("Concat", "r b", "y")],
+            [node("ConvTranspose", "x w", "y", strides=[2, 2])],
+            [node("Concat", "x k", "y", axis=2)],
+        ],
+        ids=["a concat", "a transposed convolution", "copies"],
+    )
+    def test_parts_of_an_output_are_written_to_the_array_that_is_returned(self, last):
+        nodes = [node("Relu", "x", "r"), *last] if last[0].op_type == "MaxPool" else last
+        g = canonical_convolutions(graph({"x": X.shape}, "y", *nodes, w=CONV, k=X))
+        same_as_numpy(g, {"x": X})
+        program = executable(g, {"x": X})
+        assert program.direct == ["output 0"]
+        assert program.arena_bytes == 0
 
     def test_a_concat_grows_with_every_layer(self):
         """As in DenseNet: each concat begins with the whole of the one before."""
