@@ -4,10 +4,10 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from graphs import compiled, evaluated, executable, graph, node
+from graphs import compiled, evaluated, executable, graph, node, whole
 
 from fastconv.graph.memory import ALIGNMENT, Buffer, Tensor, plan_arena, reshaped_strides
-from fastconv.graph.passes import canonical_convolutions
+from fastconv.graph.passes import canonical_convolutions, fuse_residual
 from fastconv.graph.slab import Slab, slab_bytes
 
 
@@ -177,6 +177,26 @@ class TestInPlace:
         calls = same_as_numpy(g, {"x": X})
         assert copies(calls) == 0
         assert calls[0].outputs[0].buffer.root()[0] is calls[1].outputs[0].buffer.root()[0]
+
+    def test_convolutions_of_several_images_write_into_a_concat(self, rng):
+        x, v = whole(rng, (3, 4, 6, 6)), whole(rng, (5, 4, 1, 1))
+        w, d = whole(rng, (4, 4, 3, 3)), whole(rng, (4, 1, 3, 3))
+        nodes = [
+            node("Conv", "x w", "a", pads=[1] * 4),
+            node("Conv", "x v", "b"),
+            node("Conv", "x d", "e", pads=[1] * 4, group=4),
+            node("Conv", "x w", "f", pads=[1] * 4),
+            node("Add", "f x", "g"),
+            node("Concat", "x a b e g", "c"),
+        ]
+        for more, count in (
+            ([node("Neg", "c", "y")], 2),
+            ([node("Neg", "c", "n"), node("MaxPool", "a", "y", kernel_shape=[1, 1])], 3),
+        ):
+            outputs = "y n" if len(more) > 1 else "y"
+            g = graph({"x": x.shape}, outputs, *nodes, *more, w=w, v=v, d=d)
+            calls = same_as_numpy(fuse_residual(canonical_convolutions(g)), {"x": x})
+            assert copies(calls) == count
 
     @pytest.mark.parametrize(
         "last",

@@ -7,6 +7,7 @@ then the operator's NumPy function runs in its place.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -58,6 +59,9 @@ class Call:
     inputs: list[Tensor | np.ndarray]
     algorithm: str = ""
     detail: object = None  # what explains the choice: the spec and the op
+    with_image_stride: Callable[[int], Step] | None = (
+        None  # the step for an output whose images lie so many bytes apart
+    )
 
 
 def lowering(*op_types: str, domain: str = ""):
@@ -104,6 +108,7 @@ class Builder:
     buffers: list[Buffer] = field(default_factory=list)
     node: Node | None = None
     place: int = 0  # of the node among the graph's
+    reads: Counter = field(default_factory=Counter)  # of every value, by nodes and as an output
 
     def tensor(self, shape, dtype) -> Tensor:
         tensor = Tensor.new(shape, dtype)
@@ -210,6 +215,8 @@ def lower(
     Returns the builder and the values by name.  With `predicting`, no weights are packed.
     """
     build = Builder(packings, precision)
+    build.reads.update(name for node in graph.nodes for name in node.reads())
+    build.reads.update(info.name for info in graph.outputs)
     last_read = {name: place for place, node in enumerate(graph.nodes) for name in node.reads()}
     last_read |= {info.name: len(graph.nodes) for info in graph.outputs}
     values: dict[str, object] = {"": None, **graph.constants}

@@ -19,7 +19,8 @@ class Slab:
 
     def __init__(self, size: int):
         memory = np.empty(size + ALIGNMENT, np.uint8)
-        self._free = memory[-memory.ctypes.data % ALIGNMENT :]
+        start = -memory.ctypes.data % ALIGNMENT
+        self._free = memory[start : start + size]
         self._spare = memory[:0]
 
     def empty(self, count: int, dtype) -> np.ndarray:

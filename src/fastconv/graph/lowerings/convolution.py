@@ -44,6 +44,13 @@ def conv(build: Builder, node, x, w, b=None, residual=None):
     packed = build.packed(layout, pack, w, b, at.get("scale"), elements=loops.packed_elements)
     y = build.tensor(spec.y_shape, x.dtype)
     build.emit(loops.step, [y], [x, *packed, *([residual] if adds else [])], row.name, (CONV, spec))
+    if not adds:  # a residual is laid out as the result
+
+        def with_image_stride(stride):
+            y_strides = (stride // spec.itemsize, nest.y_strides[1])
+            return LOOPS[row.name](replace(nest, y_strides=y_strides)).step
+
+        build.calls[-1].with_image_stride = with_image_stride
     if apart:
         (y,) = arithmetic(build, "add", y, residual, low, high)
     return elementwise(build, y, *at["activation"]) if "activation" in at else [y]
