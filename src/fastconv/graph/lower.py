@@ -118,10 +118,8 @@ class Builder:
     def may_overwrite(self, x: Tensor, *others, kept=()) -> bool:
         """Whether a result may take the place of `x`: a later node reads nothing there, `others` do not overlap it.
 
-        `kept` are what this node reads afterwards; `others` may be `x` itself, because every element is read before it
-        is written.
-
-        Parts of a buffer stay: a result with a buffer of its own can move into a concatenation.
+        `others` may be `x` itself, because every element is read before it is written, and `kept`, which this node goes
+        on to read, may not.  Parts of a buffer stay: a result with a buffer of its own can move into a concatenation.
         """
         root, _ = x.buffer.root()
         if root.name or root.needed > self.place or not x.is_contiguous or x.nbytes != root.size:
