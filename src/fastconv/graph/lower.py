@@ -229,6 +229,12 @@ def lower(
                 values[name] = result
             if name and isinstance(result, Tensor):
                 result.buffer.need(last_read.get(name, place))
+    producers = {name: node for node in graph.nodes for name in node.outputs}
+    for info in graph.outputs:
+        value = values[info.name]
+        if isinstance(value, Tensor) and not value.is_contiguous and info.name in producers:
+            build.node = producers[info.name]
+            values[info.name] = build.copy(build.tensor(value.shape, value.dtype), value)
     if not predicting:
         build.pack()
     return build, values
