@@ -253,3 +253,14 @@ def test_a_program_runs_its_steps_in_order(rng):
         program({"x": x})
     with pytest.raises(TypeError, match="step 0: expected 4 arrays, got 2"):
         _kernels.engine.Program([(steps[0], (between, "x"))])
+
+
+def test_a_program_finds_parts_of_the_arrays_that_a_run_brings(rng):
+    kernel = _kernels.family("linear", "float32").KERNELS["few_images"]
+    w, b = rng.standard_normal((3, 5)).astype(np.float32), np.zeros(3, np.float32)
+    step = Step(kernel, {"images": 1, "inputs": 5, "outputs": 3, "task_outputs": 2}, inputs=3, tasks=2)
+    program = _kernels.engine.Program([(step, (("y", 8), ("x", 4 * place), w, b)) for place in (0, 3)])
+    x, y = rng.standard_normal(9).astype(np.float32), np.full(7, 9, np.float32)
+    program({"x": x, "y": y})
+    np.testing.assert_allclose(y[2:5], w @ x[3:8], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(y[[0, 1, 5, 6]], 9)

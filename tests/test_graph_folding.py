@@ -286,3 +286,35 @@ class TestClamp:
         after = fuse_clamp(after)
         assert structure(after) == [":Conv", "Clip"]
         assert (compiled(after, {"x": x})[0] == 6).all()
+
+
+class TestScales:
+    """Of a batch norm behind a convolution: they go with the node, and weights are multiplied when they are packed."""
+
+    def test_the_weights_stay_as_they_are(self, rng):
+        x, w = whole(rng, (1, 4, 6, 6)), whole(rng, (3, 4, 3, 3))
+        nodes = [node("Conv", "x w", "a"), NORM, node("Mul", "y two", "z")]
+        g = graph({"x": x.shape}, "z", *nodes, w=w, two=np.float32(2), **f32(BATCH_NORM))
+        after = checked(g, (canonical_convolutions, fold_affine), {"x": x})
+        assert structure(after) == [":Conv"]
+        assert after.constants[after.nodes[0].inputs[1]] is w
+        np.testing.assert_array_equal(after.nodes[0].attributes["scale"], [2.0, -2.0, 2.0])
+
+    def test_two_convolutions_with_the_same_weights_and_other_scales(self, rng):
+        x, w = whole(rng, (1, 4, 6, 6)), whole(rng, (3, 4, 3, 3))
+        nodes = [
+            node("Conv", "x w", "a"),
+            node("Mul", "a two", "b"),
+            node("Conv", "x w", "c"),
+            node("Mul", "c four", "d"),
+        ]
+        numbers = {"two": np.full((3, 1, 1), 2, np.float32), "four": np.full((3, 1, 1), 4, np.float32)}
+        g = graph({"x": x.shape}, "b d", *nodes, w=w, **numbers)
+        assert structure(checked(g, (canonical_convolutions, fold_affine), {"x": x})) == [":Conv", ":Conv"]
+
+    def test_weights_that_would_overflow_are_left_alone(self, rng):
+        x, w = whole(rng, (1, 4, 6, 6)), np.full((3, 4, 3, 3), 1e30, np.float32)
+        g = graph({"x": x.shape}, "y", node("Conv", "x w", "a"), node("Mul", "a m", "y"), w=w, m=np.float32(1e-30))
+        assert structure(fold_affine(canonical_convolutions(g))) == [":Conv"]
+        g = graph({"x": x.shape}, "y", node("Conv", "x w", "a"), node("Mul", "a m", "y"), w=w, m=np.float32(1e30))
+        assert structure(fold_affine(canonical_convolutions(g))) == [":Conv", "Mul"]

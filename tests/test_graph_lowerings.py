@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
-from graphs import by_kernels, by_numpy, compiled, evaluated, graph, node, run, whole
+from graphs import by_kernels, by_numpy, compiled, evaluated, executable, graph, node, run, whole
+
+from fastconv.errors import ModelError
+from fastconv.graph.passes import fold_linear
 
 
 @pytest.fixture
@@ -138,7 +141,7 @@ class TestConvolutions:
         ]
         for nodes in ([node("Slice", "x start end axis", "s"), turned[-1]], turned):
             algorithms = by_kernels(nodes, {"x": x}, **constants)
-            assert "copy" in algorithms  # of an input; what lies in the arena is not copied
+            assert "copy" not in algorithms
             nodes = [node("Abs", "x", "v"), *nodes]
             nodes[1].inputs[0] = "v"
             assert "copy" not in run(nodes, {"x": x}, **constants)
@@ -289,3 +292,38 @@ class TestProducts:
         by_numpy([node("MatMul", "x z", "y")], {"x": x, "z": z})
         turned = [node("Transpose", "z", "t", perm=[0, 1, 3, 2]), node("MatMul", "t w", "y")]
         assert "copy" in by_kernels(turned, {"z": z}, w=whole(rng, (6, 4)))
+
+    @pytest.mark.parametrize("bias", [(), (1,), (3,), (2, 1), (1, 3), (2, 3)], ids=str)
+    @pytest.mark.parametrize("outputs", [3, 1])
+    def test_every_bias_that_broadcasts(self, bias, outputs, rng):
+        bias = tuple(outputs if size == 3 else size for size in bias)
+        x = whole(rng, (2, 4))
+        g = graph({"x": x.shape}, "y", node("Gemm", "x w b", "y"), w=whole(rng, (4, outputs)), b=whole(rng, bias))
+        np.testing.assert_array_equal(compiled(g, {"x": x})[0], evaluated(g, {"x": x})[0])
+
+    @pytest.mark.parametrize(
+        ("op_type", "x", "w", "at"),
+        [
+            ("Gemm", (2, 5), (4, 3), {}),
+            ("Gemm", (2, 5), (5, 3), {"transA": 1}),
+            ("Gemm", (2, 5), (5, 3), {"transB": 1}),
+            ("Gemm", (2, 2, 5), (5, 3), {}),
+            ("MatMul", (2, 5), (4, 3), {}),
+            ("MatMul", (2, 3, 5), (3, 5, 3), {}),
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("constant", [True, False], ids=["by a constant", "of two inputs"])
+    def test_matrices_that_do_not_fit_are_found_before_a_run(self, op_type, x, w, at, constant, rng):
+        feeds, fixed = {"x": whole(rng, x)}, {"w": whole(rng, w)}
+        if not constant:
+            feeds, fixed = feeds | fixed, {}
+        g = graph({name: array.shape for name, array in feeds.items()}, "y", node(op_type, "x w", "y", **at), **fixed)
+        for after in (g, fold_linear(g)):
+            with pytest.raises(ModelError, match=rf"{op_type} 'y' fails: .*shape"):
+                executable(after, feeds)
+
+    def test_a_bias_that_does_not_broadcast_is_found_before_a_run(self, rng):
+        g = graph({"x": (2, 4)}, "y", node("Gemm", "x w b", "y"), w=whole(rng, (4, 3)), b=whole(rng, (3, 3)))
+        with pytest.raises(ModelError, match=r"Gemm 'y' fails: .*shape"):
+            executable(g, {"x": whole(rng, (2, 4))})

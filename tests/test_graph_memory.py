@@ -4,9 +4,11 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from graphs import compiled, evaluated, executable, graph, node
+from graphs import compiled, evaluated, executable, graph, node, whole
 
 from fastconv.graph.memory import ALIGNMENT, Buffer, Tensor, plan_arena, reshaped_strides
+from fastconv.graph.passes import canonical_convolutions, fuse_residual
+from fastconv.graph.slab import Slab, slab_bytes
 
 
 def lived(size: int, first: int, last: int) -> Buffer:
@@ -176,6 +178,43 @@ class TestInPlace:
         assert copies(calls) == 0
         assert calls[0].outputs[0].buffer.root()[0] is calls[1].outputs[0].buffer.root()[0]
 
+    def test_convolutions_of_several_images_write_into_a_concat(self, rng):
+        x, v = whole(rng, (3, 4, 6, 6)), whole(rng, (5, 4, 1, 1))
+        w, d = whole(rng, (4, 4, 3, 3)), whole(rng, (4, 1, 3, 3))
+        nodes = [
+            node("Conv", "x w", "a", pads=[1] * 4),
+            node("Conv", "x v", "b"),
+            node("Conv", "x d", "e", pads=[1] * 4, group=4),
+            node("Conv", "x w", "f", pads=[1] * 4),
+            node("Add", "f x", "g"),
+            node("Concat", "x a b e g", "c"),
+        ]
+        for more, count in (
+            ([node("Neg", "c", "y")], 2),
+            ([node("Neg", "c", "n"), node("MaxPool", "a", "y", kernel_shape=[1, 1])], 3),
+        ):
+            outputs = "y n" if len(more) > 1 else "y"
+            g = graph({"x": x.shape}, outputs, *nodes, *more, w=w, v=v, d=d)
+            calls = same_as_numpy(fuse_residual(canonical_convolutions(g)), {"x": x})
+            assert copies(calls) == count
+
+    @pytest.mark.parametrize(
+        "last",
+        [
+            [node("MaxPool", "x", "b", kernel_shape=[1, 1]), node("Concat", "r b", "y")],
+            [node("ConvTranspose", "x w", "y", strides=[2, 2])],
+            [node("Concat", "x k", "y", axis=2)],
+        ],
+        ids=["a concat", "a transposed convolution", "copies"],
+    )
+    def test_parts_of_an_output_are_written_to_the_array_that_is_returned(self, last):
+        nodes = [node("Relu", "x", "r"), *last] if last[0].op_type == "MaxPool" else last
+        g = canonical_convolutions(graph({"x": X.shape}, "y", *nodes, w=CONV, k=X))
+        same_as_numpy(g, {"x": X})
+        program = executable(g, {"x": X})
+        assert program.direct == ["output 0"]
+        assert program.arena_bytes == 0
+
     def test_a_concat_grows_with_every_layer(self):
         """As in DenseNet: each concat begins with the whole of the one before."""
         nodes, parts = [node("Tanh", "x", "p0")], ["p0"]
@@ -264,3 +303,30 @@ class TestInPlace:
             node("Add", "a c", "y"),
         ]
         assert copies(same_as_numpy(graph({"x": X.shape}, "y", *nodes), {"x": X})) == 1
+
+
+class TestSlab:
+    def test_arrays_are_aligned_and_apart(self, rng):
+        counts = [3, 0, 100, 17, 1]
+        slab = Slab(sum(slab_bytes(8 * count) for count in counts))
+        arrays = [slab.empty(count, np.float64) for count in counts]
+        for i, array in enumerate(arrays):
+            assert (array.size, array.dtype) == (counts[i], np.float64)
+            assert array.ctypes.data % ALIGNMENT == 0 or not array.size
+            array.fill(i)
+        for i, array in enumerate(arrays):
+            assert (array == i).all()
+        base = arrays[0].base
+        assert all(array.base is base for array in arrays)
+
+    def test_what_does_not_fit_has_memory_of_its_own(self):
+        slab = Slab(slab_bytes(40))
+        first, second = slab.empty(10, np.float32), slab.empty(10, np.float32)
+        assert not np.shares_memory(first, second)
+        assert second.base is None
+
+    def test_temporary_arrays_take_each_others_place(self):
+        slab = Slab(0)
+        first = slab.temporary((4, 5), np.float32)
+        assert np.shares_memory(first, slab.temporary((3, 2), np.float64))
+        assert slab.temporary((40, 5), np.float32).shape == (40, 5)

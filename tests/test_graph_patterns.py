@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from graphs import checked, f32, graph, node, structure, whole
 
-from fastconv.graph.passes import fuse_activations, fuse_layer_norm
+from fastconv.graph.passes import (
+    canonical_convolutions,
+    fuse_activations,
+    fuse_clamp,
+    fuse_epilogues,
+    fuse_layer_norm,
+    fuse_residual,
+)
 
 
 @pytest.fixture
@@ -135,3 +142,54 @@ class TestLayerNorm:
         constants = self.CONSTANTS | {"scale": np.ones((5, 7), np.float32)}
         g = graph({"x": x.shape}, "y", *layer_norm_nodes(), **constants)
         assert structure(checked(g, fuse_layer_norm, {"x": x}, exactly=False)) == structure(g)
+
+
+EPILOGUE = ("sigmoid", "silu", "hardswish", "leaky_relu", "gelu_tanh")
+
+
+def with_epilogues(g):
+    return fuse_epilogues(g, EPILOGUE)
+
+
+class TestEpilogues:
+    @pytest.mark.parametrize(
+        "activation",
+        [
+            node("Sigmoid", "a", "y"),
+            node("Swish", "a", "y", opset=24),
+            node("HardSwish", "a", "y"),
+            node("LeakyRelu", "a", "y", alpha=0.25),
+            node("Gelu", "a", "y", opset=20, approximate="tanh"),
+        ],
+        ids=str,
+    )
+    def test_an_activation_becomes_part_of_the_convolution(self, activation, x, w):
+        g = graph({"x": x.shape}, "y", node("Conv", "x w", "a"), activation, w=w)
+        after = checked(g, (canonical_convolutions, with_epilogues), {"x": x / 8}, exactly=False)
+        assert structure(after) == [":Conv"]
+        assert after.nodes[0].attributes["activation"][0] in EPILOGUE
+
+    def test_behind_a_residual(self, x, w):
+        nodes = [node("Conv", "x w", "c", pads=[1] * 4), node("Add", "c x", "a"), node("Swish", "a", "y", opset=24)]
+        g = graph({"x": x.shape}, "y", *nodes, w=w)
+        passes = (canonical_convolutions, fuse_residual, with_epilogues)
+        assert structure(checked(g, passes, {"x": x / 8}, exactly=False)) == [":Conv"]
+
+    @pytest.mark.parametrize(
+        "nodes",
+        [
+            [node("Conv", "x w", "a"), node("Tanh", "a", "y")],
+            [node("Conv", "x w", "a"), node("Relu", "a", "b"), node("Sigmoid", "b", "y")],
+            [node("Conv", "x w", "a"), node("Sigmoid", "a", "b"), node("Add", "a b", "y")],
+            [node("Conv", "x w", "a"), node("Sigmoid", "a", "b"), node("Sigmoid", "b", "y")],
+        ],
+        ids=["another activation", "behind a clamp", "read twice", "the second of two"],
+    )
+    def test_what_stays(self, nodes, x, w):
+        g = graph({"x": x.shape}, "y", *nodes, w=w)
+        after = checked(g, (canonical_convolutions, fuse_clamp, with_epilogues), {"x": x / 8}, exactly=False)
+        assert structure(after)[-1] == nodes[-1].op_type
+
+    def test_only_what_the_kernels_compute(self, x, w):
+        g = canonical_convolutions(graph({"x": x.shape}, "y", node("Conv", "x w", "a"), node("Tanh", "a", "y"), w=w))
+        assert structure(fuse_epilogues(g, ())) == [":Conv", "Tanh"]

@@ -64,6 +64,14 @@ class TestOutputs:
         for outputs in ("y", "a y", "y a", "y y"):
             same(graph({"x": x.shape}, outputs, node("Neg", "x", "a"), alias, **numbers), {"x": x})
 
+    def test_one_that_is_turned_is_copied_by_a_kernel_into_the_array_that_is_returned(self, x):
+        nodes = [node("Neg", "x", "a"), node("Transpose", "a", "y", perm=[0, 2, 3, 1]), node("Abs", "y", "z")]
+        g = graph({"x": x.shape}, "y z", *nodes)
+        same(g, {"x": x})
+        program = executable(g, {"x": x})
+        assert [call.algorithm for call in program.calls].count("copy") == 1
+        assert program.direct[0]
+
     @pytest.mark.parametrize("alias", [node("Identity", "x", "y"), node("Transpose", "x", "y")], ids=str)
     def test_an_alias_of_an_input(self, alias, x):
         same(graph({"x": x.shape}, "y x", alias), {"x": x})

@@ -165,6 +165,18 @@ class TestVerify:
         assert all(0 < row.error <= row.bound for row in convolutions)
         assert {row.source.split(",")[0] for row in convolutions} == {"convolution"}
 
+    def test_a_step_of_two_kernels(self, rng):
+        """A sum that broadcasts follows its convolution in the same step, whose bound counts both."""
+        x = (8 * rng.standard_normal((1, 8, 12, 12))).astype(np.float32)
+        n = write.node
+        nodes = [n("GlobalAveragePool", "x", "p"), n("Conv", "x w", "c", pads=[1] * 4), n("Add", "c p", "y")]
+        w = write.tensor(rng.standard_normal((8, 8, 3, 3)).astype(np.float32), "w")
+        ends = [write.value("x", x.shape)], [write.value("y", x.shape)]
+        verification = fc.InferenceSession(write.model(write.graph(nodes, *ends, [w]))).verify({"x": x})
+        assert verification.ok, str(verification)
+        assert len(verification.rows) == 2
+        assert verification.rows[1].source.count(";") == 1
+
     def test_reports(self, model, x, tmp_path):
         check_report(fc.InferenceSession(model).verify({"x": x}), tmp_path)
 
@@ -235,7 +247,8 @@ class TestPredictMemory:
         (context,) = compiled.executable._free
         assert before.activations == context.arena.base.nbytes > context.arena.nbytes > 0
         assert before.outputs == sum(array.nbytes for array in results)
-        kept = {id(array): array.nbytes for array in (*compiler.graph.constants.values(), *_file(session))}
+        scales = [node.attributes["scale"] for node in compiler.graph.nodes if "scale" in node.attributes]
+        kept = {id(array): array.nbytes for array in (*compiler.graph.constants.values(), *scales, *_file(session))}
         assert before.weights + before.folded_weights == sum(kept.values())
         assert session.predict_memory({"x": x.shape}) == before
         assert before.total > before.packed_weights + before.activations

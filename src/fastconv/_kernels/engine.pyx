@@ -296,8 +296,8 @@ cdef class Program:
     Parameters
     ----------
     calls : sequence of (Step, arrays)
-        The arrays of a step as its call takes them.  A string in the place of an array stands for one that each run
-        brings.
+        The arrays of a step as its call takes them.  In the place of an array, a name stands for one that each run
+        brings, and (name, bytes) for what lies so far behind the start of that one.
     """
 
     cdef Job* jobs
@@ -323,9 +323,10 @@ cdef class Program:
                 raise TypeError(f"step {i}: expected {step.arrays} arrays, got {len(arrays)}")
             memcpy(&self.pointers[i * MAX_ARRAYS], step.pointers, sizeof(step.pointers))
             for slot, array in enumerate(arrays):
-                if isinstance(array, str):
-                    name = names.setdefault(array, len(names))
-                    self.places.append((i * MAX_ARRAYS + slot, name, slot < step.outputs))
+                if isinstance(array, (str, tuple)):
+                    name, start = (array, 0) if isinstance(array, str) else array
+                    name = names.setdefault(name, len(names))
+                    self.places.append((i * MAX_ARRAYS + slot, name, start, slot < step.outputs))
                     continue
                 PyObject_GetBuffer(array, &view, PyBUF_STRIDES | (PyBUF_WRITABLE if slot < step.outputs else 0))
                 self.pointers[i * MAX_ARRAYS + slot] = view.buf
@@ -352,14 +353,14 @@ cdef class Program:
         """
         cdef Py_buffer view
         cdef Job job
-        cdef Py_ssize_t i, place, most = threads_of_calls()
+        cdef Py_ssize_t i, place, start, most = threads_of_calls()
         cdef int64_t next_check
         cdef bint done = True
         views = [arrays[name] for name in self.names]
         with self.running:
-            for place, name, written in self.places:
+            for place, name, start, written in self.places:
                 PyObject_GetBuffer(views[name], &view, PyBUF_STRIDES | (PyBUF_WRITABLE if written else 0))
-                self.pointers[place] = view.buf
+                self.pointers[place] = <char*> view.buf + start
                 PyBuffer_Release(&view)
             with nogil:
                 next_check = fc_milliseconds() + SIGNAL_CHECK

@@ -23,7 +23,6 @@ cdef struct CopySizes:
     int64_t size_0, size_1, size_2, size_3, rows, columns
     int64_t x_0, x_1, x_2, x_3, x_row, x_column         # steps in bytes
     int64_t y_0, y_1, y_2, y_3, y_row, y_column
-    int64_t x_start                                     # bytes from the array's address to the first element
     int64_t task_rows, tasks_down
 
 ctypedef fused item:
@@ -85,9 +84,7 @@ cdef void strided_copy(
         i_1 = i_2 // s.size_2
         i_0 = i_1 // s.size_1
         i_1, i_2, i_3 = i_1 % s.size_1, i_2 % s.size_2, i_3 % s.size_3
-        x = <const char*> arrays[1] + s.x_start + (
-            i_0 * s.x_0 + i_1 * s.x_1 + i_2 * s.x_2 + i_3 * s.x_3 + row * s.x_row
-        )
+        x = <const char*> arrays[1] + (i_0 * s.x_0 + i_1 * s.x_1 + i_2 * s.x_2 + i_3 * s.x_3 + row * s.x_row)
         y = <char*> arrays[0] + (i_0 * s.y_0 + i_1 * s.y_1 + i_2 * s.y_2 + i_3 * s.y_3 + row * s.y_row)
         if s.itemsize == 1:
             copy_rows(s, x, y, rows, <const uint8_t*> x)

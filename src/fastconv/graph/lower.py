@@ -7,6 +7,7 @@ then the operator's NumPy function runs in its place.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,10 +19,11 @@ from fastconv.graph.ir import Graph, Node
 from fastconv.graph.limits import claim
 from fastconv.graph.memory import Buffer, Tensor
 from fastconv.graph.passes.constants import RANDOM
+from fastconv.graph.slab import Slab, slab_bytes
 from fastconv.ops.strided_copy import copy_step
-from fastconv.ops.table import Op
+from fastconv.ops.table import Algorithm, Op
 
-__all__ = ["FLOATS", "LOWERINGS", "Builder", "Call", "Dynamic", "lower", "lowering"]
+__all__ = ["FLOATS", "LOWERINGS", "Builder", "Call", "Dynamic", "arrival_seconds", "lower", "lowering"]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # the element types that kernels compute
 LOWERINGS: dict[tuple[str, str], Callable] = {}
@@ -35,6 +37,7 @@ SHAPE_INPUTS = {
     "Resize": (1, 2, 3), "STFT": (1, 3), "Slice": (1, 2, 3, 4), "Split": (1,), "Squeeze": (1,), "Tile": (1,),
     "TopK": (1,), "Unsqueeze": (1,), "Upsample": (1,),
 }  # fmt: skip
+ARRIVAL = 0.1  # of the time it takes to pack weights, which writes 2 GB/s: memory is read at 20
 REDUCTION_AXES = (1,)  # of the operators whose names begin with Reduce
 
 
@@ -57,6 +60,9 @@ class Call:
     inputs: list[Tensor | np.ndarray]
     algorithm: str = ""
     detail: object = None  # what explains the choice: the spec and the op
+    with_image_stride: Callable[[int], Step] | None = (
+        None  # the step for an output whose images lie so many bytes apart
+    )
 
 
 def lowering(*op_types: str, domain: str = ""):
@@ -69,17 +75,41 @@ def lowering(*op_types: str, domain: str = ""):
 
 
 @dataclass(eq=False)
+class Packing:
+    """Weights to be packed: ``pack(*arrays, slab)`` returns as many arrays as `elements` has sizes."""
+
+    pack: Callable
+    arrays: tuple
+    elements: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return sum(self.elements) * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Stands for one array of a packing until it is made; `shape` and `dtype` are those of the array."""
+
+    key: tuple
+    place: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+@dataclass(eq=False)
 class Builder:
     """Collects calls, and keeps packed weights for all the programs of a session."""
 
     packings: dict = field(default_factory=dict)
     precision: str = "default"
-    predicting: bool = False  # nothing is packed; what packing would allocate is added up
-    packed_bytes: dict[tuple, int] = field(default_factory=dict)
+    wanted: dict[tuple, Packing] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
     node: Node | None = None
     place: int = 0  # of the node among the graph's
+    reads: Counter = field(default_factory=Counter)  # of every value, by nodes and as an output
 
     def tensor(self, shape, dtype) -> Tensor:
         tensor = Tensor.new(shape, dtype)
@@ -87,27 +117,25 @@ class Builder:
         self.buffers.append(tensor.buffer)
         return tensor
 
-    def may_overwrite(self, x: Tensor, *others) -> bool:
-        """Whether a result may take the place of `x`: a later node reads nothing there, and `others` do not overlap it.
+    def may_overwrite(self, x: Tensor, *others, kept=()) -> bool:
+        """Whether a result may take the place of `x`: a later node reads nothing there, `others` do not overlap it.
 
-        Parts of a buffer stay: a result with a buffer of its own can move into a concatenation.
+        `others` may be `x` itself, because every element is read before it is written, and `kept`, which this node goes
+        on to read, may not.  Parts of a buffer stay: a result with a buffer of its own can move into a concatenation.
         """
         root, _ = x.buffer.root()
         if root.name or root.needed > self.place or not x.is_contiguous or x.nbytes != root.size:
             return False
-        tensors = [other for other in others if isinstance(other, Tensor)]
-        return all(t.buffer.root()[0] is not root or t.is_same_array(x) for t in tensors)
+
+        def within(values):
+            return [t for t in values if isinstance(t, Tensor) and t.buffer.root()[0] is root]
+
+        copies = [t.copy for t in kept if isinstance(t, Tensor)]
+        return not within((*kept, *copies)) and all(t.is_same_array(x) for t in within(others))
 
     def result_over(self, x: Tensor, *others) -> Tensor:
         """For a result of the shape and type of `x`, in the memory of `x` where that is free."""
         return x.reshaped(x.shape) if self.may_overwrite(x, *others) else self.tensor(x.shape, x.dtype)
-
-    def view(self, x: Tensor, shape, strides, shift: int = 0) -> Tensor:
-        """Some values of `x`, `shift` bytes behind its first: where it lies, or copied if that is not the arena."""
-        root, start = x.buffer.root()
-        if not (root.name and start + shift):
-            return x.strided(shape, strides, shift)
-        return self._copy(self.tensor(shape, x.dtype), Tensor(shape, x.dtype, root, strides), start + shift)
 
     def contiguous(self, x: Tensor) -> Tensor:
         """`x` with its values side by side; a copy is made once for all that read it."""
@@ -124,19 +152,8 @@ class Builder:
 
     def copy(self, y: Tensor, x: Tensor) -> Tensor:
         """`y`, with the values of `x` copied to it."""
-        return self._copy(y, x, 0)
-
-    def _copy(self, y: Tensor, x: Tensor, start: int) -> Tensor:
-        """`x` begins `start` bytes behind its buffer."""
-        step = copy_step(x.shape, y.strides, x.strides, x.dtype.itemsize, start)
-        if step is not None:
-            return self.emit(step, [y], [x], "copy")[0]
-        root, shift = x.buffer.root()
-
-        def copy(array, memory):
-            np.copyto(array, np.ndarray(x.shape, x.dtype, memory, shift + start, x.strides))
-
-        return self.emit(copy, [y], [Tensor((root.size,), np.dtype(np.uint8), root, (1,))], "copy")[0]
+        step = copy_step(x.shape, y.strides, x.strides, x.dtype.itemsize)
+        return self.emit(step or np.copyto, [y], [x], "copy")[0]
 
     def kernel(self, op: Op, spec):
         """The plan of the row "direct"; None where it refuses."""
@@ -157,35 +174,33 @@ class Builder:
         """
         names = strict if self.precision == "strict" else default
         rows = [row for row in op.rows if row.name in names and not row.refusal(spec)]
-        return min(rows, key=lambda row: row.seconds(spec), default=None)
+        return min(rows, key=lambda row: row.seconds(spec) + arrival_seconds(row, spec), default=None)
 
-    def packed(self, plan_layout, pack: Callable, *arrays, elements: tuple[int, ...] | None = None):
+    def packed(self, layout, pack: Callable, *arrays, elements: tuple[int, ...]) -> list[Packed]:
         """Weights in a kernel's form, packed once for a session however many shapes it sees.
 
-        `elements` are the sizes of what `pack` allocates, 0 for an array that it returns as it came, so that memory can
-        be predicted without packing.
+        ``pack(*arrays, slab)`` returns arrays of as many elements as `elements` has, in memory from the slab; 0 stands
+        for one that it returns as it came.
         """
-        key = (plan_layout, *(id(array) for array in arrays))
-        if self.predicting and elements is not None:
-            dtype = next(array.dtype for array in arrays if array is not None)
-            self.packed_bytes[key] = sum(elements) * dtype.itemsize
-            return [Tensor.new((count,), dtype) for count in elements]
-        if key not in self.packings:
-            packed = pack(*arrays)
-            if self.predicting:
-                self.packed_bytes[key] = packed_bytes(packed, arrays)
-                return packed
+        key = (layout, *(id(array) for array in arrays))
+        self.wanted[key] = packing = Packing(pack, arrays, elements, arrays[0].dtype)
+        return [Packed(key, place, (count,), packing.dtype) for place, count in enumerate(elements)]
+
+    def pack(self) -> None:
+        """Make what is wanted and not there yet, and put the arrays in their places among the calls' inputs."""
+        missing = {key: packing for key, packing in self.wanted.items() if key not in self.packings}
+        slab = Slab(sum(slab_bytes(count * p.dtype.itemsize) for p in missing.values() for count in p.elements))
+        for key, packing in missing.items():
+            packed = packing.pack(*packing.arrays, slab)
             # Holding the arrays keeps their ids; of threads that pack at the same time the first one's stays.
-            self.packings.setdefault(key, (packed, arrays))
-        self.packed_bytes[key] = packed_bytes(*self.packings[key])
-        return self.packings[key][0]
+            self.packings.setdefault(key, (packed, packing.arrays))
+        for call in self.calls:
+            call.inputs = [self.packings[v.key][0][v.place] if isinstance(v, Packed) else v for v in call.inputs]
 
 
-def packed_bytes(packed, arrays) -> int:
-    """Bytes that packing `arrays` has allocated."""
-    if isinstance(packed, np.ndarray):
-        return 0 if any(array is not None and np.may_share_memory(packed, array) for array in arrays) else packed.nbytes
-    return sum(packed_bytes(part, arrays) for part in packed if part is not None)
+def arrival_seconds(row: Algorithm, spec) -> float:
+    """Time in which a row's packed weights come from memory, where those of all other steps have displaced them."""
+    return row.pack_seconds(spec) * ARRIVAL
 
 
 def lower(
@@ -198,9 +213,11 @@ def lower(
 ):
     """Calls for inputs of these `shapes` ((shape, dtype) by name); raises :class:`Dynamic` where shapes depend on values.
 
-    Returns the builder and the values by name.
+    Returns the builder and the values by name.  With `predicting`, no weights are packed.
     """
-    build = Builder(packings, precision, predicting)
+    build = Builder(packings, precision)
+    build.reads.update(name for node in graph.nodes for name in node.reads())
+    build.reads.update(info.name for info in graph.outputs)
     last_read = {name: place for place, node in enumerate(graph.nodes) for name in node.reads()}
     last_read |= {info.name: len(graph.nodes) for info in graph.outputs}
     values: dict[str, object] = {"": None, **graph.constants}
@@ -215,6 +232,14 @@ def lower(
                 values[name] = result
             if name and isinstance(result, Tensor):
                 result.buffer.need(last_read.get(name, place))
+    producers = {name: node for node in graph.nodes for name in node.outputs}
+    for info in graph.outputs:
+        value = values[info.name]
+        if isinstance(value, Tensor) and not value.is_contiguous and info.name in producers:
+            build.node = producers[info.name]
+            values[info.name] = build.copy(build.tensor(value.shape, value.dtype), value)
+    if not predicting:
+        build.pack()
     return build, values
 
 

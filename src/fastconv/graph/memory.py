@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import prod
@@ -167,18 +168,18 @@ def plan_arena(buffers: list[Buffer]) -> int:
     The largest go first, each to the lowest place where nothing that lives at the same time lies: the greedy-by-size plan
     of Pisarchyk and Lee, Efficient Memory Management for Deep Neural Net Inference, 2020.
     """
-    placed: list[Buffer] = []
+    placed: list[Buffer] = []  # by offset
     size = 0
     roots = [b for b in buffers if b.parent is None and not b.name and b.first is not None]
     for buffer in sorted(roots, key=lambda b: (-b.size, b.first)):
         end = 0
-        for other in sorted(placed, key=lambda b: b.offset):
+        for other in placed:
             if other.first <= buffer.last and buffer.first <= other.last:
                 if other.offset - end >= buffer.size:
                     break
                 end = max(end, _aligned(other.offset + other.size))
         buffer.offset = end
-        placed.append(buffer)
+        insort(placed, buffer, key=lambda b: b.offset)
         size = max(size, end + buffer.size)
     return _aligned(size)
 

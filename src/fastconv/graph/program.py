@@ -37,7 +37,7 @@ class Executable:
         self.calls: list[Call] = build.calls
         self.outputs = [values[info.name] for info in graph.outputs]
         self._name_outputs(shapes)
-        self.packed_bytes = sum(build.packed_bytes.values())
+        self.packed_bytes = sum(packing.nbytes for packing in build.wanted.values())
         self.arena_bytes = plan_arena(build.buffers)
         claim(self.context_bytes + self.output_bytes, "the values of a run")
         self.scratch_bytes = max((call.work.scratch for call in self.calls if isinstance(call.work, Step)), default=0)
@@ -54,16 +54,14 @@ class Executable:
         return sum(value.nbytes for value in self.outputs)
 
     def _name_outputs(self, inputs) -> None:
-        """Outputs that a call writes into a buffer of their own are written straight into the arrays that a run returns.
+        """Outputs that fill a buffer which no run brings are written straight into the arrays that a run returns.
 
         `direct` holds their names, which differ from those of the `inputs`, and "" for the others.
         """
         end = len(self.calls)
         self.direct: list[str] = []
         for i, value in enumerate(self.outputs):
-            own = (
-                isinstance(value, Tensor) and value.fills_buffer and not value.buffer.children and not value.buffer.name
-            )
+            own = isinstance(value, Tensor) and value.fills_buffer and not value.buffer.name
             name = f"output {i}"
             while name in inputs:
                 name += "'"
@@ -115,11 +113,11 @@ class _Context:
             self.segments.append(Program(steps))
 
     def _bound(self, value):
-        """The array, or the name of one that each run brings."""
+        """The array, or where it lies in one that each run brings: (name, bytes behind its start)."""
         if not isinstance(value, Tensor):
             return value
-        root, _ = value.buffer.root()
-        return root.name or value.view(self.arena, {})
+        root, shift = value.buffer.root()
+        return (root.name, shift) if root.name else value.view(self.arena, {})
 
     def _python(self, call: Call) -> Callable:
         values = [*call.outputs, *call.inputs]
@@ -127,7 +125,7 @@ class _Context:
 
         def run(arrays):
             given = [
-                v.view(self.arena, arrays) if isinstance(b, str) else b for v, b in zip(values, bound, strict=True)
+                v.view(self.arena, arrays) if isinstance(b, tuple) else b for v, b in zip(values, bound, strict=True)
             ]
             call.work(*given)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastconv._kernels.engine import Step
 from fastconv.graph.ir import Node
-from fastconv.graph.lower import Call
+from fastconv.graph.lower import Call, arrival_seconds
 from fastconv.onnx.compiled import Compiled
 from fastconv.onnx.report import Column, Report, bytes_text, seconds_text, shapes_text
 from fastconv.ops.table import Candidate
@@ -127,7 +127,7 @@ def _step(index: int, call: Call, origins, precision: str) -> StepPlan:
         *shapes,
         dtype,
         call.algorithm,
-        _why(call.algorithm, candidates, precision),
+        _why(call.algorithm, candidates, precision, {row.name: arrival_seconds(row, spec) for row in op.rows}),
         {c.algorithm: c.refusal for c in candidates if c.refusal},
         spec.flops if hasattr(spec, "flops") else chosen and chosen.flops,
         chosen and chosen.flops,
@@ -138,8 +138,11 @@ def _step(index: int, call: Call, origins, precision: str) -> StepPlan:
     )
 
 
-def _why(chosen: str, candidates: list[Candidate], precision: str) -> str:
-    """How the chosen algorithm's prediction compares with those of the others that can compute the step."""
+def _why(chosen: str, candidates: list[Candidate], precision: str, arrival: dict[str, float]) -> str:
+    """How the chosen algorithm's prediction compares with those of the others that can compute the step.
+
+    `arrival` is the time in which the weights of each come from memory.
+    """
     accepted = {c.algorithm: c.seconds for c in candidates if not c.refusal}
     if chosen not in accepted:
         return "the lowering's own way"
@@ -152,4 +155,7 @@ def _why(chosen: str, candidates: list[Candidate], precision: str) -> str:
         return f"fastest; {text}"
     if precision == "strict":
         return f"strict rules out {', '.join(faster)}; {text}"
+    outweighed = [name for name in faster if accepted[name] + arrival[name] > accepted[chosen] + arrival[chosen]]
+    if outweighed == faster:
+        return f"the packed weights of {', '.join(faster)} take longer to come from memory; {text}"
     return f"programs cannot take {', '.join(faster)}; {text}"

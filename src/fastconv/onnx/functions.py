@@ -20,7 +20,10 @@ from fastconv.ops.conv import KERNEL_ELEMENTS, conv_plan
 __all__ = ["FastFunctions", "Functions", "Kernels"]
 
 # operators whose lowering computes nothing, and so saves nothing outside of a program
-VIEWS = {"Concat", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"}
+VIEWS = {
+    "Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Shape", "Size", "Slice", "Split", "Squeeze",
+    "Transpose", "Unsqueeze",
+}  # fmt: skip
 # Elements of all inputs, below which NumPy has finished before a program is found; not in strict precision, where the way
 # to a result must not depend on the number of images.
 SMALL = 2048
@@ -91,7 +94,7 @@ class Kernels:
         self.packings = packings
 
     def __call__(self, node: Node, constants: Mapping[str, np.ndarray]) -> Callable | None:
-        known = (node.domain, node.op_type) in LOWERINGS or node.op_type in ("Conv", "BatchNormalization")
+        known = (node.domain, node.op_type) in LOWERINGS or node.op_type in ("Conv", "ConvTranspose")
         if not known or node.op_type in VIEWS or not all(node.outputs):
             return self.functions.of(node)
         return _Lowered(node, constants, self)

@@ -18,6 +18,7 @@ import numpy as np
 from fastconv.errors import ArgumentTypeError, ModelError
 from fastconv.graph.ir import Graph, Node, ValueInfo
 from fastconv.onnx import proto, tensors
+from fastconv.onnx.file_bytes import FileBytes
 from fastconv.onnx.proto import Message
 
 __all__ = ["Graph", "Model", "Node", "ValueInfo", "load"]
@@ -73,16 +74,18 @@ def load(source, path: str | None = None) -> Model:
     """
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
-        with open(path, "rb") as file:  # not mapped: an export over the same file must not pull it from under a session
-            data = file.read()
-    elif isinstance(source, (bytes, bytearray, memoryview)):
-        data = bytes(source)
-    elif hasattr(source, "SerializeToString"):
-        data = source.SerializeToString()
-    else:
-        raise ArgumentTypeError(
-            f"model: expected a path, bytes or an object with SerializeToString(), got {type(source).__name__}"
-        )
+        with open(path, "rb", buffering=0) as file:
+            return _model(FileBytes.of(file), path)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _model(bytes(source), None)
+    if hasattr(source, "SerializeToString"):
+        return _model(source.SerializeToString(), None)
+    raise ArgumentTypeError(
+        f"model: expected a path, bytes or an object with SerializeToString(), got {type(source).__name__}"
+    )
+
+
+def _model(data, path: str | None) -> Model:
     message = proto.decode("ModelProto", data)
     if message.graph is None:
         raise ModelError("the file holds no graph; is it an ONNX model?")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import struct
 
 from fastconv.errors import ModelError
+from fastconv.onnx.file_bytes import FileBytes
 
 __all__ = ["MESSAGES", "Message", "decode"]
 
@@ -156,29 +157,38 @@ class Message:
 
 
 def decode(kind: str, data) -> Message:
-    """The message of type `kind` that the bytes of `data` (anything with the buffer protocol) hold."""
-    return _decode(CLASSES[kind](), memoryview(data).cast("B"), MAX_DEPTH)
+    """The message of type `kind` that the bytes of `data` (FileBytes, or anything with the buffer protocol) hold.
+
+    The contents of large tensors in a file are not read, but are FileBytes.
+    """
+    data = data if isinstance(data, FileBytes) else memoryview(data).cast("B")
+    return _decode(CLASSES[kind](), data, MAX_DEPTH)
 
 
-def _decode(message: Message, data: memoryview, depth: int) -> Message:
+def _decode(message: Message, data: memoryview | FileBytes, depth: int) -> Message:
     if not depth:
         raise ModelError(f"messages nest more than {MAX_DEPTH} deep")
     tags, values = message.tags, message.__dict__
     position, size = 0, len(data)
+    in_memory = isinstance(data, memoryview)
+    head, before = data, 0  # what a field begins with, and the bytes before it
     while position < size:
-        key, start = _varint(data, position)
+        if not in_memory:
+            head, before = data[position : position + 2 * MAX_VARINT], position
+        key, start = _varint(head, position - before)
         wire = key & 7
         if wire == VARINT:
-            number, position = _varint(data, start)
+            number, end = _varint(head, start)
         elif wire == BYTES:
-            length, start = _varint(data, start)
-            position = start + length
+            length, start = _varint(head, start)
+            end = start + length
         elif wire == FIXED32:
-            position = start + 4
+            end = start + 4
         elif wire == FIXED64:
-            position = start + 8
+            end = start + 8
         else:
             raise ModelError(f"wire type {wire} of field {key >> 3} is not one that ONNX uses; the file is damaged")
+        start, position = start + before, end + before
         if position > size:
             raise ModelError(f"field {key >> 3} needs {position - start} bytes, {size - start} remain; is it cut off?")
         if key not in tags:
@@ -193,7 +203,8 @@ def _decode(message: Message, data: memoryview, depth: int) -> Message:
                 fresh = repeated or name not in values
                 value = _decode(CLASSES[read]() if fresh else values[name], data[start:position], depth - 1)
             else:
-                value = read(data[start:position])
+                part = data[start:position]
+                value = read(memoryview(part.read()) if isinstance(part, FileBytes) and read is not _packed else part)
         except ModelError as error:
             place = f"{name}[{len(values.get(name, ()))}]" if repeated else name
             raise error.inside(place) from None
@@ -262,7 +273,7 @@ def _string(data: memoryview) -> str:
         raise ModelError(f"a name or text is not UTF-8 ({error.reason} at byte {error.start})") from None
 
 
-def _packed(data: memoryview) -> memoryview:
+def _packed(data: memoryview | FileBytes) -> memoryview | FileBytes:
     return data
 
 

@@ -1,8 +1,8 @@
 """NumPy arrays of the tensors in an ONNX file: element types, the ways data is stored, data in files of its own.
 
-Arrays are read-only views into the file's bytes wherever NumPy's alignment allows, copies elsewhere; data in files of
-its own is mapped.  Of the element types that NumPy lacks, 4- and 2-bit integers are unpacked to int8 or uint8, the
-others (bfloat16, float8, float6, float4) refused.
+Arrays are read-only views into the model's bytes wherever NumPy's alignment allows, copies elsewhere; of a model in a
+file, large arrays are read from it one by one.  Data in files of its own is mapped.  Of the element types that NumPy
+lacks, 4- and 2-bit integers are unpacked to int8 or uint8, the others (bfloat16, float8, float6, float4) refused.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from fastconv.errors import ModelError
 from fastconv.geometry import MAX_ELEMENTS
+from fastconv.onnx.file_bytes import FileBytes
 from fastconv.onnx.proto import Message
 
 __all__ = ["DTYPES", "TYPE_NAMES", "DataFiles", "array", "dtype_of", "file_state"]
@@ -198,24 +199,23 @@ def _flat(tensor: Message, dtype: np.dtype, count: int, files: DataFiles) -> np.
     else:
         return _typed(tensor, dtype, count)
     if unpacked:
-        return _unpack(np.frombuffer(data, np.uint8), bits, count, dtype)
-    numbers = np.frombuffer(data, dtype.newbyteorder("<"))
+        return _unpack(_numbers(data, np.dtype(np.uint8)), bits, count, dtype)
     if dtype.kind == "b":
-        return numbers.view(np.uint8) != 0
-    return numbers.astype(dtype, copy=not numbers.flags.aligned)
+        return _numbers(data, np.dtype(np.uint8)) != 0
+    return _numbers(data, dtype)
 
 
 def _typed(tensor: Message, dtype: np.dtype, count: int) -> np.ndarray:
     field = _FIELDS.get(tensor.data_type, "int32_data")
     chunks = getattr(tensor, field)
-    data = chunks[0] if len(chunks) == 1 else memoryview(b"".join(chunks))
+    data = chunks[0] if len(chunks) == 1 else memoryview(b"".join(map(_in_memory, chunks)))
     if field in _FIELD_DTYPES:
         stored = np.dtype(_FIELD_DTYPES[field]).newbyteorder("<")
         per_element = dtype.itemsize // stored.itemsize
         if len(data) != count * dtype.itemsize:
             raise ModelError(f"{field} has {len(data) / stored.itemsize:g} numbers; dims need {count * per_element}")
-        numbers = np.frombuffer(data, dtype.newbyteorder("<"))
-        return numbers.astype(dtype, copy=not numbers.flags.aligned)
+        return _numbers(data, dtype)
+    data = _in_memory(data)
     bits = _SUB_BYTE[tensor.data_type][0] if tensor.data_type in _SUB_BYTE else 8
     expected = -(-count * bits // 8)
     ends = np.frombuffer(data, np.uint8) < 128
@@ -226,6 +226,15 @@ def _typed(tensor: Message, dtype: np.dtype, count: int) -> np.ndarray:
     if dtype.kind == "b":
         return numbers != 0
     return numbers.astype(_BITS.get(dtype, dtype)).view(dtype)
+
+
+def _numbers(data: memoryview | FileBytes, dtype: np.dtype) -> np.ndarray:
+    numbers = np.frombuffer(_in_memory(data), dtype.newbyteorder("<"))
+    return numbers.astype(dtype, copy=not numbers.flags.aligned)
+
+
+def _in_memory(data: memoryview | FileBytes):
+    return data.read() if isinstance(data, FileBytes) else data
 
 
 def _varints(data: memoryview, ends: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from fastconv.ops.cost import sum_error
 
 __all__ = ["StepError", "Verification", "verify"]
 
+STEEPEST = 1.5  # slope of an activation behind a convolution: hardswish's at 3
 DEFAULT_ROUNDINGS = 16  # of an operator that no row of the op table computes
 ROUNDS_TO_INTEGERS = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QLinearAdd"}
 # operators that choose among their inputs' values, or move them
@@ -105,11 +106,11 @@ def verify(compiler: Compiler, compiled: Compiled, feeds: dict, origins: dict, s
         wide = [_wide(value) for value in step.inputs]
         outputs = step.run()
         values.update(zip(step.node.outputs, outputs, strict=True))
-        check(step.node, wide, outputs, step.calls[-1] if step.calls else None)
+        check(step.node, wide, outputs, step.calls)
 
     def observe(node, inputs, results, seconds):
         if not any(True for _ in node.graphs()):
-            check(node, [_wide(value) for value in inputs], list(results), None)
+            check(node, [_wide(value) for value in inputs], list(results), [])
 
     handed_on = dict(zip(compiled.handed_on, compiled.executable.run(side_by_side(feeds)), strict=True))
     compiled.run_rest(feeds, handed_on, observe)
@@ -124,16 +125,16 @@ class _Checker:
         self.origins = origins
         self.rows: list[StepError] = []
 
-    def __call__(self, node: Node, wide: list, outputs: list, call: Call | None) -> None:
+    def __call__(self, node: Node, wide: list, outputs: list, calls: list[Call]) -> None:
         label, names = describe(node, self.origins)
         if node.op_type == "Call":  # a layer with weights of its own, in their precision
             self.rows.append(StepError(len(self.rows), label, names, (), "numpy", 0.0, 0.0, 0.0, "not checked"))
             return
         floats = [value for value in outputs if _is_float(value)]
         shape = next((value.shape for value in outputs if isinstance(value, np.ndarray)), ())
-        algorithm = call.algorithm if call is not None else "view"
+        algorithm = calls[-1].algorithm if calls else "view"
         expected = self.exact(node, wide)
-        magnitude, source = self._bound(node, wide, expected, floats, call)
+        magnitude, source = self._bound(node, wide, expected, floats, calls)
         worst, remark = (0.0, 0.0, 0.0), ""
         for actual, exact in zip(outputs, expected, strict=False):
             if not isinstance(actual, np.ndarray) or not isinstance(exact, np.ndarray) or actual.dtype.hasobject:
@@ -145,7 +146,7 @@ class _Checker:
             worst = max(worst, _furthest(actual, exact, bound), key=lambda entry: entry[2])
         self.rows.append(StepError(len(self.rows), label, names, shape, algorithm, *worst, source, remark))
 
-    def _bound(self, node: Node, wide: list, expected: tuple, outputs: list, call: Call | None):
+    def _bound(self, node: Node, wide: list, expected: tuple, outputs: list, calls: list[Call]):
         """Absolute bounds, to be broadcast with the outputs, and where they come from."""
         if not outputs or node.op_type in EXACT:
             return np.float64(0), "equality"
@@ -153,23 +154,34 @@ class _Checker:
         exact = next(value for value in expected if _is_float(value))
         doubled = 2 if dtype == "float64" else 1  # the float64 of the other side rounds, too
         unit = float(np.finfo(dtype).eps) / 2
-        if call is not None and call.detail is not None:
-            op, spec = call.detail
-            rows = {row.name: row for row in op.rows}
+        bounds = _bounds(calls)
+        if bounds:
             magnitude = _MAGNITUDES.get(node.op_type, _largest)(self.exact, node, wide, exact)
-            if call.algorithm in rows and not rows[call.algorithm].refusal(spec):
-                bound = doubled * rows[call.algorithm].error_bound(spec)
-                return bound * magnitude + 4 * unit * np.abs(exact), f"{op.name}, {call.algorithm}"
+            bound = doubled * sum(bounds.values()) + unit * ("scale" in node.attributes)
+            steepest = STEEPEST if "activation" in node.attributes else 1.0
+            return steepest * bound * magnitude + 4 * unit * np.abs(exact), "; ".join(bounds)
         read = sum(value.size for value in wide if _is_float(value))
         roundings = DEFAULT_ROUNDINGS + -(-read // max(exact.size, 1))
         return doubled * sum_error(roundings, dtype) * _largest(self.exact, node, wide, exact), f"{roundings} roundings"
+
+
+def _bounds(calls: list[Call]) -> dict[str, float]:
+    """Relative bounds of the ops that a node's calls are of, one after the other; calls of one op share its result."""
+    bounds: dict[str, float] = {}
+    for call in calls:
+        op, spec = call.detail or (None, None)
+        row = next((row for row in op.rows if row.name == call.algorithm), None) if op else None
+        if row is not None and not row.refusal(spec):
+            source = f"{op.name}, {call.algorithm}"
+            bounds[source] = max(bounds.get(source, 0.0), row.error_bound(spec))
+    return bounds
 
 
 def _products(exact, node: Node, wide: list, y: np.ndarray) -> np.ndarray:
     """max|x| · Σ|w| + |b| of each filter, and the magnitude of what is added."""
     x, w, b, *rest = (*wide, None, None)
     if node.op_type == "Conv":
-        sums = np.abs(w).reshape(w.shape[0], -1).sum(1)
+        sums = np.abs(w).reshape(w.shape[0], -1).sum(1) * np.abs(node.attributes.get("scale", 1.0))
         shape = (-1, *(1,) * (w.ndim - 2))
     else:
         alpha = abs(node.attributes.get("alpha", 1.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -15,13 +16,24 @@ from fastconv.ops.arguments import settled
 from fastconv.ops.conv_spec import ConvSpec, conv_spec, empty_result, result_strides
 from fastconv.ops.cost import sum_error
 from fastconv.ops.direct import DirectLoops, FilterLanes, direct_loops, direct_seconds, trimmed_seconds
+from fastconv.ops.elementwise import ACTIVATIONS
 from fastconv.ops.nest import THREAD_FLOPS, Axis, Nest, merge
 from fastconv.ops.table import Algorithm, Op, plan_cache
 from fastconv.ops.winograd import SIDE, WinogradLoops, winograd_error, winograd_flops, winograd_seconds
 
-__all__ = ["CALL_SECONDS", "CONV", "KERNEL_ELEMENTS", "PACK_BYTES", "conv_nest", "conv_plan", "trimmed_loops"]
+__all__ = [
+    "CALL_SECONDS",
+    "CONV",
+    "EPILOGUES",
+    "KERNEL_ELEMENTS",
+    "PACK_BYTES",
+    "conv_nest",
+    "conv_plan",
+    "trimmed_loops",
+]
 
 KERNEL_ELEMENTS = ("float32", "float64")
+EPILOGUES = frozenset(ACTIVATIONS)  # activations that the kernels apply to their own results
 CALL_SECONDS = 2e-6
 PACK_BYTES = 2e9  # bytes of packed weights written in a second
 COLUMN_BYTES = 5e9  # bytes of im2col's matrix written and read back in a second
@@ -267,6 +279,7 @@ def kernel_nest(spec: ConvSpec) -> Nest:
     return replace(nest, dtype="float32") if spec.dtype == "float16" else nest
 
 
+@lru_cache(maxsize=16)
 def conv_nest(spec: ConvSpec) -> Nest:
     """The loops of a convolution; spatial axes that the kernel cannot tell apart become one."""
     window = spec.window

@@ -71,11 +71,11 @@ class DirectLoops:
         filters = self.nest.groups * ((self.panels - 1) * self.panel + self.last_panel)
         return filters * self.nest.taps, filters
 
-    def pack(self, w: np.ndarray, b: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Contiguous weights (filters, taps…) and bias, in the kernel's panels."""
+    def pack(self, w: np.ndarray, b: np.ndarray | None, empty=np.empty) -> tuple[np.ndarray, np.ndarray]:
+        """Contiguous weights (filters, taps…) and bias, in the kernel's panels; ``empty(count, dtype)`` gives the memory."""
         nest = self.nest
         filters = (self.panels - 1) * self.panel + self.last_panel
-        packed = np.empty(nest.groups * filters * nest.taps, nest.dtype)
+        packed = empty(nest.groups * filters * nest.taps, nest.dtype)
         step = Step(
             family("conv", nest.dtype).KERNELS["pack_filters"],
             {

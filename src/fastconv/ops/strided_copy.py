@@ -13,8 +13,8 @@ TASK_BYTES = 32 << 10
 THREAD_BYTES = 100_000
 
 
-def copy_step(shape, y_strides, x_strides, itemsize: int, x_start: int = 0) -> Step | None:
-    """``step(y, x)`` copies an array of `shape`, strides in bytes, that begins `x_start` bytes behind the address of x.
+def copy_step(shape, y_strides, x_strides, itemsize: int) -> Step | None:
+    """``step(y, x)`` copies an array of `shape`; strides in bytes.
 
     None where the kernel has too few loops, or no element of that size.
     """
@@ -34,7 +34,6 @@ def copy_step(shape, y_strides, x_strides, itemsize: int, x_start: int = 0) -> S
         "itemsize": itemsize,
         "rows": row[0],
         "columns": column[0],
-        "x_start": x_start,
         "task_rows": task_rows,
         "tasks_down": tasks_down,
         **{f"size_{i}": axis[0] for i, axis in enumerate(outer)},

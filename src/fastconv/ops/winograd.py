@@ -140,10 +140,13 @@ class WinogradLoops:
         filters = self.nest.groups * ((self.panels - 1) * self.panel + self.last_panel)
         return filters * SIDE**2 * self.nest.channels, filters
 
-    def pack(self, w: np.ndarray, b: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Contiguous weights (filters, channels, r, r) transformed, and the bias, in the kernel's panels."""
+    def pack(self, w: np.ndarray, b: np.ndarray | None, empty=np.empty) -> tuple[np.ndarray, np.ndarray]:
+        """Contiguous weights (filters, channels, r, r) transformed, and the bias, in the kernel's panels.
+
+        ``empty(count, dtype)`` gives the memory.
+        """
         filters = (self.panels - 1) * self.panel + self.last_panel
-        transformed = np.empty(self.nest.groups * filters * SIDE**2 * self.nest.channels, self.nest.dtype)
+        transformed = empty(self.nest.groups * filters * SIDE**2 * self.nest.channels, self.nest.dtype)
         self.transform_step(transformed, w)
         return transformed, packed_bias(self.nest, filters, b)
 

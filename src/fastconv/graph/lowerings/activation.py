@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from math import inf, isclose, isnan
+from math import inf, isnan
 
 import numpy as np
 
+from fastconv.graph.activations import ACTIVATIONS, activation_of
 from fastconv.graph.lower import FLOATS, Builder, lowering
 from fastconv.graph.lowerings.arithmetic import arithmetic
 from fastconv.graph.memory import Tensor
 from fastconv.ops.elementwise import ELEMENTWISE, ElementwiseSpec
 
 __all__ = ["clamp", "elementwise"]
-
-# operator → activation, and ONNX's attributes with their defaults as its parameters
-ACTIVATIONS = {
-    "Celu": ("celu", (("alpha", 1.0),)),
-    "Elu": ("elu", (("alpha", 1.0),)),
-    "HardSwish": ("hardswish", ()),
-    "LeakyRelu": ("leaky_relu", (("alpha", 0.01),)),
-    "Mish": ("mish", ()),
-    "Relu": ("relu", ()),
-    "Sigmoid": ("sigmoid", ()),
-    "Softsign": ("softsign", ()),
-    "Tanh": ("tanh", ()),
-}
 
 
 def elementwise(build: Builder, x: Tensor, activation: str, parameters: tuple[float, ...] = ()):
@@ -43,40 +31,18 @@ def clamp(build: Builder, x: Tensor, low: float, high: float):
     return elementwise(build, x, "relu") if (low, high) == (0, inf) else elementwise(build, x, "hardtanh", (low, high))
 
 
-@lowering(*ACTIVATIONS)
+@lowering(*ACTIVATIONS, "Gelu", "Softplus", "Swish", "ThresholdedRelu")
 def activation(build: Builder, node, x):
-    name, parameters = ACTIVATIONS[node.op_type]
-    return elementwise(build, x, name, tuple(float(node.attributes.get(key, default)) for key, default in parameters))
-
-
-@lowering("Gelu")
-def gelu(build: Builder, node, x):
-    return elementwise(build, x, "gelu_tanh" if node.attributes.get("approximate", "none") == "tanh" else "gelu")
-
-
-@lowering("Swish")
-def swish(build: Builder, node, x):
-    return elementwise(build, x, "silu") if node.attributes.get("alpha", 1.0) == 1.0 else None
-
-
-@lowering("Softplus")
-def softplus(build: Builder, node, x):
-    return elementwise(build, x, "softplus", (1.0, inf))
-
-
-@lowering("ThresholdedRelu")
-def thresholded_relu(build: Builder, node, x):
-    return elementwise(build, x, "threshold", (node.attributes.get("alpha", 1.0), 0.0))
+    found = activation_of(node)
+    return found and elementwise(build, x, *found)
 
 
 @lowering("HardSigmoid")
 def hard_sigmoid(build: Builder, node, x):
+    if activation_of(node):
+        return activation(build, node, x)
     alpha, beta = node.attributes.get("alpha", 0.2), node.attributes.get("beta", 0.5)
-    if x.dtype not in FLOATS:
-        return None
-    if isclose(alpha, 1 / 6, rel_tol=1e-6) and beta == 0.5:
-        return elementwise(build, x, "hardsigmoid")
-    scaled = arithmetic(build, "mul", x, np.array(alpha, x.dtype))
+    scaled = arithmetic(build, "mul", x, np.array(alpha, x.dtype)) if x.dtype in FLOATS else None
     return scaled and arithmetic(build, "add", scaled[0], np.array(beta, x.dtype), 0.0, 1.0)
 
 

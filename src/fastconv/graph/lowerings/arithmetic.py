@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
 from math import inf
 
 import numpy as np
@@ -16,8 +15,11 @@ __all__ = ["arithmetic"]
 OPERATIONS = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Max": "max", "Min": "min", "Sum": "add"}
 
 
-def arithmetic(build: Builder, operation: str, a, b, low: float = -inf, high: float = inf):
-    """``clamp(a ∘ b)``; either may be a constant array.  None, before anything is emitted, for other types than floats."""
+def arithmetic(build: Builder, operation: str, a, b, low: float = -inf, high: float = inf, kept=()):
+    """``clamp(a ∘ b)``; either may be a constant array.  The node goes on to read those that are `kept`.
+
+    None, before anything is emitted, for other types than floats.
+    """
     if a.dtype not in FLOATS or b.dtype != a.dtype:
         return None
     spec = BinarySpec.of(operation, (a.shape, a.strides), (b.shape, b.strides), a.dtype, low, high)
@@ -28,7 +30,7 @@ def arithmetic(build: Builder, operation: str, a, b, low: float = -inf, high: fl
         row = BINARY.choose(spec)
     shape = np.broadcast_shapes(a.shape, b.shape)
     for operand, other in ((a, b), (b, a)):
-        if isinstance(operand, Tensor) and operand.shape == shape and build.may_overwrite(operand, other):
+        if isinstance(operand, Tensor) and operand.shape == shape and build.may_overwrite(operand, other, kept=kept):
             y = operand.reshaped(shape)
             break
     else:
@@ -58,8 +60,10 @@ def clamped(build: Builder, node, a, b):
 def reduced(build: Builder, node, *inputs):
     if len(inputs) < 2 or any(value.dtype not in FLOATS or value.dtype != inputs[0].dtype for value in inputs):
         return None
-    results = reduce(lambda a, b: a and arithmetic(build, OPERATIONS[node.op_type], a[0], b), inputs[1:], [inputs[0]])
-    return results
+    result = inputs[0]
+    for i, value in enumerate(inputs[1:], 2):
+        (result,) = arithmetic(build, OPERATIONS[node.op_type], result, value, kept=inputs[i:])
+    return [result]
 
 
 @lowering("Neg", "Reciprocal")

@@ -13,7 +13,10 @@ from fastconv.ops.pad import PAD, PadSpec
 
 @lowering("Concat")
 def concat(build: Builder, node, *inputs):
-    """Where the parts lie one behind the other in the result, they are computed in their places."""
+    """Where the parts lie one behind the other in the result, they are computed in their places.
+
+    Of several images, these are the results of convolutions that nothing else reads.
+    """
     tensors = [value for value in inputs if isinstance(value, Tensor)]
     first = inputs[0]
     if not first.shape or any(value.dtype != first.dtype or len(value.shape) != len(first.shape) for value in inputs):
@@ -30,7 +33,7 @@ def concat(build: Builder, node, *inputs):
         count = _own_buffer(inputs[place:], y) if in_place else 0
         if count:
             inputs[place].buffer.root()[0].place_in(y.buffer, shift)
-        else:
+        elif not (axis == 1 and _moved(build, node.inputs[place], inputs[place], y, shift)):
             part = y.strided(inputs[place].shape, y.strides, shift)
             _write(build, part, inputs[place])
         for value in inputs[place : place + max(count, 1)]:
@@ -52,6 +55,20 @@ def _own_buffer(tensors, y: Tensor) -> int:
         if end == root.size:
             return count
     return 0
+
+
+def _moved(build: Builder, name: str, x, y: Tensor, shift: int) -> bool:
+    """Let the call that computes `x`, which nothing but the concatenation reads, write it into its place in `y`."""
+    if not isinstance(x, Tensor) or not x.fills_buffer or build.reads[name] != 1 or x.buffer.first is None:
+        return False
+    call = build.calls[x.buffer.first]
+    is_alone = x.buffer.first == x.buffer.last and name in call.node.outputs and call.outputs[0] is x
+    if not is_alone or call.with_image_stride is None:
+        return False
+    call.work = call.with_image_stride(y.strides[0])
+    x.strides = y.strides
+    x.buffer.place_in(y.buffer, shift)
+    return True
 
 
 def _write(build: Builder, part: Tensor, value) -> None:

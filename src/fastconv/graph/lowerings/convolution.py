@@ -8,8 +8,10 @@ from math import inf, prod
 import numpy as np
 
 from fastconv.graph.lower import FLOATS, Builder, lowering
+from fastconv.graph.lowerings.activation import elementwise
 from fastconv.graph.lowerings.arithmetic import arithmetic
 from fastconv.graph.memory import Tensor
+from fastconv.graph.passes.affine import scaled
 from fastconv.ops.conv import CONV, conv_nest, trimmed_loops
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.conv_transpose import CONV_TRANSPOSE, ConvTransposeSpec, nests
@@ -32,17 +34,28 @@ def conv(build: Builder, node, x, w, b=None, residual=None):
     low, high = at["low"], at["high"]
     adds = isinstance(residual, Tensor) and residual.shape == spec.y_shape and residual.is_contiguous
     apart = residual is not None and not adds
-    nest = replace(conv_nest(spec), residual=adds, low=-inf if apart else low, high=inf if apart else high)
+    activation = at.get("activation")
+    fused = {} if apart else {"low": low, "high": high, "activation": activation}
+    nest = replace(conv_nest(spec), residual=adds, **fused)
     loops = LOOPS[row.name](nest)
     layout = (*loops.layout, spec.groups)
-    packed = build.packed(layout, lambda w, b: loops.pack(contiguous(w), b), w, b, elements=loops.packed_elements)
+
+    def pack(w, b, scale, slab):
+        return loops.pack(scaled(w, scale, slab.temporary), b, slab.empty)
+
+    packed = build.packed(layout, pack, w, b, at.get("scale"), elements=loops.packed_elements)
     y = build.tensor(spec.y_shape, x.dtype)
     build.emit(loops.step, [y], [x, *packed, *([residual] if adds else [])], row.name, (CONV, spec))
-    return arithmetic(build, "add", y, residual, low, high) if apart else [y]
+    if not adds:  # a residual is laid out as the result
 
+        def with_image_stride(stride):
+            y_strides = (stride // spec.itemsize, nest.y_strides[1])
+            return LOOPS[row.name](replace(nest, y_strides=y_strides)).step
 
-def contiguous(w: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(w)
+        build.calls[-1].with_image_stride = with_image_stride
+    if apart:
+        (y,) = arithmetic(build, "add", y, residual, low, high)
+    return elementwise(build, y, *activation) if apart and activation else [y]
 
 
 @lowering("ConvTranspose", domain="fastconv")
@@ -66,9 +79,9 @@ def conv_transpose(build: Builder, node, x, w, b=None):
         loops = direct_loops(replace(nest, low=at["low"], high=at["high"]))
         taps = tuple(part.taps for part in remainders)
 
-        def pack(w, b, taps=taps, loops=loops):
+        def pack(w, b, slab, taps=taps, loops=loops):
             by_filter = w.reshape(spec.groups, -1, *w.shape[1:]).swapaxes(1, 2)
-            return loops.pack(np.ascontiguousarray(by_filter[(..., *np.ix_(*taps))]), b)
+            return loops.pack(np.ascontiguousarray(by_filter[(..., *np.ix_(*taps))]), b, slab.empty)
 
         layout = ("remainder", *loops.layout, spec.groups, taps)
         packed = build.packed(layout, pack, w, b, elements=loops.packed_elements)

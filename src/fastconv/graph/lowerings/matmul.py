@@ -17,32 +17,40 @@ def gemm(build: Builder, node, x, w, b=None):
     at = node.attributes
     if x.dtype not in FLOATS or w.dtype != x.dtype or (b is not None and b.dtype != x.dtype):
         return None
-    transposed, (alpha, beta) = bool(at.get("transB", 0)), (at.get("alpha", 1.0), at.get("beta", 1.0))
-    constant = isinstance(w, np.ndarray) and not isinstance(b, Tensor)
-    if isinstance(x, Tensor) and constant and not at.get("transA", 0) and len(x.shape) == 2:
-        outputs = w.shape[0] if transposed else w.shape[1]
-        if b is None or b.size == outputs == b.shape[-1]:
-            return _linear(build, x, w, transposed, b, alpha, beta)
-    rows, columns = (array.shape[::-1] if at.get(f"trans{n}", 0) else array.shape for n, array in (("A", x), ("B", w)))
-    return _gemm(build, at, (rows[0], columns[1]), x, w, b)
+    turned = bool(at.get("transA", 0)), bool(at.get("transB", 0))
+    alpha, beta = at.get("alpha", 1.0), at.get("beta", 1.0)
+    shape = _product_shape(
+        *(array.shape[::-1] if turn else array.shape for array, turn in ((x, turned[0]), (w, turned[1])))
+    )
+    if len(shape) != 2 or (b is not None and np.broadcast_shapes(shape, b.shape) != shape):
+        raise ValueError(f"no Gemm of shapes {x.shape}, {w.shape}" + ("" if b is None else f" and {b.shape}"))
+    of_a_layer = isinstance(x, Tensor) and isinstance(w, np.ndarray) and not isinstance(b, Tensor) and not turned[0]
+    if of_a_layer and (b is None or (b.size == shape[1] and b.shape[-1:] == shape[1:])):
+        return _linear(build, x, w, turned[1], b, alpha, beta)
 
-
-def _gemm(build: Builder, at: dict, shape, *arrays):
     @silent
     def run(y, x, w, b=None):
-        np.matmul(x.T if at.get("transA", 0) else x, w.T if at.get("transB", 0) else w, out=y)
-        if at.get("alpha", 1.0) != 1.0:
-            y *= y.dtype.type(at["alpha"])
+        np.matmul(x.T if turned[0] else x, w.T if turned[1] else w, out=y)
+        if alpha != 1.0:
+            y *= y.dtype.type(alpha)
         if b is not None:
-            y += b * y.dtype.type(at.get("beta", 1.0))
+            y += b * y.dtype.type(beta)
 
-    return build.emit(run, [build.tensor(shape, arrays[0].dtype)], [a for a in arrays if a is not None], "numpy")
+    return build.emit(run, [build.tensor(shape, x.dtype)], [a for a in (x, w, b) if a is not None], "numpy")
+
+
+def _product_shape(x, w) -> tuple[int, ...]:
+    """Of the product of arrays of two or more axes; ValueError where they do not fit."""
+    if min(len(x), len(w)) < 2 or x[-1] != w[-2]:
+        raise ValueError(f"matrices of shapes {tuple(x)} and {tuple(w)} have no product")
+    return (*np.broadcast_shapes(x[:-2], w[:-2]), x[-2], w[-1])
 
 
 @lowering("MatMul", domain="fastconv")
 def linear(build: Builder, node, x, w, b=None):
     if x.dtype not in FLOATS or w.dtype != x.dtype or len(x.shape) < 2:
         return None
+    _product_shape(x.shape, w.shape)
     x = build.contiguous(x)
     y = _linear(build, x.reshaped((prod(x.shape[:-1]), x.shape[-1])), w, False, b, 1.0, 1.0)
     return y and [y[0].reshaped((*x.shape[:-1], w.shape[1]))]
@@ -54,9 +62,8 @@ def matmul(build: Builder, node, x, w):
         return None
     if isinstance(x, Tensor) and isinstance(w, np.ndarray) and w.ndim == 2:
         return linear(build, node, x, w)
-    shape = (*np.broadcast_shapes(x.shape[:-2], w.shape[:-2]), x.shape[-2], w.shape[-1])
     product = silent(lambda y, a, b: np.matmul(a, b, out=y))
-    return build.emit(product, [build.tensor(shape, x.dtype)], [x, w], "numpy")
+    return build.emit(product, [build.tensor(_product_shape(x.shape, w.shape), x.dtype)], [x, w], "numpy")
 
 
 def _linear(build: Builder, x: Tensor, w, transposed: bool, b, alpha: float, beta: float):
@@ -64,20 +71,22 @@ def _linear(build: Builder, x: Tensor, w, transposed: bool, b, alpha: float, bet
         return None
     spec = LinearSpec(*x.shape, w.shape[0] if transposed else w.shape[1], x.dtype.name)
     row = build.choose(LINEAR, spec, strict=("direct",), default=("direct", "few_images"))
-    if row is None or w.shape[1 if transposed else 0] != spec.inputs:
+    if row is None:
         return None
     plan = row.plan(spec)
-
-    def pack(w, b):
-        weights = np.ascontiguousarray(w if transposed else w.T)
-        bias = (
-            np.zeros(spec.outputs, w.dtype) if b is None else np.ascontiguousarray(b.reshape(-1) * w.dtype.type(beta))
-        )
-        return plan.pack(weights if alpha == 1.0 else weights * w.dtype.type(alpha), bias)
-
     copied = not (transposed and w.flags.c_contiguous) or alpha != 1.0
-    elements = plan.loops.packed_elements if hasattr(plan, "loops") else (copied * w.size, spec.outputs)
+    loops = getattr(plan, "loops", None)
+
+    def pack(w, b, slab):
+        bias = np.zeros(spec.outputs, w.dtype) if b is None else b.reshape(-1) * w.dtype.type(beta)
+        rows = w if transposed else w.T
+        if copied:
+            memory = slab.empty if loops is None else slab.temporary
+            rows = np.multiply(rows, w.dtype.type(alpha), out=memory(w.size, w.dtype).reshape(rows.shape))
+        return (rows, bias) if loops is None else loops.pack(rows, bias, slab.empty)
+
+    elements = (copied * w.size, spec.outputs) if loops is None else loops.packed_elements
     packed = build.packed((plan.layout or "rows", transposed, alpha, beta), pack, w, b, elements=elements)
-    step = plan.loops.step if hasattr(plan, "loops") else plan.step
+    step = plan.step if loops is None else loops.step
     y = build.tensor((x.shape[0], spec.outputs), x.dtype)
     return build.emit(step, [y], [build.contiguous(x), *packed], row.name, (LINEAR, spec))

@@ -112,7 +112,7 @@ def slice_axes(build: Builder, node, x, *bounds):
         positions = range(size)[max(start, 0) : max(end, 0) if step > 0 or end >= 0 else None : step]
         sizes[axis], strides[axis] = len(positions), x.strides[axis] * step
         shift += positions.start * x.strides[axis] if positions else 0
-    return [build.view(x, sizes, strides, shift if 0 not in sizes else 0)]
+    return [x.strided(sizes, strides, shift if 0 not in sizes else 0)]
 
 
 @lowering("Split")
@@ -129,7 +129,7 @@ def split(build: Builder, node, x, parts=None):
         return None
     starts = np.cumsum([0, *parts[:-1]]).tolist()
     return [
-        build.view(x, (*x.shape[:axis], size, *x.shape[axis + 1 :]), x.strides, start * x.strides[axis] if size else 0)
+        x.strided((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.strides, start * x.strides[axis] if size else 0)
         for start, size in zip(starts, parts, strict=True)
     ]
 
@@ -144,7 +144,7 @@ def gather(build: Builder, node, x, index):
         return None
     sizes, strides = (list(values) for values in (x.shape, x.strides))
     del sizes[axis], strides[axis]
-    return [build.view(x, sizes, strides, int(index) % x.shape[axis] * x.strides[axis])]
+    return [x.strided(sizes, strides, int(index) % x.shape[axis] * x.strides[axis])]
 
 
 @lowering("DepthToSpace", "SpaceToDepth")

@@ -10,6 +10,7 @@ from fastconv.graph.passes.canonical import canonical_convolutions
 from fastconv.graph.passes.clamp import fuse_clamp
 from fastconv.graph.passes.constants import fold_constants
 from fastconv.graph.passes.dead import drop_dead, drop_identities
+from fastconv.graph.passes.epilogue import fuse_epilogues
 from fastconv.graph.passes.layer_norm import fuse_layer_norm
 from fastconv.graph.passes.linear import fold_linear
 from fastconv.graph.passes.padding import fold_padding
@@ -26,6 +27,7 @@ __all__ = [
     "fold_padding",
     "fuse_activations",
     "fuse_clamp",
+    "fuse_epilogues",
     "fuse_layer_norm",
     "fuse_residual",
 ]
@@ -40,5 +42,6 @@ PASSES = {
     "fold_linear": fold_linear,
     "fuse_residual": fuse_residual,
     "fuse_clamp": fuse_clamp,
+    "fuse_epilogues": fuse_epilogues,
     "drop_dead": drop_dead,
 }

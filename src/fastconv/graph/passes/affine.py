@@ -10,7 +10,7 @@ import numpy as np
 from fastconv.graph.ir import Graph, Node
 from fastconv.graph.passes.rewriting import Rewriting, finite, is_unclamped, ranks
 
-__all__ = ["fold_affine"]
+__all__ = ["fold_affine", "scaled"]
 
 
 class Affine(NamedTuple):
@@ -38,12 +38,8 @@ def _fold(affine: Affine, node: Node, work: Rewriting) -> bool:
     output = node.outputs[0]
     conv = work.producer(affine.source, "Conv", "ConvTranspose")
     if conv is not None and not any(conv.inputs[3:]) and is_unclamped(conv):
-        folded = _into_convolution(affine, conv, work)
-        if folded is None:
-            return False
-        names = [work.new_constant(conv.inputs[1], folded[0]), work.new_constant(conv.inputs[1] + ".bias", folded[1])]
-        work.absorb(conv, output, inputs=[conv.inputs[0], *names, *conv.inputs[3:]])
-        return True
+        into = _into_convolution if conv.op_type == "Conv" else _into_transposed
+        return into(affine, conv, output, work)
     before = work.producer(affine.source, "Affine")
     if before is not None:
         scale, shift = (work.constant(name) for name in before.inputs[1:])
@@ -65,21 +61,55 @@ def _fold(affine: Affine, node: Node, work: Rewriting) -> bool:
     return True
 
 
-def _into_convolution(affine: Affine, conv: Node, work: Rewriting) -> list[np.ndarray] | None:
-    """Weights and bias."""
+def _into_convolution(affine: Affine, conv: Node, output: str, work: Rewriting) -> bool:
+    """The weights stay as they are: their scales go with the node, and are applied when they are packed."""
     w = work.constant(conv.inputs[1])
-    b = work.constant(conv.inputs[2]).astype(np.float64) if conv.inputs[2] else 0.0
-    filters = w.shape[0] if conv.op_type == "Conv" else w.shape[1] * conv.attributes["group"]
+    folded = _scale_and_bias(affine, conv, w.shape[0], work)
+    if folded is None or not w.size:
+        return False
+    scale, bias = folded
+    if "scale" in conv.attributes:
+        scale = scale * conv.attributes["scale"]
+    by_filter = w.reshape(w.shape[0], -1)
+    extremes = finite(w.dtype, bias, by_filter.max(1) * scale, by_filter.min(1) * scale)
+    if extremes is None:
+        return False
+    names = [conv.inputs[1], work.new_constant(conv.inputs[1] + ".bias", extremes[0])]
+    changed = {"inputs": [conv.inputs[0], *names, *conv.inputs[3:]], "attributes": conv.attributes | {"scale": scale}}
+    work.absorb(conv, output, **changed)
+    return True
+
+
+def _into_transposed(affine: Affine, conv: Node, output: str, work: Rewriting) -> bool:
+    w = work.constant(conv.inputs[1])  # (channels, filters / group, *kernel)
+    groups = conv.attributes["group"]
+    folded = _scale_and_bias(affine, conv, w.shape[1] * groups, work)
+    if folded is None:
+        return False
+    by_group = w.reshape(groups, -1, *w.shape[1:]) * folded[0].reshape(groups, 1, -1, *(1,) * (w.ndim - 2))
+    rounded = finite(w.dtype, by_group.reshape(w.shape), folded[1])
+    if rounded is None:
+        return False
+    names = [work.new_constant(conv.inputs[1] + suffix, a) for suffix, a in zip(("", ".bias"), rounded, strict=True)]
+    work.absorb(conv, output, inputs=[conv.inputs[0], *names])
+    return True
+
+
+def _scale_and_bias(affine: Affine, conv: Node, filters: int, work: Rewriting) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of each of the filters, in float64."""
     if affine.scale.size not in (1, filters) or affine.shift.size not in (1, filters):
         return None
+    b = work.constant(conv.inputs[2]).astype(np.float64) if conv.inputs[2] else 0.0
     scale = np.broadcast_to(affine.scale, (filters,))
-    if conv.op_type == "Conv":
-        scaled = w * scale.reshape(-1, *(1,) * (w.ndim - 1))
-    else:  # w (channels, filters / group, *kernel)
-        groups = conv.attributes["group"]
-        by_group = w.reshape(groups, -1, *w.shape[1:])
-        scaled = (by_group * scale.reshape(groups, 1, -1, *(1,) * (w.ndim - 2))).reshape(w.shape)
-    return finite(w.dtype, scaled, np.broadcast_to(b * scale + affine.shift, (filters,)))
+    return scale, np.broadcast_to(b * scale + affine.shift, (filters,))
+
+
+def scaled(w: np.ndarray, scale: np.ndarray | None, empty=np.empty) -> np.ndarray:
+    """Filters (filters, …), contiguous, each times its own `scale`; ``empty(shape, dtype)`` gives the memory."""
+    if scale is None:
+        return np.ascontiguousarray(w)
+    factors = scale.reshape(-1, *(1,) * (w.ndim - 1))
+    return np.multiply(w, factors, out=empty(w.shape, w.dtype), casting="same_kind")
 
 
 def _batch_norm(node: Node, work: Rewriting) -> Affine | None:

@@ -1,6 +1,7 @@
 """One form for convolutions: all inputs and attributes written out, and a clamp of the result.
 
-``fastconv::Conv(x, w, b, residual)`` has the attributes strides, dilations, group, padding (a word or pairs), low and high;
+``fastconv::Conv(x, w, b, residual)`` has the attributes strides, dilations, group, padding (a word or pairs), low and high,
+and may have scale, a factor in float64 for each filter, and activation, its name and parameters in the op table;
 ``fastconv::ConvTranspose(x, w, b)`` has strides, dilations, group, pads (pairs), output_padding, low and high.
 """
 

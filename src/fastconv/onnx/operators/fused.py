@@ -3,8 +3,10 @@
 import numpy as np
 
 from fastconv import reference
+from fastconv.graph.passes.affine import scaled
 from fastconv.onnx.operators import elementwise, matmul  # noqa: F401  (fills the table)
 from fastconv.onnx.operators.registry import OPERATORS, operator
+from fastconv.ops.elementwise import ACTIVATIONS
 
 
 def clamped(y, low, high):
@@ -14,9 +16,16 @@ def clamped(y, low, high):
 
 
 @operator(domain="fastconv", name="Conv")
-def fused_conv(x, w, b=None, residual=None, *, strides, dilations, group, padding, low, high):
+def fused_conv(
+    x, w, b=None, residual=None, *, strides, dilations, group, padding, low, high, scale=None, activation=None
+):
+    w = scaled(w, scale)
     y = reference.conv(x, w, b, stride=strides, padding=padding, dilation=dilations, groups=group)
-    return clamped(y if residual is None else y + residual, low, high)
+    y = clamped(y if residual is None else y + residual, low, high)
+    if activation is None:
+        return y
+    name, parameters = activation
+    return ACTIVATIONS[name].reference(y, *parameters)
 
 
 @operator(domain="fastconv", name="ConvTranspose")
