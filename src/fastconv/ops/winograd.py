@@ -13,7 +13,7 @@ import numpy as np
 from fastconv import machine
 from fastconv._kernels import family
 from fastconv._kernels.engine import Step
-from fastconv.ops.cost import CACHE_BYTES_PER_SECOND, peak_flops, sum_error
+from fastconv.ops.cost import CACHE_BYTES_PER_SECOND, peak_flops
 from fastconv.ops.direct import STORE_FILTER_LANES
 from fastconv.ops.nest import (
     THREAD_BYTES,
@@ -28,29 +28,11 @@ from fastconv.ops.nest import (
     packed_sizes,
     split_filters,
 )
+from fastconv.ops.winograd_error import SIDE, filter_transform
 
-__all__ = [
-    "FILTER_POINTS",
-    "SIDE",
-    "WinogradLoops",
-    "filter_transform",
-    "winograd_error",
-    "winograd_flops",
-    "winograd_seconds",
-]
+__all__ = ["WinogradLoops", "winograd_flops", "winograd_seconds"]
 
-SIDE = 6
-FILTER_POINTS = (0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))  # and infinity
 CHUNK_TILES = 28
-
-
-def filter_transform(taps: int) -> np.ndarray:
-    """G (6, taps) in float64: a filter's values at the points, divided by what Lagrange interpolation divides by."""
-    rows = []
-    for point in FILTER_POINTS:
-        others = [point - other for other in FILTER_POINTS if other != point]
-        rows.append(point ** np.arange(taps) / np.prod(others))
-    return np.array([*rows, [0.0] * (taps - 1) + [1.0]])
 
 
 class WinogradLoops:
@@ -125,7 +107,8 @@ class WinogradLoops:
                 "kernel": self.kernel,
             },
             constants=(filter_transform(self.kernel),),
-            tasks=nest.groups * self.panels,
+            tasks=nest.groups * self.panels * ceil(nest.channels / lanes),
+            scratch=lanes * self.kernel**2 * self.panel * itemsize,
             threads=1 + nest.groups * nest.filters * nest.channels * SIDE**2 * itemsize // THREAD_BYTES,
         )
 
@@ -176,23 +159,6 @@ def winograd_seconds(nest: Nest) -> float:
     streams = ceil(tiles / CHUNK_TILES) if weights > machine.cache_bytes(2) else 1
     arriving = weights * streams / CACHE_BYTES_PER_SECOND
     return nest.groups * (2 * transforms * per_flop + max(2 * products * per_flop, arriving))
-
-
-def winograd_error(taps: int, channels: int, dtype: str) -> float:
-    """Bound of the error relative to max|x| · Σ|w|.
-
-    Each stage is a sum with fixed coefficients; its rounding errors are at most gamma(n) times the same stage applied to
-    magnitudes (Higham, 3.5).  Magnitudes grow by at most Σₚ |A[o, p]| |G[p, k]| Σ|B[p, :]| along each dimension.  A path
-    has at most 6 roundings in each pass of the input and of the output transform, one per channel, one of the filter
-    transform, and one of the bias.
-    """
-    outputs = SIDE + 1 - taps
-    powers = np.array([[abs(p) ** i for p in FILTER_POINTS] for i in range(outputs)])
-    absolute_a = np.column_stack([powers, np.arange(outputs) == outputs - 1])
-    numerators = [np.abs(np.poly([q for q in FILTER_POINTS if q != p])).sum() for p in FILTER_POINTS]
-    input_growth = np.array([*numerators, np.abs(np.poly(FILTER_POINTS)).sum()])
-    growth = ((absolute_a * input_growth) @ np.abs(filter_transform(taps))).max()
-    return sum_error(channels + 4 * 6 + 2, dtype) * float(growth) ** 2
 
 
 def _tiles(nest: Nest) -> tuple[int, int]:
