@@ -8,19 +8,7 @@ from fastconv import reference
 from fastconv.errors import ArgumentError
 from fastconv.nn import functional as F
 from fastconv.ops.conv import CONV, conv_plan
-from fastconv.ops.winograd import FILTER_POINTS, SIDE, filter_transform
-
-
-def input_transform():
-    """Bᵀ: row p holds the coefficients of the product of (x - q) over all points q but p (Lagrange's numerators)."""
-    rows = [np.poly([q for q in FILTER_POINTS if q != p])[::-1] for p in FILTER_POINTS]
-    return np.array([*([*row, 0.0] for row in rows), np.poly(FILTER_POINTS)[::-1]])
-
-
-def output_transform(outputs):
-    """Aᵀ: powers of the points; infinity contributes to the last output alone."""
-    finite = np.array([[p**i for p in FILTER_POINTS] for i in range(outputs)])
-    return np.column_stack([finite, np.arange(outputs) == outputs - 1])
+from fastconv.ops.winograd_error import SIDE, filter_transform, input_transform, output_transform, winograd_errors
 
 
 @pytest.mark.parametrize("taps", [3, 5])
@@ -83,6 +71,50 @@ def test_within_the_derived_bound(isa, team, taps, shape, dtype, rng):
         y = F.conv2d(x, w, b, padding=padding, algorithm="winograd")
         expected = reference.conv(x, w, b, padding=padding, accumulate=np.float64)
         assert_within(y, expected, bound(x, w, b, padding, dtype), f"{shape} padding {padding}")
+
+
+def images(kind, shape, rng):
+    """Arrays on which rounding shows in different ways."""
+    if kind == "normal":
+        return rng.standard_normal(shape)
+    if kind == "positive":
+        return rng.random(shape)
+    if kind == "cancelling":
+        return rng.choice([-1.0, 1.0], shape) * (1 + 1e-3 * rng.random(shape))
+    if kind == "constant":
+        return 1 + 1e-3 * rng.random(shape)
+    return rng.standard_normal(shape) * 10.0 ** rng.integers(-4, 4, shape)  # wide
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("taps", [3, 5])
+@pytest.mark.parametrize("channels", [1, 3, 40, 200])
+@pytest.mark.parametrize("kinds", [("normal", "normal"), ("positive", "normal"), ("positive", "positive"),
+                                   ("constant", "cancelling"), ("wide", "wide"), ("cancelling", "wide")], ids=str)  # fmt: skip
+def test_the_bound_for_known_arrays_holds_and_is_close(kinds, channels, taps, dtype, rng):
+    x = images(kinds[0], (2, 2 * channels, 13, 10), rng).astype(dtype)
+    w = images(kinds[1], (10, channels, taps, taps), rng).astype(dtype)
+    b = rng.standard_normal(10).astype(dtype)
+    pads = ((0, 2), (1, 3))
+    y = F.conv2d(x, w, b, padding=pads, groups=2, algorithm="winograd")
+    wide = (array.astype(np.longdouble) for array in (x, w, b))
+    exact = reference.conv(*wide, padding=pads, groups=2, accumulate=np.longdouble)
+    errors = np.abs(y - exact)
+    bounds = winograd_errors(x, w, b, pads, 2, np.dtype(dtype).name)
+    assert bounds.shape == y.shape
+    assert (errors <= bounds).all()
+    assert (bounds.max(axis=(2, 3)) <= 400 * errors.max()).any()
+
+
+def test_the_bound_for_known_arrays_follows_the_image(rng):
+    """A tile of zeros has no error, one of large values leaves its neighbours alone."""
+    x = np.zeros((1, 4, 16, 16), np.float32)
+    x[..., :4, :4] = 1000 * rng.standard_normal((4, 4, 4))
+    w = rng.standard_normal((3, 4, 3, 3)).astype(np.float32)
+    bounds = winograd_errors(x, w, None, ((0, 0), (0, 0)), 1, "float32")
+    assert (bounds[..., :4, :4] > 0).all()
+    assert not bounds[..., 4:, :].any()
+    assert not bounds[..., 4:].any()
 
 
 def test_groups_and_asymmetric_padding(isa, rng):

@@ -156,10 +156,13 @@ class _Checker:
         if call is not None and call.detail is not None:
             op, spec = call.detail
             rows = {row.name: row for row in op.rows}
-            magnitude = _MAGNITUDES.get(node.op_type, _largest)(self.exact, node, wide, exact)
             if call.algorithm in rows and not rows[call.algorithm].refusal(spec):
-                bound = doubled * rows[call.algorithm].error_bound(spec)
-                return bound * magnitude + 4 * unit * np.abs(exact), f"{op.name}, {call.algorithm}"
+                row = rows[call.algorithm]
+                bound = row.errors(spec, *wide[:3], *[None] * (3 - len(wide))) if node.op_type == "Conv" else None
+                if bound is None:
+                    magnitude = _MAGNITUDES.get(node.op_type, _largest)(self.exact, node, wide, exact)
+                    bound = row.error_bound(spec) * magnitude
+                return doubled * bound + 4 * unit * np.abs(exact), f"{op.name}, {call.algorithm}"
         read = sum(value.size for value in wide if _is_float(value))
         roundings = DEFAULT_ROUNDINGS + -(-read // max(exact.size, 1))
         return doubled * sum_error(roundings, dtype) * _largest(self.exact, node, wide, exact), f"{roundings} roundings"
