@@ -6,12 +6,12 @@ F(m, r) computes m outputs of a filter of r taps from the m + r - 1 values of a 
 from __future__ import annotations
 
 from dataclasses import replace
-from math import ceil
+from math import ceil, inf
 
 import numpy as np
 
 from fastconv import machine
-from fastconv._kernels import family
+from fastconv._kernels import engine, family
 from fastconv._kernels.engine import Step
 from fastconv.ops.cost import CACHE_BYTES_PER_SECOND, peak_flops
 from fastconv.ops.direct import STORE_FILTER_LANES
@@ -21,10 +21,10 @@ from fastconv.ops.nest import (
     Nest,
     aligned,
     chunk_shape,
+    even_part,
     filter_panels,
     nest_sizes,
     packed_bias,
-    packed_elements,
     packed_sizes,
     split_filters,
 )
@@ -32,7 +32,8 @@ from fastconv.ops.winograd_error import SIDE, filter_transform
 
 __all__ = ["WinogradLoops", "winograd_flops", "winograd_seconds"]
 
-CHUNK_TILES = 28
+LEAST_TILES, MOST_TILES = 14, 32  # of a chunk, the most no more than MAX_COLUMNS of the kernel
+RESULT_ELEMENTS = 1 << 12  # results on their way to the output: half the first-level cache
 
 
 class WinogradLoops:
@@ -55,17 +56,26 @@ class WinogradLoops:
             ),
         )
         itemsize = np.dtype(nest.dtype).itemsize
-        budget = machine.cache_bytes(2) // itemsize
-        most = max(tile_sizes["pixels"], min(CHUNK_TILES, budget * 3 // 4 // (SIDE**2 * (nest.channels + self.panel))))
-        sizes = packed_sizes(tiles, *chunk_shape(tiles, most, 1, budget))
-        chunk_tiles = sizes["chunk_rows"] * sizes["chunk_columns"]
-        chunks = sizes["chunks_down"] * sizes["chunks_across"]
-        split = split_filters(nest, chunks, self.panels)
         lanes = tile_sizes["lanes"]
-        v_plane = aligned(nest.channels * chunk_tiles + lanes)
-        v_scratch = aligned(packed_elements(tiles, sizes) + 2 * lanes)
+        most = chunk_tiles(nest)
+        sizes = packed_sizes(tiles, *chunk_shape(tiles, most, 1, inf))
+        image_tiles = sizes["chunk_rows"] * sizes["chunk_columns"]
+        chunks = sizes["chunks_down"] * sizes["chunks_across"]
+        images = even_part(max(nest.images, 1), self._images_together(most // image_tiles)) if chunks == 1 else 1
+        blocks = ceil(nest.images / images)
+        split = split_filters(replace(nest, images=blocks), chunks, self.panels)
+        tiles_of_chunk = images * image_tiles
+        strip = aligned(sizes["row_slots"] * sizes["chunk_columns"] + lanes + 2)
+        rounded = ceil(tiles_of_chunk / lanes) * lanes
+        v_row = rounded if rounded * 4 <= tiles_of_chunk * 5 else tiles_of_chunk  # no register crosses a cache line
+        v_plane = aligned(nest.channels * v_row + lanes)
+        result_rows = max(1, RESULT_ELEMENTS // (sizes["chunk_columns"] * self.tile**2 * lanes))
+        result_rows = min(result_rows, sizes["chunk_rows"])
+        line_scratch = 2 * SIDE * self.tile * strip
+        v_scratch = aligned(line_scratch + (sizes["column_slots"] + 2 * lanes) * self.tile)
         m_scratch = v_scratch + SIDE**2 * v_plane
-        result_scratch = m_scratch + SIDE**2 * chunk_tiles * self.panel
+        result_scratch = m_scratch + SIDE**2 * tiles_of_chunk * self.panel
+        result = result_rows * sizes["chunk_columns"] * self.tile**2 * lanes
         self.step = Step(
             kernels.KERNELS["winograd"],
             {
@@ -82,18 +92,21 @@ class WinogradLoops:
                 "tile": self.tile,
                 "y_rows": down.output,
                 "y_columns": across.output,
-                "chunk_tiles": chunk_tiles,
+                "images": nest.images,
+                "chunk_images": images,
+                "strip": strip,
+                "chunk_tiles": tiles_of_chunk,
+                "v_row": v_row,
                 "v_plane": v_plane,
+                "result_rows": result_rows,
+                "line_scratch": line_scratch,
                 "v_scratch": v_scratch,
                 "m_scratch": m_scratch,
             },
             inputs=3 + nest.residual,
-            constants=(
-                np.arange(nest.channels, dtype=np.int64) * chunk_tiles,
-                *(np.array(axis.phases, np.int64) for axis in tiles.axes[1:]),
-            ),
-            tasks=nest.images * nest.groups * chunks * split["chunk_tasks"],
-            scratch=64 + (result_scratch + chunk_tiles * self.tile**2 * self.panel) * itemsize,
+            constants=(np.arange(nest.channels, dtype=np.int64) * v_row,),
+            tasks=blocks * nest.groups * chunks * split["chunk_tasks"],
+            scratch=64 + (result_scratch + result) * itemsize,
             threads=1 + nest.flops // THREAD_FLOPS,
         )
         self.transform_step = Step(
@@ -123,12 +136,28 @@ class WinogradLoops:
         filters = self.nest.groups * ((self.panels - 1) * self.panel + self.last_panel)
         return filters * SIDE**2 * self.nest.channels, filters
 
+    def _images_together(self, most: int) -> int:
+        """Images of a chunk that has room for `most`: filters from memory are worth more than a share for each thread."""
+        filters, _ = self.packed_elements
+        if filters * np.dtype(self.nest.dtype).itemsize > machine.cache_bytes(2):
+            return most
+        return max(1, min(most, self.nest.images // engine.get_threads()))
+
     def pack(self, w: np.ndarray, b: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Contiguous weights (filters, channels, r, r) transformed, and the bias, in the kernel's panels."""
         filters = (self.panels - 1) * self.panel + self.last_panel
         transformed = np.empty(self.nest.groups * filters * SIDE**2 * self.nest.channels, self.nest.dtype)
         self.transform_step(transformed, w)
         return transformed, packed_bias(self.nest, filters, b)
+
+
+def chunk_tiles(nest: Nest) -> int:
+    """Tiles that go through all stages together; the filters are read again for each such chunk.
+
+    More tiles make fewer passes over the filters, but their transforms should not outgrow the second-level cache by far.
+    """
+    transformed = SIDE**2 * nest.channels * np.dtype(nest.dtype).itemsize
+    return max(LEAST_TILES, min(MOST_TILES, 2 * machine.cache_bytes(2) // transformed))
 
 
 # Register operations of a transform, loads and stores included, for one tile of one channel or filter.
@@ -156,7 +185,7 @@ def winograd_seconds(nest: Nest) -> float:
     transforms += stored * filters * STORE_FILTER_LANES
     products = SIDE**2 * tiles * nest.channels * filters * 1.1
     weights = SIDE**2 * nest.channels * filters * itemsize
-    streams = ceil(tiles / CHUNK_TILES) if weights > machine.cache_bytes(2) else 1
+    streams = ceil(tiles / chunk_tiles(nest)) if weights > machine.cache_bytes(2) else 1
     arriving = weights * streams / CACHE_BYTES_PER_SECOND
     return nest.groups * (2 * transforms * per_flop + max(2 * products * per_flop, arriving))
 
