@@ -34,11 +34,11 @@ cdef enum:
 
 cdef inline void tile_filters(
     const int pixels, const int vectors, const real* x, const int64_t* offset, int64_t taps,
-    const real* w, const real* bias, real* y, int64_t y_pixel, const bint streams, const real* ahead,
+    const real* w, const real* bias, real* y, int64_t y_pixel, const bint streams, const real* ahead, int64_t step,
 ) noexcept nogil:
     """y[pixel][filter] = bias + Σ x[pixel + offset] · w[tap][filter]; lanes are filters.
 
-    With `streams`, as much memory from `ahead` on as `w` has is fetched on the way.
+    With `streams`, memory from `ahead` on is fetched on the way: `step` elements for each register of `w`.
     """
     cdef vec total[MAX_PIXELS][MAX_VECTORS]
     cdef vec weight[MAX_VECTORS]
@@ -55,10 +55,10 @@ cdef inline void tile_filters(
         for j in range(vectors):
             weight[j] = vload(w + j * LANES)
             if streams:
-                prefetch(ahead + j * LANES)
+                prefetch(ahead + j * step)
         w += vectors * LANES
         if streams:
-            ahead += vectors * LANES
+            ahead += vectors * step
         for i in range(pixels):
             value = vset1(at[i])
             for j in range(vectors):
@@ -70,37 +70,37 @@ cdef inline void tile_filters(
 
 cdef inline void filters_by_pixels(
     int pixels, const int vectors, const real* x, const int64_t* offset, int64_t taps,
-    const real* w, const real* bias, real* y, int64_t y_pixel, const bint streams, const real* ahead,
+    const real* w, const real* bias, real* y, int64_t y_pixel, const bint streams, const real* ahead, int64_t step,
 ) noexcept nogil:
     """The tile with `pixels` as the constant it has to be; those beyond TILE_PIXELS vanish at compile time."""
     if pixels == 1:
-        tile_filters(1, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead)
+        tile_filters(1, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead, step)
     elif pixels == 2 and TILE_PIXELS >= 2:
-        tile_filters(2, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead)
+        tile_filters(2, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead, step)
     elif pixels == 3 and TILE_PIXELS >= 3:
-        tile_filters(3, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead)
+        tile_filters(3, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead, step)
     elif pixels == 4 and TILE_PIXELS >= 4:
-        tile_filters(4, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead)
+        tile_filters(4, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead, step)
     elif pixels == 5 and TILE_PIXELS >= 5:
-        tile_filters(5, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead)
+        tile_filters(5, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead, step)
     elif pixels == 6 and TILE_PIXELS >= 6:
-        tile_filters(6, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead)
+        tile_filters(6, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead, step)
     elif pixels == 7 and TILE_PIXELS >= 7:
-        tile_filters(7, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead)
+        tile_filters(7, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead, step)
     elif pixels == 8 and TILE_PIXELS >= 8:
-        tile_filters(8, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead)
+        tile_filters(8, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead, step)
     elif pixels == 9 and TILE_PIXELS >= 9:
-        tile_filters(9, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead)
+        tile_filters(9, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead, step)
     elif pixels == 10 and TILE_PIXELS >= 10:
-        tile_filters(10, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead)
+        tile_filters(10, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead, step)
     elif pixels == 11 and TILE_PIXELS >= 11:
-        tile_filters(11, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead)
+        tile_filters(11, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead, step)
     elif pixels == 12 and TILE_PIXELS >= 12:
-        tile_filters(12, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead)
+        tile_filters(12, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead, step)
     elif pixels == 13 and TILE_PIXELS >= 13:
-        tile_filters(13, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead)
+        tile_filters(13, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead, step)
     elif TILE_PIXELS >= 14:
-        tile_filters(14, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead)
+        tile_filters(14, vectors, x, offset, taps, w, bias, y, y_pixel, streams, ahead, step)
 
 
 cdef inline void row_of_tiles(
@@ -109,21 +109,21 @@ cdef inline void row_of_tiles(
 ) noexcept nogil:
     """One output row into [pixel][panel], in tiles as equal as possible: 30 pixels are 3 × 10, never 14 + 14 + 2."""
     cdef int64_t tiles = (pixels + TILE_PIXELS - 1) // TILE_PIXELS
+    cdef int64_t step = (LANES + tiles - 1) // tiles
     cdef int64_t tile, width, done = 0
-    cdef const real* fetched = w
     for tile in range(tiles):
         width = (pixels - done + tiles - tile - 1) // (tiles - tile)
-        if streams and tile == tiles - 1:
-            fetched = ahead
         if panel == TILE_VECTORS * LANES:
             filters_by_pixels(
-                <int> width, TILE_VECTORS, x + done, offset, taps, w, bias, y + done * panel, panel, streams, fetched
+                <int> width, TILE_VECTORS, x + done, offset, taps, w, bias, y + done * panel, panel, streams, ahead, step
             )
         else:
             filters_by_pixels(
                 <int> width, (TILE_VECTORS + 1) // 2, x + done, offset, taps, w, bias, y + done * panel, panel, streams,
-                fetched,
+                ahead, step,
             )
+        if streams:
+            ahead += taps * panel // LANES * step
         done += width
 
 
@@ -139,7 +139,7 @@ cdef inline void row_of_streamed_filters(
     int64_t pixels, int64_t panel, const real* x, const int64_t* offset, int64_t taps,
     const real* w, const real* bias, real* y, const real* ahead,
 ) noexcept nogil:
-    """The same where `ahead` is what comes after w, to be fetched while the last tile is computed."""
+    """The same where `ahead` is what comes after w, to be fetched evenly on the way."""
     row_of_tiles(pixels, panel, x, offset, taps, w, bias, y, True, ahead)
 
 

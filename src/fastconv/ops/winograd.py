@@ -32,7 +32,7 @@ from fastconv.ops.winograd_error import SIDE, filter_transform
 
 __all__ = ["WinogradLoops", "winograd_flops", "winograd_seconds"]
 
-LEAST_TILES, MOST_TILES = 14, 32  # of a chunk, the most no more than MAX_COLUMNS of the kernel
+LEAST_TILES, MOST_TILES = 16, 32  # of a chunk, the most no more than MAX_COLUMNS of the kernel
 RESULT_ELEMENTS = 1 << 12  # results on their way to the output: half the first-level cache
 
 
