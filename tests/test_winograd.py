@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from tolerance import assert_within
 
-from fastconv import reference
+from fastconv import _kernels, reference
 from fastconv.errors import ArgumentError
 from fastconv.nn import functional as F
 from fastconv.ops.conv import CONV, conv_plan
+from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.winograd_error import SIDE, filter_transform, input_transform, output_transform, winograd_errors
 
 
@@ -139,6 +140,21 @@ def test_same_bits_for_any_number_of_threads_and_any_batch(isa, rng):
     assert alone.tobytes() == results[0][1:2].tobytes()
 
 
+@pytest.mark.parametrize("taps", [3, 5])
+@pytest.mark.parametrize(("images", "side", "width"), [(9, 4, 5), (5, 7, 7), (3, 14, 6), (2, 1, 150), (1, 70, 70)])
+def test_images_that_share_a_chunk_and_maps_of_many_chunks(isa, team, images, side, width, taps, rng):
+    """Also channels last in memory, and filters enough to be streamed."""
+    x = rng.standard_normal((images, 19, side, width)).astype(np.float32)
+    w = rng.standard_normal((37, 19, taps, taps)).astype(np.float32)
+    b = rng.standard_normal(37).astype(np.float32)
+    expected = reference.conv(x, w, b, padding=taps // 2, accumulate=np.float64)
+    tolerance = bound(x, w, b, taps // 2, np.float32)
+    last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    for memory in (x, last, np.ascontiguousarray(x[:, :, ::-1, ::-1])[:, :, ::-1, ::-1]):
+        y = F.conv2d(memory, w, b, padding=taps // 2, algorithm="winograd")
+        assert_within(y, expected, tolerance, f"{memory.strides}")
+
+
 def test_writes_its_output_and_nothing_else(isa, rng):
     x = rng.standard_normal((1, 5, 18, 23)).astype(np.float32)
     w = rng.standard_normal((35, 5, 3, 3)).astype(np.float32)
@@ -150,6 +166,33 @@ def test_writes_its_output_and_nothing_else(isa, rng):
     assert not np.isnan(y).any()
     assert (memory[:64] == 12345).all()
     assert (memory[-64:] == 12345).all()
+
+
+@pytest.mark.parametrize(
+    ("images", "channels", "filters", "side", "taps", "pick"),
+    [
+        (1, 64, 64, 56, 3, "winograd"),
+        (1, 256, 256, 14, 3, "winograd"),
+        (1, 512, 512, 7, 3, "winograd"),
+        (8, 512, 512, 7, 3, "winograd"),
+        (1, 24, 24, 28, 3, "winograd"),
+        (1, 32, 96, 28, 5, "winograd"),
+        (1, 3, 64, 224, 3, "direct"),
+        (1, 3, 16, 32, 3, "direct"),
+        (1, 8, 8, 28, 3, "direct"),
+        (1, 64, 64, 2, 3, "direct"),
+    ],
+)
+def test_is_chosen_where_it_is_faster(images, channels, filters, side, taps, pick):
+    """Shapes at which the two were measured to differ by far with AVX-512; the rates behind the choice are nominal."""
+    spec = conv_spec(
+        (images, channels, side, side),
+        tuple(4 * step for step in (channels * side * side, side * side, side, 1)),
+        np.dtype(np.float32), (filters, channels, taps, taps), np.dtype(np.float32), None, 1, taps // 2, 1, 1,
+    )  # fmt: skip
+    if _kernels.ISA != "avx512":
+        pytest.skip(f"the figures are those of AVX-512, this machine has {_kernels.ISA}")
+    assert CONV.choose(spec).name == pick
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ F(m, r) computes m outputs of a filter of r taps from the m + r - 1 values of a 
 from __future__ import annotations
 
 from dataclasses import replace
-from math import ceil, inf
+from math import ceil, inf, prod
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from fastconv import machine
 from fastconv._kernels import engine, family
 from fastconv._kernels.engine import Step
 from fastconv.ops.cost import CACHE_BYTES_PER_SECOND, peak_flops
-from fastconv.ops.direct import STORE_FILTER_LANES
 from fastconv.ops.nest import (
     THREAD_BYTES,
     THREAD_FLOPS,
@@ -48,23 +47,12 @@ class WinogradLoops:
         self.panel, self.last_panel = filter_panels(nest.filters, tile_sizes)
         self.panels = ceil(nest.filters / self.panel)
         _, down, across = nest.axes
-        tiles = replace(
-            nest,
-            axes=(
-                nest.axes[0],
-                *(replace(a, output=ceil(a.output / self.tile), kernel=SIDE, stride=self.tile) for a in (down, across)),
-            ),
-        )
+        tiling = Tiling(nest)
+        tiles, sizes = tiling.nest, tiling.sizes
         itemsize = np.dtype(nest.dtype).itemsize
         lanes = tile_sizes["lanes"]
-        most = chunk_tiles(nest)
-        sizes = packed_sizes(tiles, *chunk_shape(tiles, most, 1, inf))
-        image_tiles = sizes["chunk_rows"] * sizes["chunk_columns"]
-        chunks = sizes["chunks_down"] * sizes["chunks_across"]
-        images = even_part(max(nest.images, 1), self._images_together(most // image_tiles)) if chunks == 1 else 1
-        blocks = ceil(nest.images / images)
-        split = split_filters(replace(nest, images=blocks), chunks, self.panels)
-        tiles_of_chunk = images * image_tiles
+        split = split_filters(replace(nest, images=tiling.blocks), tiling.chunks, self.panels)
+        tiles_of_chunk = tiling.images * sizes["chunk_rows"] * sizes["chunk_columns"]
         strip = aligned(sizes["row_slots"] * sizes["chunk_columns"] + lanes + 2)
         rounded = ceil(tiles_of_chunk / lanes) * lanes
         v_row = rounded if rounded * 4 <= tiles_of_chunk * 5 else tiles_of_chunk  # no register crosses a cache line
@@ -93,7 +81,7 @@ class WinogradLoops:
                 "y_rows": down.output,
                 "y_columns": across.output,
                 "images": nest.images,
-                "chunk_images": images,
+                "chunk_images": tiling.images,
                 "strip": strip,
                 "chunk_tiles": tiles_of_chunk,
                 "v_row": v_row,
@@ -105,7 +93,7 @@ class WinogradLoops:
             },
             inputs=3 + nest.residual,
             constants=(np.arange(nest.channels, dtype=np.int64) * v_row,),
-            tasks=blocks * nest.groups * chunks * split["chunk_tasks"],
+            tasks=tiling.blocks * nest.groups * tiling.chunks * split["chunk_tasks"],
             scratch=64 + (result_scratch + result) * itemsize,
             threads=1 + nest.flops // THREAD_FLOPS,
         )
@@ -136,13 +124,6 @@ class WinogradLoops:
         filters = self.nest.groups * ((self.panels - 1) * self.panel + self.last_panel)
         return filters * SIDE**2 * self.nest.channels, filters
 
-    def _images_together(self, most: int) -> int:
-        """Images of a chunk that has room for `most`: filters from memory are worth more than a share for each thread."""
-        filters, _ = self.packed_elements
-        if filters * np.dtype(self.nest.dtype).itemsize > machine.cache_bytes(2):
-            return most
-        return max(1, min(most, self.nest.images // engine.get_threads()))
-
     def pack(self, w: np.ndarray, b: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Contiguous weights (filters, channels, r, r) transformed, and the bias, in the kernel's panels."""
         filters = (self.panels - 1) * self.panel + self.last_panel
@@ -151,47 +132,73 @@ class WinogradLoops:
         return transformed, packed_bias(self.nest, filters, b)
 
 
-def chunk_tiles(nest: Nest) -> int:
-    """Tiles that go through all stages together; the filters are read again for each such chunk.
+class Tiling:
+    """How a nest is cut into tiles of m × m outputs, and those into chunks of some tiles of one image or all of several."""
 
-    More tiles make fewer passes over the filters, but their transforms should not outgrow the second-level cache by far.
-    """
-    transformed = SIDE**2 * nest.channels * np.dtype(nest.dtype).itemsize
-    return max(LEAST_TILES, min(MOST_TILES, 2 * machine.cache_bytes(2) // transformed))
+    def __init__(self, nest: Nest):
+        self.m = SIDE + 1 - nest.axes[1].kernel
+        axes = (replace(a, output=ceil(a.output / self.m), kernel=SIDE, stride=self.m) for a in nest.axes[1:])
+        self.nest = replace(nest, axes=(nest.axes[0], *axes))
+        itemsize = np.dtype(nest.dtype).itemsize
+        self.weight_bytes = SIDE**2 * nest.channels * nest.filters * itemsize  # of one group, transformed
+        # More tiles make fewer passes over the filters, but what they become should not outgrow the cache by far.
+        room = 2 * machine.cache_bytes(2) // (SIDE**2 * nest.channels * itemsize)
+        most = max(LEAST_TILES, min(MOST_TILES, room))
+        self.sizes = packed_sizes(self.nest, *chunk_shape(self.nest, most, 1, inf))
+        self.chunks = self.sizes["chunks_down"] * self.sizes["chunks_across"]
+        self.images = 1
+        if self.chunks == 1:
+            most //= self.sizes["chunk_rows"] * self.sizes["chunk_columns"]
+            if not self.streams:  # a share for each thread; filters from memory had better be read once
+                most = min(most, nest.images // engine.get_threads())
+            self.images = even_part(max(nest.images, 1), most)
+        self.blocks = ceil(nest.images / self.images)
+
+    @property
+    def streams(self) -> bool:
+        """The filters come from beyond the second-level cache for every chunk."""
+        return self.weight_bytes > machine.cache_bytes(2)
 
 
-# Register operations of a transform, loads and stores included, for one tile of one channel or filter.
-INPUT_OPERATIONS, OUTPUT_OPERATIONS = 240, 150
+# What the parts take beside the products, in multiply-adds of a register at the nominal peak.
+PACK_OPERATIONS = 35  # a register of tiles, one row of one channel
+INPUT_OPERATIONS = 320  # a register of tiles, one channel
+OUTPUT_OPERATIONS = 230  # a tile of a register of filters
+STORE_OPERATIONS = 190  # a square of as many results as fill a register, and filters
+PRODUCT_OPERATIONS = 1.05
+FILTER_BYTES_PER_SECOND = 40e9, 27e9  # of filters that the last-level cache holds, and of more
 
 
 def winograd_flops(nest: Nest) -> int:
     """Multiplications and additions of the products and the transforms."""
-    tiles, _ = _tiles(nest)
+    tiles = nest.images * prod(axis.output for axis in Tiling(nest).nest.axes)
     products = 2 * SIDE**2 * tiles * nest.channels * nest.filters
     return nest.groups * (products + 168 * tiles * nest.channels + 100 * tiles * nest.filters)
 
 
 def winograd_seconds(nest: Nest) -> float:
-    """Predicted time on one thread; the transformed weights may take longer to come than to be used."""
-    tile = family("conv", nest.dtype).TILE
-    lanes, half = tile["lanes"], tile["half_panel"]
-    tiles, across = _tiles(nest)
-    filters = ceil(nest.filters / half) * half
-    itemsize = np.dtype(nest.dtype).itemsize
-    per_flop = 1 / peak_flops(nest.dtype)
-    filled = across / (ceil(across / lanes) * lanes)
-    stored = tiles * (SIDE + 1 - nest.axes[1].kernel) ** 2
-    transforms = tiles * nest.channels * INPUT_OPERATIONS / filled + tiles * filters * OUTPUT_OPERATIONS
-    transforms += stored * filters * STORE_FILTER_LANES
-    products = SIDE**2 * tiles * nest.channels * filters * 1.1
-    weights = SIDE**2 * nest.channels * filters * itemsize
-    streams = ceil(tiles / chunk_tiles(nest)) if weights > machine.cache_bytes(2) else 1
-    arriving = weights * streams / CACHE_BYTES_PER_SECOND
-    return nest.groups * (2 * transforms * per_flop + max(2 * products * per_flop, arriving))
-
-
-def _tiles(nest: Nest) -> tuple[int, int]:
-    """Tiles of all images, and tiles across one."""
-    m = SIDE + 1 - nest.axes[1].kernel
-    down, across = (ceil(axis.output / m) for axis in nest.axes[1:])
-    return nest.images * down * across, across
+    """Predicted time on one thread; the transformed filters may take longer to come than to be used."""
+    lanes = family("conv", nest.dtype).TILE["lanes"]
+    tiling = Tiling(nest)
+    m, sizes = tiling.m, tiling.sizes
+    down, across = (axis.output for axis in tiling.nest.axes[1:])
+    rows, columns = sizes["chunk_rows"], sizes["chunk_columns"]
+    tiles = nest.images * down * across
+    packed = nest.images * (down * m + (SIDE - m) * sizes["chunks_down"]) * sizes["chunks_across"]
+    packed *= ceil((columns + (SIDE - 1) // m) / lanes)
+    transformed = nest.images * tiling.chunks * ceil(rows * columns / lanes)
+    height, width = (axis.output for axis in nest.axes[1:])
+    if columns == across:
+        squares = nest.images * ceil(height * width / lanes)
+    else:
+        squares = nest.images * height * sizes["chunks_across"] * ceil(min(columns * m, width) / lanes)
+    registers = ceil(nest.filters / lanes)
+    operations = nest.channels * (packed * PACK_OPERATIONS + transformed * INPUT_OPERATIONS)
+    operations += registers * (tiles * OUTPUT_OPERATIONS + squares * STORE_OPERATIONS)
+    products = SIDE**2 * tiles * nest.channels * registers * PRODUCT_OPERATIONS
+    second = peak_flops(nest.dtype) / (2 * lanes)  # operations
+    passes = tiling.blocks * tiling.chunks if tiling.streams else 0
+    arriving = tiling.weight_bytes * passes / FILTER_BYTES_PER_SECOND[tiling.weight_bytes > machine.cache_bytes(3)]
+    elements = nest.images * (nest.channels * nest.axes[1].input * nest.axes[2].input + nest.filters * height * width)
+    moved = elements * np.dtype(nest.dtype).itemsize / CACHE_BYTES_PER_SECOND
+    return nest.groups * (operations / second + max(products / second, arriving) + moved)
