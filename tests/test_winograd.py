@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tolerance import assert_within
 
-from fastconv import _kernels, reference
+from fastconv import _kernels, config, reference
 from fastconv.errors import ArgumentError
 from fastconv.nn import functional as F
 from fastconv.ops.conv import CONV, conv_plan
@@ -127,8 +127,6 @@ def test_groups_and_asymmetric_padding(isa, rng):
 
 
 def test_same_bits_for_any_number_of_threads_and_any_batch(isa, rng):
-    from fastconv import config
-
     x = rng.standard_normal((3, 20, 30, 30)).astype(np.float32)
     w = rng.standard_normal((40, 20, 3, 3)).astype(np.float32)
     results = []
@@ -153,6 +151,25 @@ def test_images_that_share_a_chunk_and_maps_of_many_chunks(isa, team, images, si
     for memory in (x, last, np.ascontiguousarray(x[:, :, ::-1, ::-1])[:, :, ::-1, ::-1]):
         y = F.conv2d(memory, w, b, padding=taps // 2, algorithm="winograd")
         assert_within(y, expected, tolerance, f"{memory.strides}")
+
+
+def test_threads_do_not_transform_a_chunk_twice_where_there_are_enough(rng):
+    x, w = np.ones((1, 64, 56, 56), np.float32), np.ones((64, 64, 3, 3), np.float32)
+    with config.threads(2):
+        step = conv_plan(x, w, None, 1, 1, 1, 1, "winograd").loops.step
+    assert 8 <= step.tasks <= 14
+
+
+def test_same_bits_for_small_images_whoever_shares_a_chunk(isa, rng):
+    x = rng.standard_normal((7, 20, 7, 9)).astype(np.float32)
+    w = rng.standard_normal((40, 20, 3, 3)).astype(np.float32)
+    results = []
+    for threads in (1, 2, 5):
+        with config.threads(threads):
+            results.append(F.conv2d(x, w, padding=1, algorithm="winograd"))
+    alone = np.concatenate([F.conv2d(x[i : i + 1], w, padding=1, algorithm="winograd") for i in range(7)])
+    assert all(result.tobytes() == alone.tobytes() for result in results)
+    assert F.conv2d(x[:0], w, padding=1, algorithm="winograd").shape == (0, 40, 7, 9)
 
 
 def test_writes_its_output_and_nothing_else(isa, rng):

@@ -32,6 +32,7 @@ from fastconv.ops.winograd_error import SIDE, filter_transform
 __all__ = ["WinogradLoops", "winograd_flops", "winograd_seconds"]
 
 LEAST_TILES, MOST_TILES = 16, 32  # of a chunk, the most no more than MAX_COLUMNS of the kernel
+CHUNKS_PER_THREAD = 4  # keep the threads equally busy
 RESULT_ELEMENTS = 1 << 12  # results on their way to the output: half the first-level cache
 
 
@@ -51,7 +52,7 @@ class WinogradLoops:
         tiles, sizes = tiling.nest, tiling.sizes
         itemsize = np.dtype(nest.dtype).itemsize
         lanes = tile_sizes["lanes"]
-        split = split_filters(replace(nest, images=tiling.blocks), tiling.chunks, self.panels)
+        split = tiling.split(self.panels)
         tiles_of_chunk = tiling.images * sizes["chunk_rows"] * sizes["chunk_columns"]
         strip = aligned(sizes["row_slots"] * sizes["chunk_columns"] + lanes + 2)
         rounded = ceil(tiles_of_chunk / lanes) * lanes
@@ -144,15 +145,25 @@ class Tiling:
         # More tiles make fewer passes over the filters, but what they become should not outgrow the cache by far.
         room = 2 * machine.cache_bytes(2) // (SIDE**2 * nest.channels * itemsize)
         most = max(LEAST_TILES, min(MOST_TILES, room))
+        threads = engine.get_threads()
+        if threads > 1 and not self.streams:
+            tiles = nest.images * prod(axis.output for axis in self.nest.axes)
+            most = min(most, max(LEAST_TILES, tiles // (threads * CHUNKS_PER_THREAD)))
         self.sizes = packed_sizes(self.nest, *chunk_shape(self.nest, most, 1, inf))
         self.chunks = self.sizes["chunks_down"] * self.sizes["chunks_across"]
         self.images = 1
         if self.chunks == 1:
             most //= self.sizes["chunk_rows"] * self.sizes["chunk_columns"]
             if not self.streams:  # a share for each thread; filters from memory had better be read once
-                most = min(most, nest.images // engine.get_threads())
+                most = min(most, nest.images // threads)
             self.images = even_part(max(nest.images, 1), most)
         self.blocks = ceil(nest.images / self.images)
+
+    def split(self, panels: int) -> dict[str, int]:
+        """Panels per task and tasks per chunk.  Who shares a chunk transforms it again, hence whole chunks where they do."""
+        if self.blocks * self.nest.groups * self.chunks >= engine.get_threads() * CHUNKS_PER_THREAD:
+            return {"task_panels": panels, "chunk_tasks": 1}
+        return split_filters(replace(self.nest, images=self.blocks), self.chunks, panels)
 
     @property
     def streams(self) -> bool:
