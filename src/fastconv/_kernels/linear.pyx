@@ -24,6 +24,7 @@ cdef extern from "simd.h" nogil:
     vec vload_first(const real*, int)
     void vstore(real*, vec)
     vec vset1(real)
+    vec vkeep(vec)
     vec vmuladd(vec, vec, vec)
     real vsum(vec)
 
@@ -52,9 +53,9 @@ cdef inline void dot_products(
             total[r][i] = vset1(0)
     while k + LANES <= inputs:
         for i in range(images):
-            value[i] = vload(x + i * LANES)
+            value[i] = vkeep(vload(x + i * LANES))
         for r in range(rows):
-            weight = vload(w + r * inputs + k)
+            weight = vkeep(vload(w + r * inputs + k))
             for i in range(images):
                 total[r][i] = vmuladd(total[r][i], value[i], weight)
         k += LANES
@@ -74,7 +75,7 @@ cdef inline void dot_products(
 
 cdef inline int64_t together(int64_t images) noexcept nogil:
     """How many of the images that are left share a loaded weight."""
-    return 4 if images >= 4 else 2 if images >= 2 else 1
+    return min(images, MAX_IMAGES)
 
 
 cdef inline void side_by_side(const LinearSizes* s, const real* x, int64_t step, real* to) noexcept nogil:
@@ -103,6 +104,8 @@ cdef inline void all_images(
         images = together(s.images - first)
         if images == 4:
             dot_products(rows, 4, x + first * step, w, bias, s.inputs, s.outputs, y + first * s.outputs)
+        elif images == 3:
+            dot_products(rows, 3, x + first * step, w, bias, s.inputs, s.outputs, y + first * s.outputs)
         elif images == 2:
             dot_products(rows, 2, x + first * step, w, bias, s.inputs, s.outputs, y + first * s.outputs)
         else:
