@@ -172,10 +172,10 @@ class Tiling:
 
 
 # What the parts take beside the products, in multiply-adds of a register at the nominal peak.
-PACK_OPERATIONS = 35  # a register of tiles, one row of one channel
-INPUT_OPERATIONS = 320  # a register of tiles, one channel
-OUTPUT_OPERATIONS = 230  # a tile of a register of filters
-STORE_OPERATIONS = 190  # a square of as many results as fill a register, and filters
+PACK_OPERATIONS = 28  # a register of tiles, one row of one channel
+INPUT_OPERATIONS = 260  # a register of tiles, one channel
+OUTPUT_OPERATIONS = 190  # a tile of a register of filters
+STORE_OPERATIONS = 155  # a square of as many results as fill a register, and filters
 PRODUCT_OPERATIONS = 1.05
 FILTER_BYTES_PER_SECOND = 40e9, 27e9  # of filters that the last-level cache holds, and of more
 
