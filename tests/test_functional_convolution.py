@@ -6,6 +6,7 @@ import pytest
 from fastconv import reference
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.nn import functional as F
+from fastconv.ops.linear import linear_plan
 
 BY_RANK = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
@@ -195,6 +196,21 @@ def test_linear(isa, team, images, dtype, rng):
         assert y.dtype == dtype
         assert y.shape == (images, outputs)
         assert (np.abs(y.astype(float) - expected) <= sum_tolerance(inputs + 1, magnitude, dtype)).all()
+
+
+@pytest.mark.parametrize("images", [2, 3, 5, 7, 31])
+def test_few_images_side_by_side_have_the_bits_of_one(isa, team, images, rng):
+    x, w, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((images, 203), (45, 203), (45,)))
+    y = F.linear(x, w, b, algorithm="few_images")
+    alone = [F.linear(x[i : i + 1], w, b, algorithm="few_images") for i in range(images)]
+    assert y.tobytes() == np.concatenate(alone).tobytes()
+
+
+def test_weights_are_packed_only_where_somebody_keeps_them():
+    x, w = np.ones((8, 1024), np.float32), np.ones((1000, 1024), np.float32)
+    assert linear_plan(x, w, None).layout is None
+    assert linear_plan(x, w, None, packed=True).layout is not None
+    assert linear_plan(x[:1], w, None, packed=True).layout is None
 
 
 def test_linear_shapes(rng):

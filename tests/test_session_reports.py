@@ -180,12 +180,13 @@ class TestVerify:
     def test_reports(self, model, x, tmp_path):
         check_report(fc.InferenceSession(model).verify({"x": x}), tmp_path)
 
-    def test_the_first_wrong_step_is_named(self, model, x):
+    @pytest.mark.parametrize("factor", [1.5, 1.001])
+    def test_the_first_wrong_step_is_named(self, model, x, factor):
         session = fc.InferenceSession(model)
         session.run(None, {"x": x})
         (compiler,) = session._compilers.values()
         packed = [entry for entry, arrays in compiler.packings.values() if arrays[0].shape[:2] == (16, 16)]
-        packed[0][0][: packed[0][0].size // 2] *= np.float32(1.5)
+        packed[0][0][: packed[0][0].size // 2] *= np.float32(factor)
         verification = session.verify({"x": x})
         assert not verification.ok
         assert verification.first_beyond.nodes == ["body", "body.norm", "sum", "sum.relu"]

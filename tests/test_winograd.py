@@ -4,23 +4,12 @@ import numpy as np
 import pytest
 from tolerance import assert_within
 
-from fastconv import reference
+from fastconv import _kernels, config, reference
 from fastconv.errors import ArgumentError
 from fastconv.nn import functional as F
 from fastconv.ops.conv import CONV, conv_plan
-from fastconv.ops.winograd import FILTER_POINTS, SIDE, filter_transform
-
-
-def input_transform():
-    """Bᵀ: row p holds the coefficients of the product of (x - q) over all points q but p (Lagrange's numerators)."""
-    rows = [np.poly([q for q in FILTER_POINTS if q != p])[::-1] for p in FILTER_POINTS]
-    return np.array([*([*row, 0.0] for row in rows), np.poly(FILTER_POINTS)[::-1]])
-
-
-def output_transform(outputs):
-    """Aᵀ: powers of the points; infinity contributes to the last output alone."""
-    finite = np.array([[p**i for p in FILTER_POINTS] for i in range(outputs)])
-    return np.column_stack([finite, np.arange(outputs) == outputs - 1])
+from fastconv.ops.conv_spec import conv_spec
+from fastconv.ops.winograd_error import SIDE, filter_transform, input_transform, output_transform, winograd_errors
 
 
 @pytest.mark.parametrize("taps", [3, 5])
@@ -85,6 +74,50 @@ def test_within_the_derived_bound(isa, team, taps, shape, dtype, rng):
         assert_within(y, expected, bound(x, w, b, padding, dtype), f"{shape} padding {padding}")
 
 
+def images(kind, shape, rng):
+    """Arrays on which rounding shows in different ways."""
+    if kind == "normal":
+        return rng.standard_normal(shape)
+    if kind == "positive":
+        return rng.random(shape)
+    if kind == "cancelling":
+        return rng.choice([-1.0, 1.0], shape) * (1 + 1e-3 * rng.random(shape))
+    if kind == "constant":
+        return 1 + 1e-3 * rng.random(shape)
+    return rng.standard_normal(shape) * 10.0 ** rng.integers(-4, 4, shape)  # wide
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("taps", [3, 5])
+@pytest.mark.parametrize("channels", [1, 3, 40, 200])
+@pytest.mark.parametrize("kinds", [("normal", "normal"), ("positive", "normal"), ("positive", "positive"),
+                                   ("constant", "cancelling"), ("wide", "wide"), ("cancelling", "wide")], ids=str)  # fmt: skip
+def test_the_bound_for_known_arrays_holds_and_is_close(kinds, channels, taps, dtype, rng):
+    x = images(kinds[0], (2, 2 * channels, 13, 10), rng).astype(dtype)
+    w = images(kinds[1], (10, channels, taps, taps), rng).astype(dtype)
+    b = rng.standard_normal(10).astype(dtype)
+    pads = ((0, 2), (1, 3))
+    y = F.conv2d(x, w, b, padding=pads, groups=2, algorithm="winograd")
+    wide = (array.astype(np.longdouble) for array in (x, w, b))
+    exact = reference.conv(*wide, padding=pads, groups=2, accumulate=np.longdouble)
+    errors = np.abs(y - exact)
+    bounds = winograd_errors(x, w, b, pads, 2, np.dtype(dtype).name)
+    assert bounds.shape == y.shape
+    assert (errors <= bounds).all()
+    assert (bounds.max(axis=(2, 3)) <= 400 * errors.max()).any()
+
+
+def test_the_bound_for_known_arrays_follows_the_image(rng):
+    """A tile of zeros has no error, one of large values leaves its neighbours alone."""
+    x = np.zeros((1, 4, 16, 16), np.float32)
+    x[..., :4, :4] = 1000 * rng.standard_normal((4, 4, 4))
+    w = rng.standard_normal((3, 4, 3, 3)).astype(np.float32)
+    bounds = winograd_errors(x, w, None, ((0, 0), (0, 0)), 1, "float32")
+    assert (bounds[..., :4, :4] > 0).all()
+    assert not bounds[..., 4:, :].any()
+    assert not bounds[..., 4:].any()
+
+
 def test_groups_and_asymmetric_padding(isa, rng):
     x = rng.standard_normal((2, 12, 11, 10)).astype(np.float64)
     w = rng.standard_normal((21, 4, 3, 3)).astype(np.float64)
@@ -94,8 +127,6 @@ def test_groups_and_asymmetric_padding(isa, rng):
 
 
 def test_same_bits_for_any_number_of_threads_and_any_batch(isa, rng):
-    from fastconv import config
-
     x = rng.standard_normal((3, 20, 30, 30)).astype(np.float32)
     w = rng.standard_normal((40, 20, 3, 3)).astype(np.float32)
     results = []
@@ -105,6 +136,40 @@ def test_same_bits_for_any_number_of_threads_and_any_batch(isa, rng):
     alone = F.conv2d(x[1:2], w, padding=1, algorithm="winograd")
     assert all(result.tobytes() == results[0].tobytes() for result in results)
     assert alone.tobytes() == results[0][1:2].tobytes()
+
+
+@pytest.mark.parametrize("taps", [3, 5])
+@pytest.mark.parametrize(("images", "side", "width"), [(9, 4, 5), (5, 7, 7), (3, 14, 6), (2, 1, 150), (1, 70, 70)])
+def test_images_that_share_a_chunk_and_maps_of_many_chunks(isa, team, images, side, width, taps, rng):
+    """Also channels last in memory, and filters enough to be streamed."""
+    x = rng.standard_normal((images, 19, side, width)).astype(np.float32)
+    w = rng.standard_normal((37, 19, taps, taps)).astype(np.float32)
+    b = rng.standard_normal(37).astype(np.float32)
+    expected = reference.conv(x, w, b, padding=taps // 2, accumulate=np.float64)
+    tolerance = bound(x, w, b, taps // 2, np.float32)
+    last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    for memory in (x, last, np.ascontiguousarray(x[:, :, ::-1, ::-1])[:, :, ::-1, ::-1]):
+        y = F.conv2d(memory, w, b, padding=taps // 2, algorithm="winograd")
+        assert_within(y, expected, tolerance, f"{memory.strides}")
+
+
+def test_threads_do_not_transform_a_chunk_twice_where_there_are_enough(rng):
+    x, w = np.ones((1, 64, 56, 56), np.float32), np.ones((64, 64, 3, 3), np.float32)
+    with config.threads(2):
+        step = conv_plan(x, w, None, 1, 1, 1, 1, "winograd").loops.step
+    assert 8 <= step.tasks <= 14
+
+
+def test_same_bits_for_small_images_whoever_shares_a_chunk(isa, rng):
+    x = rng.standard_normal((7, 20, 7, 9)).astype(np.float32)
+    w = rng.standard_normal((40, 20, 3, 3)).astype(np.float32)
+    results = []
+    for threads in (1, 2, 5):
+        with config.threads(threads):
+            results.append(F.conv2d(x, w, padding=1, algorithm="winograd"))
+    alone = np.concatenate([F.conv2d(x[i : i + 1], w, padding=1, algorithm="winograd") for i in range(7)])
+    assert all(result.tobytes() == alone.tobytes() for result in results)
+    assert F.conv2d(x[:0], w, padding=1, algorithm="winograd").shape == (0, 40, 7, 9)
 
 
 def test_writes_its_output_and_nothing_else(isa, rng):
@@ -118,6 +183,33 @@ def test_writes_its_output_and_nothing_else(isa, rng):
     assert not np.isnan(y).any()
     assert (memory[:64] == 12345).all()
     assert (memory[-64:] == 12345).all()
+
+
+@pytest.mark.parametrize(
+    ("images", "channels", "filters", "side", "taps", "pick"),
+    [
+        (1, 64, 64, 56, 3, "winograd"),
+        (1, 256, 256, 14, 3, "winograd"),
+        (1, 512, 512, 7, 3, "winograd"),
+        (8, 512, 512, 7, 3, "winograd"),
+        (1, 24, 24, 28, 3, "winograd"),
+        (1, 32, 96, 28, 5, "winograd"),
+        (1, 3, 64, 224, 3, "direct"),
+        (1, 3, 16, 32, 3, "direct"),
+        (1, 8, 8, 28, 3, "direct"),
+        (1, 64, 64, 2, 3, "direct"),
+    ],
+)
+def test_is_chosen_where_it_is_faster(images, channels, filters, side, taps, pick):
+    """Shapes at which the two were measured to differ by far with AVX-512; the rates behind the choice are nominal."""
+    spec = conv_spec(
+        (images, channels, side, side),
+        tuple(4 * step for step in (channels * side * side, side * side, side, 1)),
+        np.dtype(np.float32), (filters, channels, taps, taps), np.dtype(np.float32), None, 1, taps // 2, 1, 1,
+    )  # fmt: skip
+    if _kernels.ISA != "avx512":
+        pytest.skip(f"the figures are those of AVX-512, this machine has {_kernels.ISA}")
+    assert CONV.choose(spec).name == pick
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,20 @@ FC_INLINE vec vset1(real x) { return x; }
 
 #endif
 
+/* As many elements as fill a register as doubles; the operators are those of the language. */
+#ifdef FC_VECTORS
+#define DOUBLE_LANES (VECTOR_BYTES / 8)
+typedef double dvec __attribute__((vector_size(VECTOR_BYTES), may_alias));
+typedef real fc_narrow __attribute__((vector_size(DOUBLE_LANES * REAL_BYTES), aligned(sizeof(real)), may_alias));
+FC_INLINE dvec dload(const real *p) { return __builtin_convertvector(*(const fc_narrow *)p, dvec); }
+FC_INLINE void dstore(real *p, dvec v) { *(fc_narrow *)p = __builtin_convertvector(v, fc_narrow); }
+#else
+#define DOUBLE_LANES 1
+typedef double dvec;
+FC_INLINE dvec dload(const real *p) { return *p; }
+FC_INLINE void dstore(real *p, dvec v) { *p = (real)v; }
+#endif
+
 FC_INLINE vec vadd(vec a, vec b) { return a + b; }
 FC_INLINE vec vsub(vec a, vec b) { return a - b; }
 FC_INLINE vec vmul(vec a, vec b) { return a * b; }

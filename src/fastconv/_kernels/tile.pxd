@@ -23,6 +23,7 @@ cdef extern from "simd.h" nogil:
     vec vmin(vec, vec)
     vec vmuladd(vec, vec, vec)
     void vtranspose(vec*)
+    void prefetch(const void*)
 
 cdef struct Clamp:
     vec low, high
@@ -35,11 +36,12 @@ cdef enum:
 
 cdef inline void tile_filters(
     const int pixels, const int vectors, const real* x, const int64_t* offset, int64_t taps,
-    const real* w, const real* start, int64_t start_pixel, real* y, int64_t y_pixel,
+    const real* w, const real* start, int64_t start_pixel, real* y, const bint streams, const real* ahead, int64_t step,
 ) noexcept nogil:
     """y[pixel][filter] = start[pixel][filter] + Σ x[pixel + offset] · w[tap][filter]; lanes are filters.
 
-    `start` is the bias, with a step of 0 between pixels, or the sum of other taps.
+    `start` is the bias, with a step of 0 between pixels, or the sum of other taps.  With `streams`, memory from `ahead` on
+    is fetched on the way: `step` elements for each register of `w`.
     """
     cdef vec total[MAX_PIXELS][MAX_VECTORS]
     cdef vec weight[MAX_VECTORS]
@@ -54,67 +56,100 @@ cdef inline void tile_filters(
         at = x + offset[k]
         for j in range(vectors):
             weight[j] = vload(w + j * LANES)
+            if streams:
+                prefetch(ahead + j * step)
         w += vectors * LANES
+        if streams:
+            ahead += vectors * step
         for i in range(pixels):
             value = vset1(at[i])
             for j in range(vectors):
                 total[i][j] = vmuladd(total[i][j], value, weight[j])
     for i in range(pixels):
         for j in range(vectors):
-            vstore(y + i * y_pixel + j * LANES, total[i][j])
+            vstore(y + (i * vectors + j) * LANES, total[i][j])
 
 
 cdef inline void filters_by_pixels(
     int pixels, const int vectors, const real* x, const int64_t* offset, int64_t taps,
-    const real* w, const real* start, int64_t start_pixel, real* y, int64_t y_pixel,
+    const real* w, const real* start, int64_t start_pixel, real* y, const bint streams, const real* ahead, int64_t step,
 ) noexcept nogil:
     """The tile with `pixels` as the constant it has to be; those beyond TILE_PIXELS vanish at compile time."""
     if pixels == 1:
-        tile_filters(1, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
+        tile_filters(1, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 2 and TILE_PIXELS >= 2:
-        tile_filters(2, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
+        tile_filters(2, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 3 and TILE_PIXELS >= 3:
-        tile_filters(3, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
+        tile_filters(3, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 4 and TILE_PIXELS >= 4:
-        tile_filters(4, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
+        tile_filters(4, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 5 and TILE_PIXELS >= 5:
-        tile_filters(5, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
+        tile_filters(5, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 6 and TILE_PIXELS >= 6:
-        tile_filters(6, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
+        tile_filters(6, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 7 and TILE_PIXELS >= 7:
-        tile_filters(7, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
+        tile_filters(7, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 8 and TILE_PIXELS >= 8:
-        tile_filters(8, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
+        tile_filters(8, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 9 and TILE_PIXELS >= 9:
-        tile_filters(9, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
+        tile_filters(9, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 10 and TILE_PIXELS >= 10:
-        tile_filters(10, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
+        tile_filters(10, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 11 and TILE_PIXELS >= 11:
-        tile_filters(11, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
+        tile_filters(11, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 12 and TILE_PIXELS >= 12:
-        tile_filters(12, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
+        tile_filters(12, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 13 and TILE_PIXELS >= 13:
-        tile_filters(13, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
+        tile_filters(13, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif TILE_PIXELS >= 14:
-        tile_filters(14, vectors, x, offset, taps, w, start, start_pixel, y, y_pixel)
+        tile_filters(14, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+
+
+cdef inline void tile_of_panel(
+    int64_t pixels, int64_t panel, const real* x, const int64_t* offset, int64_t taps,
+    const real* w, const real* start, int64_t start_pixel, real* y, const bint streams, const real* ahead, int64_t step,
+) noexcept nogil:
+    """A panel is all vectors of a tile wide, or half of them."""
+    if panel == TILE_VECTORS * LANES:
+        filters_by_pixels(
+            <int> pixels, TILE_VECTORS, x, offset, taps, w, start, start_pixel, y, streams, ahead, step
+        )
+    else:
+        filters_by_pixels(
+            <int> pixels, (TILE_VECTORS + 1) // 2, x, offset, taps, w, start, start_pixel, y, streams, ahead, step
+        )
+
+
+cdef inline void row_of_tiles(
+    int64_t pixels, int64_t panel, const real* x, const int64_t* offset, int64_t taps,
+    const real* w, const real* bias, real* y, const bint streams, const real* ahead,
+) noexcept nogil:
+    """One output row into [pixel][panel], in tiles as equal as possible: 30 pixels are 3 × 10, never 14 + 14 + 2."""
+    cdef int64_t tiles = (pixels + TILE_PIXELS - 1) // TILE_PIXELS
+    cdef int64_t step = (LANES + tiles - 1) // tiles
+    cdef int64_t tile, width, done = 0
+    for tile in range(tiles):
+        width = (pixels - done + tiles - tile - 1) // (tiles - tile)
+        tile_of_panel(width, panel, x + done, offset, taps, w, bias, 0, y + done * panel, streams, ahead, step)
+        if streams:
+            ahead += taps * panel // LANES * step
+        done += width
 
 
 cdef inline void row_of_filter_lanes(
     int64_t pixels, int64_t panel, const real* x, const int64_t* offset, int64_t taps,
     const real* w, const real* bias, real* y,
 ) noexcept nogil:
-    """One output row into [pixel][panel], in tiles as equal as possible: 30 pixels are 3 × 10, never 14 + 14 + 2."""
-    cdef int64_t tiles = (pixels + TILE_PIXELS - 1) // TILE_PIXELS
-    cdef int64_t tile, width, done = 0
-    for tile in range(tiles):
-        width = (pixels - done + tiles - tile - 1) // (tiles - tile)
-        if panel == TILE_VECTORS * LANES:
-            filters_by_pixels(<int> width, TILE_VECTORS, x + done, offset, taps, w, bias, 0, y + done * panel, panel)
-        else:
-            filters_by_pixels(
-                <int> width, (TILE_VECTORS + 1) // 2, x + done, offset, taps, w, bias, 0, y + done * panel, panel
-            )
-        done += width
+    """One output row into [pixel][panel]."""
+    row_of_tiles(pixels, panel, x, offset, taps, w, bias, y, False, w)
+
+
+cdef inline void row_of_streamed_filters(
+    int64_t pixels, int64_t panel, const real* x, const int64_t* offset, int64_t taps,
+    const real* w, const real* bias, real* y, const real* ahead,
+) noexcept nogil:
+    """The same where `ahead` is what comes after w, to be fetched evenly on the way."""
+    row_of_tiles(pixels, panel, x, offset, taps, w, bias, y, True, ahead)
 
 
 cdef inline void taps_inside(
@@ -135,8 +170,8 @@ cdef inline void trimmed_row_of_filter_lanes(
     """`row_of_filter_lanes` without the taps that lie in the padding; taps come in the order row, column, channel."""
     cdef int64_t tiles = (pixels + TILE_PIXELS - 1) // TILE_PIXELS
     cdef int64_t taps = s.taps // (s.kernel_rows * s.kernel_columns)     # of one row and column
-    cdef int64_t tile, width, done = 0, top, bottom, left, right, at, begin, count, step
-    cdef int64_t first_row = row * s.stride_row - s.pad_row, first
+    cdef int64_t first_row = row * s.stride_row - s.pad_row
+    cdef int64_t tile, width, done = 0, top, bottom, left, right, first, begin, count, start_pixel
     cdef const real* start
     taps_inside(first_row, first_row, s.kernel_rows, s.dilation_row, s.in_rows, &top, &bottom)
     for tile in range(tiles):
@@ -145,29 +180,21 @@ cdef inline void trimmed_row_of_filter_lanes(
         taps_inside(
             first, first + (width - 1) * s.stride_column, s.kernel_columns, s.dilation_column, s.in_columns, &left, &right
         )
-        start, step = bias, 0
-        at = top
+        start, start_pixel, row = bias, 0, top
         while True:
-            begin = (at * s.kernel_columns + left) * taps
-            count = (right - left) * taps
-            if right - left == s.kernel_columns:    # then the rows follow each other
-                count *= bottom - top
-            if top == bottom:
-                count = 0
-            if panel == TILE_VECTORS * LANES:
-                filters_by_pixels(
-                    <int> width, TILE_VECTORS, x + done, offset + begin, count, w + begin * panel, start, step,
-                    y + done * panel, panel,
-                )
-            else:
-                filters_by_pixels(
-                    <int> width, (TILE_VECTORS + 1) // 2, x + done, offset + begin, count, w + begin * panel, start, step,
-                    y + done * panel, panel,
-                )
-            at += 1
-            if at >= bottom or count == 0 or right - left == s.kernel_columns:
+            begin = (row * s.kernel_columns + left) * taps
+            count = (right - left) * taps if row < bottom else 0
+            if right - left == s.kernel_columns:    # then the rows that are left follow each other
+                count *= bottom - row
+                row = bottom
+            tile_of_panel(
+                width, panel, x + done, offset + begin, count, w + begin * panel, start, start_pixel, y + done * panel,
+                False, w, 0,
+            )
+            row += 1
+            if row >= bottom:
                 break
-            start, step = y + done * panel, panel
+            start, start_pixel = y + done * panel, panel
         done += width
 
 

@@ -50,7 +50,7 @@ class Linear(Module):
     def forward(self, input):
         x = as_array(input, "input")
         rows = as_rows(x)
-        plan = linear_plan(rows, self._parameters["weight"], self._parameters["bias"], self.algorithm)
+        plan = linear_plan(rows, self._parameters["weight"], self._parameters["bias"], self.algorithm, packed=True)
         return plan(rows, self._packing.get(self, plan)).reshape(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:

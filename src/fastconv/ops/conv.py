@@ -19,7 +19,8 @@ from fastconv.ops.direct import DirectLoops, FilterLanes, direct_loops, direct_s
 from fastconv.ops.elementwise import ACTIVATIONS
 from fastconv.ops.nest import THREAD_FLOPS, Axis, Nest, merge
 from fastconv.ops.table import Algorithm, Op, plan_cache
-from fastconv.ops.winograd import SIDE, WinogradLoops, winograd_error, winograd_flops, winograd_seconds
+from fastconv.ops.winograd import WinogradLoops, winograd_flops, winograd_seconds
+from fastconv.ops.winograd_error import SIDE, winograd_error, winograd_errors
 
 __all__ = [
     "CALL_SECONDS",
@@ -213,6 +214,9 @@ class Winograd(Kernel):
 
     def error_bound(self, spec):
         return winograd_error(spec.window.kernel[0], spec.group_channels, spec.dtype)
+
+    def errors(self, spec, x, w, b):
+        return winograd_errors(x, w, b, spec.window.pads, spec.groups, spec.dtype)
 
 
 class Im2col(Kernel):

@@ -20,7 +20,8 @@ from fastconv.ops.table import Algorithm, Op, plan_cache
 __all__ = ["LINEAR", "LinearSpec", "linear_plan"]
 
 KERNEL_ELEMENTS = ("float32", "float64")
-FEW_IMAGES = 8
+FEW_IMAGES = 32
+TOGETHER = 4  # images that share a loaded weight; the next ones find it in the cache
 TASK_OUTPUTS = 16
 
 
@@ -66,14 +67,27 @@ class FewImages(Kernel):
 
     def refusal(self, spec):
         if spec.images > FEW_IMAGES:
-            return f"it reads all weights again for every 4 images, and there are {spec.images}"
+            return f"it is made for at most {FEW_IMAGES} images, and there are {spec.images}"
         return super().refusal(spec)
 
     def plan(self, spec):
         return FewImagesPlan(spec)
 
     def seconds(self, spec):
-        return 1e-6 + spec.weight_bytes * ceil(spec.images / 4) / 15e9
+        products = spec.flops * ceil(spec.images / TOGETHER) * TOGETHER / max(spec.images, 1)
+        return 1e-6 + max(spec.weight_bytes / 20e9, products / 60e9)
+
+    def scratch_bytes(self, spec):
+        return few_images_scratch(spec)
+
+
+def few_images_scratch(spec: LinearSpec) -> int:
+    """Bytes of the images side by side; one alone is read where it lies."""
+    if spec.images == 1:
+        return 0
+    dtype = "float64" if spec.dtype == "float64" else "float32"
+    lanes = family("conv", dtype).TILE["lanes"]
+    return 64 + spec.images * ceil(spec.inputs / lanes) * lanes * np.dtype(dtype).itemsize
 
 
 class FewImagesPlan:
@@ -86,6 +100,7 @@ class FewImagesPlan:
             {"images": spec.images, "inputs": spec.inputs, "outputs": spec.outputs, "task_outputs": TASK_OUTPUTS},
             inputs=3,
             tasks=ceil(spec.outputs / TASK_OUTPUTS),
+            scratch=few_images_scratch(spec),
             threads=1 + spec.weight_bytes // (4 * THREAD_BYTES),
         )
 
@@ -108,7 +123,10 @@ class Product(Kernel):
         return ProductPlan(spec)
 
     def seconds(self, spec):
-        return 3e-6 + spec.flops / 80e9 + spec.weight_bytes / 10e9
+        return 3e-6 + max(spec.weight_bytes / 20e9, spec.flops / 90e9)
+
+    def pack_seconds(self, spec):
+        return spec.weight_bytes / 2e9
 
 
 class ProductPlan:
@@ -158,15 +176,17 @@ class ReferencePlan:
 LINEAR = Op("linear layer", (FewImages(), Product(), Reference()))
 
 
-def linear_plan(x, w, b, algorithm="auto"):
-    """The plan for `x` (images, inputs), `w` (outputs, inputs) and `b` (outputs,) or None: ``plan(x, plan.pack(w, b))``."""
-    return _plan(
-        x.shape, x.dtype, w.shape, w.dtype, None if b is None else (b.shape, b.dtype), algorithm, engine.get_threads()
-    )
+def linear_plan(x, w, b, algorithm="auto", packed=False):
+    """The plan for `x` (images, inputs), `w` (outputs, inputs) and `b` (outputs,) or None: ``plan(x, plan.pack(w, b))``.
+
+    `packed` says that the caller keeps the packed weights.
+    """
+    bias = None if b is None else (b.shape, b.dtype)
+    return _plan(x.shape, x.dtype, w.shape, w.dtype, bias, algorithm, packed, engine.get_threads())
 
 
 @plan_cache
-def _plan(x_shape, x_type, w_shape, w_type, b, algorithm, threads):
+def _plan(x_shape, x_type, w_shape, w_type, b, algorithm, packed, threads):
     (images, inputs), (outputs, expected) = x_shape, w_shape
     if x_type != w_type or (b is not None and b[1] != x_type):
         types = f"input {x_type}, weight {w_type}" + ("" if b is None else f", bias {b[1]}")
@@ -182,4 +202,4 @@ def _plan(x_shape, x_type, w_shape, w_type, b, algorithm, threads):
         raise ArgumentError(f"bias: expected shape ({outputs},), one value per output, got {b[0]}")
     element_count((images, outputs), "output")
     spec = LinearSpec(images, inputs, outputs, x_type.name)
-    return LINEAR.choose(spec, algorithm).plan(spec)
+    return LINEAR.choose(spec, algorithm, packed).plan(spec)

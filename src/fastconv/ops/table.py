@@ -71,6 +71,10 @@ class Algorithm(ABC, Generic[Spec]):
         """Largest possible error of an output element, as a multiple of its magnitude; the op says what that is."""
         return 0.0
 
+    def errors(self, spec: Spec, *arrays):
+        """Largest possible error of each output element for these arrays; None where `error_bound` is all one knows."""
+        return None
+
 
 @dataclass(frozen=True)
 class Candidate:

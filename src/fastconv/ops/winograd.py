@@ -6,52 +6,34 @@ F(m, r) computes m outputs of a filter of r taps from the m + r - 1 values of a 
 from __future__ import annotations
 
 from dataclasses import replace
-from math import ceil
+from math import ceil, inf, prod
 
 import numpy as np
 
 from fastconv import machine
-from fastconv._kernels import family
+from fastconv._kernels import engine, family
 from fastconv._kernels.engine import Step
-from fastconv.ops.cost import CACHE_BYTES_PER_SECOND, peak_flops, sum_error
-from fastconv.ops.direct import STORE_FILTER_LANES
+from fastconv.ops.cost import CACHE_BYTES_PER_SECOND, peak_flops
 from fastconv.ops.nest import (
     THREAD_BYTES,
     THREAD_FLOPS,
     Nest,
     aligned,
     chunk_shape,
-    count_chunks,
+    even_part,
     filter_panels,
     nest_sizes,
     packed_bias,
-    packed_elements,
     packed_sizes,
     split_filters,
 )
+from fastconv.ops.winograd_error import SIDE, filter_transform
 
-__all__ = [
-    "FILTER_POINTS",
-    "SIDE",
-    "WinogradLoops",
-    "filter_transform",
-    "winograd_error",
-    "winograd_flops",
-    "winograd_seconds",
-]
+__all__ = ["WinogradLoops", "winograd_flops", "winograd_seconds"]
 
-SIDE = 6
-FILTER_POINTS = (0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))  # and infinity
-CHUNK_TILES = 28
-
-
-def filter_transform(taps: int) -> np.ndarray:
-    """G (6, taps) in float64: a filter's values at the points, divided by what Lagrange interpolation divides by."""
-    rows = []
-    for point in FILTER_POINTS:
-        others = [point - other for other in FILTER_POINTS if other != point]
-        rows.append(point ** np.arange(taps) / np.prod(others))
-    return np.array([*rows, [0.0] * (taps - 1) + [1.0]])
+LEAST_TILES, MOST_TILES = 16, 32  # of a chunk, the most no more than MAX_COLUMNS of the kernel
+CHUNKS_PER_THREAD = 4  # keep the threads equally busy
+RESULT_ELEMENTS = 1 << 12  # results on their way to the output: half the first-level cache
 
 
 class WinogradLoops:
@@ -66,25 +48,23 @@ class WinogradLoops:
         self.panel, self.last_panel = filter_panels(nest.filters, tile_sizes)
         self.panels = ceil(nest.filters / self.panel)
         _, down, across = nest.axes
-        tiles = replace(
-            nest,
-            axes=(
-                nest.axes[0],
-                *(replace(a, output=ceil(a.output / self.tile), kernel=SIDE, stride=self.tile) for a in (down, across)),
-            ),
-        )
+        tiling = Tiling(nest)
+        tiles, sizes = tiling.nest, tiling.sizes
         itemsize = np.dtype(nest.dtype).itemsize
-        budget = machine.cache_bytes(2) // itemsize
-        most = max(tile_sizes["pixels"], min(CHUNK_TILES, budget * 3 // 4 // (SIDE**2 * (nest.channels + self.panel))))
-        sizes = packed_sizes(tiles, *chunk_shape(tiles, most, 1, budget))
-        chunk_tiles = sizes["chunk_rows"] * sizes["chunk_columns"]
-        chunks = count_chunks(tiles, sizes)
-        split = split_filters(chunks, self.panels)
         lanes = tile_sizes["lanes"]
-        v_plane = aligned(nest.channels * chunk_tiles + lanes)
-        v_scratch = aligned(packed_elements(tiles, sizes) + 2 * lanes)
+        split = tiling.split(self.panels)
+        tiles_of_chunk = tiling.images * sizes["chunk_rows"] * sizes["chunk_columns"]
+        strip = aligned(sizes["row_slots"] * sizes["chunk_columns"] + lanes + 2)
+        rounded = ceil(tiles_of_chunk / lanes) * lanes
+        v_row = rounded if rounded * 4 <= tiles_of_chunk * 5 else tiles_of_chunk  # no register crosses a cache line
+        v_plane = aligned(nest.channels * v_row + lanes)
+        result_rows = max(1, RESULT_ELEMENTS // (sizes["chunk_columns"] * self.tile**2 * lanes))
+        result_rows = min(result_rows, sizes["chunk_rows"])
+        line_scratch = 2 * SIDE * self.tile * strip
+        v_scratch = aligned(line_scratch + (sizes["column_slots"] + 2 * lanes) * self.tile)
         m_scratch = v_scratch + SIDE**2 * v_plane
-        result_scratch = m_scratch + SIDE**2 * chunk_tiles * self.panel
+        result_scratch = m_scratch + SIDE**2 * tiles_of_chunk * self.panel
+        result = result_rows * sizes["chunk_columns"] * self.tile**2 * lanes
         self.step = Step(
             kernels.KERNELS["winograd"],
             {
@@ -100,18 +80,21 @@ class WinogradLoops:
                 "tile": self.tile,
                 "y_rows": down.output,
                 "y_columns": across.output,
-                "chunk_tiles": chunk_tiles,
+                "images": nest.images,
+                "chunk_images": tiling.images,
+                "strip": strip,
+                "chunk_tiles": tiles_of_chunk,
+                "v_row": v_row,
                 "v_plane": v_plane,
+                "result_rows": result_rows,
+                "line_scratch": line_scratch,
                 "v_scratch": v_scratch,
                 "m_scratch": m_scratch,
             },
             inputs=3 + nest.residual,
-            constants=(
-                np.arange(nest.channels, dtype=np.int64) * chunk_tiles,
-                *(np.array(axis.phases, np.int64) for axis in tiles.axes[1:]),
-            ),
-            tasks=chunks * split["chunk_tasks"],
-            scratch=64 + (result_scratch + chunk_tiles * self.tile**2 * self.panel) * itemsize,
+            constants=(np.arange(nest.channels, dtype=np.int64) * v_row,),
+            tasks=tiling.blocks * nest.groups * tiling.chunks * split["chunk_tasks"],
+            scratch=64 + (result_scratch + result) * itemsize,
             threads=1 + nest.flops // THREAD_FLOPS,
         )
         self.transform_step = Step(
@@ -125,7 +108,8 @@ class WinogradLoops:
                 "kernel": self.kernel,
             },
             constants=(filter_transform(self.kernel),),
-            tasks=nest.groups * self.panels,
+            tasks=nest.groups * self.panels * ceil(nest.channels / lanes),
+            scratch=lanes * self.kernel**2 * self.panel * itemsize,
             threads=1 + nest.groups * nest.filters * nest.channels * SIDE**2 * itemsize // THREAD_BYTES,
         )
 
@@ -151,55 +135,83 @@ class WinogradLoops:
         return transformed, packed_bias(self.nest, filters, b)
 
 
-# Register operations of a transform, loads and stores included, for one tile of one channel or filter.
-INPUT_OPERATIONS, OUTPUT_OPERATIONS = 240, 150
+class Tiling:
+    """How a nest is cut into tiles of m × m outputs, and those into chunks of some tiles of one image or all of several."""
+
+    def __init__(self, nest: Nest):
+        self.m = SIDE + 1 - nest.axes[1].kernel
+        axes = (replace(a, output=ceil(a.output / self.m), kernel=SIDE, stride=self.m) for a in nest.axes[1:])
+        self.nest = replace(nest, axes=(nest.axes[0], *axes))
+        itemsize = np.dtype(nest.dtype).itemsize
+        self.weight_bytes = SIDE**2 * nest.channels * nest.filters * itemsize  # of one group, transformed
+        # More tiles make fewer passes over the filters, but what they become should not outgrow the cache by far.
+        room = 2 * machine.cache_bytes(2) // (SIDE**2 * nest.channels * itemsize)
+        most = max(LEAST_TILES, min(MOST_TILES, room))
+        threads = engine.get_threads()
+        if threads > 1 and not self.streams:
+            tiles = nest.images * prod(axis.output for axis in self.nest.axes)
+            most = min(most, max(LEAST_TILES, tiles // (threads * CHUNKS_PER_THREAD)))
+        self.sizes = packed_sizes(self.nest, *chunk_shape(self.nest, most, 1, inf))
+        self.chunks = self.sizes["chunks_down"] * self.sizes["chunks_across"]
+        self.images = 1
+        if self.chunks == 1:
+            most //= self.sizes["chunk_rows"] * self.sizes["chunk_columns"]
+            if not self.streams:  # a share for each thread; filters from memory had better be read once
+                most = min(most, nest.images // threads)
+            self.images = even_part(max(nest.images, 1), most)
+        self.blocks = ceil(nest.images / self.images)
+
+    def split(self, panels: int) -> dict[str, int]:
+        """Panels per task and tasks per chunk.  Who shares a chunk transforms it again, hence whole chunks where they do."""
+        if self.blocks * self.nest.groups * self.chunks >= engine.get_threads() * CHUNKS_PER_THREAD:
+            return {"task_panels": panels, "chunk_tasks": 1}
+        return split_filters(self.blocks * self.nest.groups * self.chunks, panels)
+
+    @property
+    def streams(self) -> bool:
+        """The filters come from beyond the second-level cache for every chunk."""
+        return self.weight_bytes > machine.cache_bytes(2)
+
+
+# What the parts take beside the products, in multiply-adds of a register at the nominal peak.
+PACK_OPERATIONS = 28  # a register of tiles, one row of one channel
+INPUT_OPERATIONS = 260  # a register of tiles, one channel
+OUTPUT_OPERATIONS = 190  # a tile of a register of filters
+STORE_OPERATIONS = 155  # a square of as many results as fill a register, and filters
+PRODUCT_OPERATIONS = 1.05
+FILTER_BYTES_PER_SECOND = 40e9, 27e9  # of filters that the last-level cache holds, and of more
 
 
 def winograd_flops(nest: Nest) -> int:
     """Multiplications and additions of the products and the transforms."""
-    tiles, _ = _tiles(nest)
+    tiles = nest.images * prod(axis.output for axis in Tiling(nest).nest.axes)
     products = 2 * SIDE**2 * tiles * nest.channels * nest.filters
     return nest.groups * (products + 168 * tiles * nest.channels + 100 * tiles * nest.filters)
 
 
 def winograd_seconds(nest: Nest) -> float:
-    """Predicted time on one thread; the transformed weights may take longer to come than to be used."""
-    tile = family("conv", nest.dtype).TILE
-    lanes, half = tile["lanes"], tile["half_panel"]
-    tiles, across = _tiles(nest)
-    filters = ceil(nest.filters / half) * half
-    itemsize = np.dtype(nest.dtype).itemsize
-    per_flop = 1 / peak_flops(nest.dtype)
-    filled = across / (ceil(across / lanes) * lanes)
-    stored = tiles * (SIDE + 1 - nest.axes[1].kernel) ** 2
-    transforms = tiles * nest.channels * INPUT_OPERATIONS / filled + tiles * filters * OUTPUT_OPERATIONS
-    transforms += stored * filters * STORE_FILTER_LANES
-    products = SIDE**2 * tiles * nest.channels * filters * 1.1
-    weights = SIDE**2 * nest.channels * filters * itemsize
-    streams = ceil(tiles / CHUNK_TILES) if weights > machine.cache_bytes(2) else 1
-    arriving = weights * streams / CACHE_BYTES_PER_SECOND
-    return nest.groups * (2 * transforms * per_flop + max(2 * products * per_flop, arriving))
-
-
-def winograd_error(taps: int, channels: int, dtype: str) -> float:
-    """Bound of the error relative to max|x| · Σ|w|.
-
-    Each stage is a sum with fixed coefficients; its rounding errors are at most gamma(n) times the same stage applied to
-    magnitudes (Higham, 3.5).  Magnitudes grow by at most Σₚ |A[o, p]| |G[p, k]| Σ|B[p, :]| along each dimension.  A path
-    has at most 6 roundings in each pass of the input and of the output transform, one per channel, one of the filter
-    transform, and one of the bias.
-    """
-    outputs = SIDE + 1 - taps
-    powers = np.array([[abs(p) ** i for p in FILTER_POINTS] for i in range(outputs)])
-    absolute_a = np.column_stack([powers, np.arange(outputs) == outputs - 1])
-    numerators = [np.abs(np.poly([q for q in FILTER_POINTS if q != p])).sum() for p in FILTER_POINTS]
-    input_growth = np.array([*numerators, np.abs(np.poly(FILTER_POINTS)).sum()])
-    growth = ((absolute_a * input_growth) @ np.abs(filter_transform(taps))).max()
-    return sum_error(channels + 4 * 6 + 2, dtype) * float(growth) ** 2
-
-
-def _tiles(nest: Nest) -> tuple[int, int]:
-    """Tiles of all images, and tiles across one."""
-    m = SIDE + 1 - nest.axes[1].kernel
-    down, across = (ceil(axis.output / m) for axis in nest.axes[1:])
-    return nest.images * down * across, across
+    """Predicted time on one thread; the transformed filters may take longer to come than to be used."""
+    lanes = family("conv", nest.dtype).TILE["lanes"]
+    tiling = Tiling(nest)
+    m, sizes = tiling.m, tiling.sizes
+    down, across = (axis.output for axis in tiling.nest.axes[1:])
+    rows, columns = sizes["chunk_rows"], sizes["chunk_columns"]
+    tiles = nest.images * down * across
+    packed = nest.images * (down * m + (SIDE - m) * sizes["chunks_down"]) * sizes["chunks_across"]
+    packed *= ceil((columns + (SIDE - 1) // m) / lanes)
+    transformed = nest.images * tiling.chunks * ceil(rows * columns / lanes)
+    height, width = (axis.output for axis in nest.axes[1:])
+    if columns == across:
+        squares = nest.images * ceil(height * width / lanes)
+    else:
+        squares = nest.images * height * sizes["chunks_across"] * ceil(min(columns * m, width) / lanes)
+    registers = ceil(nest.filters / lanes)
+    operations = nest.channels * (packed * PACK_OPERATIONS + transformed * INPUT_OPERATIONS)
+    operations += registers * (tiles * OUTPUT_OPERATIONS + squares * STORE_OPERATIONS)
+    products = SIDE**2 * tiles * nest.channels * registers * PRODUCT_OPERATIONS
+    second = peak_flops(nest.dtype) / (2 * lanes)  # operations
+    passes = tiling.blocks * tiling.chunks if tiling.streams else 0
+    arriving = tiling.weight_bytes * passes / FILTER_BYTES_PER_SECOND[tiling.weight_bytes > machine.cache_bytes(3)]
+    elements = nest.images * (nest.channels * nest.axes[1].input * nest.axes[2].input + nest.filters * height * width)
+    moved = elements * np.dtype(nest.dtype).itemsize / CACHE_BYTES_PER_SECOND
+    return nest.groups * (operations / second + max(products / second, arriving) + moved)

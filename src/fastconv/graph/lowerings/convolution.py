@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import inf, prod
+from math import prod
 
 import numpy as np
 
