@@ -83,6 +83,8 @@ def test_one_and_three_dimensions(isa, rng):
     check(rng, (2, 5, 100), (5, 1, 9), groups=5, padding=4)
     check(rng, (1, 3, 5, 6, 17), (3, 1, 3, 3, 3), groups=3, padding=1, dilation=(2, 1, 1))
     check(rng, (1, 2, 6, 7, 16), (2, 1, 2, 3, 3), groups=2, stride=(2, 1, 1), padding=1)
+    check(rng, (2, 3, 5, 6, 17), (3, 1, 1, 3, 3), groups=3, padding=(0, 1, 1))
+    check(rng, (1, 3, 6, 6, 17), (3, 1, 1, 3, 2), groups=3, padding=((0, 4), (1, 1), (0, 0)), stride=(2, 1, 1))
 
 
 @pytest.mark.parametrize("batch", [1, 3])

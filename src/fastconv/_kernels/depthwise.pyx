@@ -389,7 +389,10 @@ cdef void depthwise(
                 y = <real*> arrays[0] + y_first + filter * s.y_channel
                 x = packed + group * s.group_packed
                 if not s.packed:
-                    x = image + group * s.channels * s.x_channel + chunk.row * s.x_row + chunk.column
+                    x = (
+                        image + group * s.channels * s.x_channel + chunk.depth * s.stride_depth * s.x_depth
+                        + chunk.row * s.x_row + chunk.column
+                    )
                     rows_in_place(&chunk, x, s.x_row, &edges, offset, run, w, bias[0], &limits, y, s.y_row, whole)
                 elif s.panel == 1 and s.y_column == 1:
                     rows_of_packed(&chunk, x, s.pitch, &edges, offset, run, w, bias[0], &limits, y, s.y_row, whole)

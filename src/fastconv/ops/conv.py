@@ -15,7 +15,7 @@ from fastconv.arrays import is_channels_last
 from fastconv.ops.arguments import settled
 from fastconv.ops.conv_spec import ConvSpec, conv_spec, empty_result, result_strides
 from fastconv.ops.cost import sum_error
-from fastconv.ops.direct import DirectLoops, FilterLanes, direct_loops, direct_seconds, trimmed_seconds
+from fastconv.ops.direct import DirectLoops, FilterLanes, direct_loops, direct_seconds, trimmed_seconds, trimmed_share
 from fastconv.ops.elementwise import ACTIVATIONS
 from fastconv.ops.nest import THREAD_FLOPS, Axis, Nest, merge
 from fastconv.ops.table import Algorithm, Op, plan_cache
@@ -153,6 +153,9 @@ class Trimmed(Kernel):
 
     def plan_kernel(self, spec):
         return LoopsPlan(spec, trimmed_loops(conv_nest(spec)))
+
+    def flops(self, spec):
+        return round(spec.flops * trimmed_share(kernel_nest(spec)))
 
     def seconds(self, spec):
         return CALL_SECONDS + trimmed_seconds(kernel_nest(spec))

@@ -37,6 +37,7 @@ __all__ = [
     "direct_seconds",
     "taps_per_output",
     "trimmed_seconds",
+    "trimmed_share",
 ]
 
 CHUNK_PIXELS = 512  # output pixels of one chunk
@@ -88,7 +89,10 @@ class DirectLoops:
             tasks=nest.groups * self.panels,
             threads=1 + packed.nbytes // THREAD_BYTES,
         )
-        step(packed, self._ordered(w.reshape(-1, nest.channels, *(axis.kernel for axis in nest.axes))))
+        step(
+            packed,
+            self._ordered(w.reshape(nest.groups * nest.filters, nest.channels, *(axis.kernel for axis in nest.axes))),
+        )
         return packed, packed_bias(nest, filters, b)
 
     def _tables(self, sizes: dict) -> tuple[np.ndarray, ...]:
@@ -215,6 +219,7 @@ class PixelLanes(DirectLoops):
         return (
             self.panel == depth.kernel == down.stride == across.stride == across.x_stride == across.y_stride == 1
             and depth.before == 0
+            and _inside(depth)
             and across.kernel <= self.tile["kernel"]
         )
 
@@ -227,7 +232,7 @@ class PixelLanes(DirectLoops):
         """As many as fit the cache, but enough blocks for the team."""
         threads = engine.get_threads()
         most = self.nest.groups if threads == 1 else max(self.nest.groups // (TASKS_PER_THREAD * threads), 1)
-        return max(min(budget // elements, most), 1)
+        return max(min(budget // max(elements, 1), most), 1)
 
     def _ordered(self, taps: np.ndarray) -> np.ndarray:
         """With one filter to a panel: channel, depth, run of rows, column, row."""
@@ -304,12 +309,15 @@ def _seconds(nest: Nest, taps: float) -> float:
     return products + inputs * np.dtype(nest.dtype).itemsize / CACHE_BYTES_PER_SECOND
 
 
-def trimmed_seconds(nest: Nest) -> float:
-    """Predicted time on one thread of filter lanes without the taps that lie in the padding."""
-    tile = family("conv", nest.dtype).TILE
+def trimmed_share(nest: Nest) -> float:
+    """Of all products, those that are left without the taps that lie in the padding."""
     _, down, across = nest.axes
-    left = _share_of_taps(down, 1) * _share_of_taps(across, tile["pixels"])
-    return _seconds(nest, _filter_taps(nest, tile, left))
+    return _share_of_taps(down, 1) * _share_of_taps(across, family("conv", nest.dtype).TILE["pixels"])
+
+
+def trimmed_seconds(nest: Nest) -> float:
+    """Predicted time on one thread of filter lanes without those taps."""
+    return _seconds(nest, _filter_taps(nest, family("conv", nest.dtype).TILE, trimmed_share(nest)))
 
 
 def _share_of_taps(axis: Axis, tile: int) -> float:
