@@ -7,8 +7,10 @@ from fastconv.nn import functional as F
 
 
 def test_every_row_answers():
-    answers = fc.algorithms("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), padding=1)
+    *answers, last = fc.algorithms("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), padding=1)
     assert {a.algorithm for a in answers} == {"direct", "trimmed", "winograd", "im2col", "reference"}
+    assert (last.algorithm, last.seconds) == ("few_images", None)
+    assert last.refusal == "it computes one output position to an image, this convolution has 3136"
     assert all(not a.refusal and a.seconds > 0 and a.error_bound > 0 for a in answers)
     assert [a.seconds for a in answers] == sorted(a.seconds for a in answers)
     direct, winograd = (next(a for a in answers if a.algorithm == name) for name in ("direct", "winograd"))
@@ -19,9 +21,10 @@ def test_every_row_answers():
 
 
 def test_refusals_come_last_and_say_why():
-    *_, last = fc.algorithms("conv1d", (1, 8, 100), (8, 8, 3))
-    assert last.algorithm == "winograd"
-    assert str(last) == "winograd   refused: it computes kernels of 3×3 and 5×5, this one has (3,)"
+    answers = fc.algorithms("conv1d", (1, 8, 100), (8, 8, 3), stride=2)
+    refusals = [a for a in answers if a.refusal]
+    assert answers[-len(refusals) :] == refusals
+    assert "trimmed    refused: there is no padding" in map(str, refusals)
 
 
 @pytest.mark.parametrize("algorithm", ["direct", "winograd", "im2col"])

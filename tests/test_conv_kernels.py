@@ -7,10 +7,12 @@ import pytest
 from tolerance import assert_within, conv_tolerance
 
 from fastconv import config, machine, reference
+from fastconv.errors import ArgumentError
 from fastconv.ops.conv import CONV, conv_plan
 from fastconv.ops.conv_spec import conv_spec
 
-ALGORITHMS = [row.name for row in CONV.rows if row.name not in ("reference", "winograd")]  # test_winograd.py
+SPECIAL = ("reference", "winograd", "few_images")  # the last two: test_winograd.py and below
+ALGORITHMS = [row.name for row in CONV.rows if row.name not in SPECIAL]
 
 
 def arrays(rng, x_shape, w_shape, dtype, small_integers=False):
@@ -177,6 +179,38 @@ def test_padded_zeros_multiply(isa):
         nan = np.isnan(plan(x, plan.pack(w, None)))
         assert nan[..., 1:, :].all()
         assert nan[..., 0, :].all() == (algorithm != "trimmed")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("x_shape", [(1, 70, 1, 1), (3, 5, 4, 7), (33, 3, 2), (2, 4, 2, 3, 3)], ids=str)
+def test_filters_that_see_the_whole_image(isa, dtype, x_shape, rng):
+    w_shape = (41, *x_shape[1:])
+    if x_shape[0] > 32:
+        with pytest.raises(ArgumentError, match="it is made for at most 32 images, and there are 33"):
+            check(*arrays(rng, x_shape, w_shape, dtype), "few_images")
+    else:
+        check(*arrays(rng, x_shape, w_shape, dtype), "few_images")
+        assert conv_plan(*arrays(rng, x_shape, w_shape, dtype), 1, 0, 1, 1, "auto").loops is not None
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "geometry", "reason"),
+    [
+        ((1, 3, 4, 4), (5, 3, 3, 3), {}, "this convolution has 4"),
+        ((1, 3, 3, 3), (5, 3, 4, 4), {"padding": ((1, 0), (1, 0))}, "the window of a filter is not the whole input"),
+        ((1, 4, 1, 1), (4, 2, 1, 1), {"groups": 2}, "the window of a filter is not the whole input"),
+        ((1, 4, 3, 3), (4, 4, 2, 2), {"dilation": 2}, "the window of a filter is not the whole input"),
+    ],
+)
+def test_few_images_says_why_not(x_shape, w_shape, geometry, reason, rng):
+    with pytest.raises(ArgumentError, match=reason):
+        check(*arrays(rng, x_shape, w_shape, np.float32), "few_images", **geometry)
+
+
+def test_few_images_reads_contiguous_images_alone(rng):
+    x, w, b = arrays(rng, (1, 4, 3, 6), (5, 4, 3, 3), np.float32)
+    with pytest.raises(ArgumentError, match="are not contiguous"):
+        check(x[..., ::2], w, b, "few_images")
 
 
 def test_trimmed_needs_padding():

@@ -17,6 +17,7 @@ from fastconv.ops.conv_spec import ConvSpec, conv_spec, empty_result, result_str
 from fastconv.ops.cost import sum_error
 from fastconv.ops.direct import DirectLoops, FilterLanes, direct_loops, direct_seconds, trimmed_seconds, trimmed_share
 from fastconv.ops.elementwise import ACTIVATIONS
+from fastconv.ops.linear import FEW_IMAGES, LinearSpec
 from fastconv.ops.nest import THREAD_FLOPS, Axis, Nest, merge
 from fastconv.ops.table import Algorithm, Op, plan_cache
 from fastconv.ops.winograd import WinogradLoops, winograd_flops, winograd_seconds
@@ -28,6 +29,7 @@ __all__ = [
     "EPILOGUES",
     "KERNEL_ELEMENTS",
     "PACK_BYTES",
+    "as_linear",
     "conv_nest",
     "conv_plan",
     "trimmed_loops",
@@ -162,6 +164,49 @@ class Trimmed(Kernel):
 
     def scratch_bytes(self, spec):
         return trimmed_loops(kernel_nest(spec)).step.scratch
+
+
+class FewImages(Kernel):
+    """One output position to an image: rows of weights times the image, all read where they lie."""
+
+    name = "few_images"
+
+    def refusal(self, spec):
+        window = spec.window
+        if prod(window.output) != 1:
+            return f"it computes one output position to an image, this convolution has {prod(window.output)}"
+        if spec.groups != 1 or window.kernel != window.input or any(before or after for before, after in window.pads):
+            return "the window of a filter is not the whole input"
+        if not _are_contiguous(spec):
+            return f"the images, of strides {spec.x_strides}, are not contiguous"
+        return FEW_IMAGES.refusal(as_linear(spec)) or super().refusal(spec)
+
+    def plan_kernel(self, spec):
+        return LoopsPlan(spec, FEW_IMAGES.plan(as_linear(spec)))
+
+    def seconds(self, spec):
+        return FEW_IMAGES.seconds(as_linear(spec))
+
+    def pack_seconds(self, spec):
+        return 0.0
+
+    def scratch_bytes(self, spec):
+        return FEW_IMAGES.scratch_bytes(as_linear(spec))
+
+
+def as_linear(spec: ConvSpec) -> LinearSpec:
+    """A convolution whose filters see all of an image, as the product that it is."""
+    return LinearSpec(spec.batch, spec.taps, spec.filters, "float32" if spec.dtype == "float16" else spec.dtype)
+
+
+def _are_contiguous(spec: ConvSpec) -> bool:
+    shape = (spec.batch, spec.channels, *spec.window.input)
+    expected = spec.itemsize
+    for size, stride in zip(reversed(shape), reversed(spec.x_strides), strict=True):
+        if size > 1 and stride != expected:
+            return False
+        expected *= size
+    return True
 
 
 def trimmed_loops(nest: Nest) -> DirectLoops:
@@ -319,7 +364,7 @@ def conv_nest(spec: ConvSpec) -> Nest:
     )
 
 
-CONV = Op("convolution", (Direct(), Trimmed(), Winograd(), Im2col(), Reference()))
+CONV = Op("convolution", (Direct(), Trimmed(), Winograd(), FewImages(), Im2col(), Reference()))
 
 
 def conv_plan(x, w, b, stride, padding, dilation, groups: int, algorithm: str, packed: bool = False):

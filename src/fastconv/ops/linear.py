@@ -17,10 +17,10 @@ from fastconv.ops.direct import direct_loops
 from fastconv.ops.nest import THREAD_BYTES, UNIT_AXIS, Axis, Nest
 from fastconv.ops.table import Algorithm, Op, plan_cache
 
-__all__ = ["LINEAR", "LinearSpec", "linear_plan"]
+__all__ = ["FEW_IMAGES", "LINEAR", "LinearSpec", "linear_plan"]
 
 KERNEL_ELEMENTS = ("float32", "float64")
-FEW_IMAGES = 32
+MOST_IMAGES = 32
 TOGETHER = 4  # images that share a loaded weight; the next ones find it in the cache
 TASK_OUTPUTS = 16
 
@@ -66,8 +66,8 @@ class FewImages(Kernel):
     name = "few_images"
 
     def refusal(self, spec):
-        if spec.images > FEW_IMAGES:
-            return f"it is made for at most {FEW_IMAGES} images, and there are {spec.images}"
+        if spec.images > MOST_IMAGES:
+            return f"it is made for at most {MOST_IMAGES} images, and there are {spec.images}"
         return super().refusal(spec)
 
     def plan(self, spec):
@@ -173,7 +173,8 @@ class ReferencePlan:
         return reference.linear(x, *packed)
 
 
-LINEAR = Op("linear layer", (FewImages(), Product(), Reference()))
+FEW_IMAGES = FewImages()
+LINEAR = Op("linear layer", (FEW_IMAGES, Product(), Reference()))
 
 
 def linear_plan(x, w, b, algorithm="auto", packed=False):

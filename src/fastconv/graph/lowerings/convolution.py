@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from fastconv.graph.lower import FLOATS, Builder, lowering
-from fastconv.graph.lowerings.activation import elementwise
+from fastconv.graph.lowerings.activation import clamp, elementwise
 from fastconv.graph.lowerings.arithmetic import arithmetic
 from fastconv.graph.memory import Tensor
 from fastconv.graph.passes.affine import scaled
@@ -28,9 +28,11 @@ def conv(build: Builder, node, x, w, b=None, residual=None):
         return None
     facts = (x.shape, x.strides, x.dtype, w.shape, w.dtype, None if b is None else (b.shape, b.dtype))
     spec = conv_spec(*facts, at["strides"], at["padding"], at["dilations"], at["group"])
-    row = build.choose(CONV, spec, strict=("direct",), default=tuple(LOOPS))
+    row = build.choose(CONV, spec, strict=("direct",), default=(*LOOPS, "few_images"))
     if row is None:
         return None
+    if row.name == "few_images":
+        return _few_images(build, at, row, spec, x, w, b, residual)
     low, high = at["low"], at["high"]
     adds = isinstance(residual, Tensor) and residual.shape == spec.y_shape and residual.is_contiguous
     apart = residual is not None and not adds
@@ -56,6 +58,29 @@ def conv(build: Builder, node, x, w, b=None, residual=None):
     if apart:
         (y,) = arithmetic(build, "add", y, residual, low, high)
     return elementwise(build, y, *activation) if apart and activation else [y]
+
+
+def _few_images(build: Builder, at: dict, row, spec, x, w, b, residual):
+    """Weights are read where they lie, unless a scale has to be applied to them."""
+    plan = row.plan(spec).loops
+    scale = at.get("scale")
+
+    def pack(w, b, scale, slab):
+        if scale is not None:
+            rows = slab.empty(w.size, w.dtype)
+            np.multiply(w.reshape(spec.filters, -1), scale.reshape(-1, 1), out=rows.reshape(spec.filters, -1))
+            w = rows
+        return plan.pack(w, b)
+
+    elements = (0 if scale is None else w.size, 0 if b is not None and b.flags.c_contiguous else spec.filters)
+    packed = build.packed(("rows",), pack, w, b, scale, elements=elements)
+    y = build.tensor(spec.y_shape, x.dtype)
+    build.emit(plan.step, [y], [x, *packed], row.name, (CONV, spec))
+    if residual is not None:
+        (y,) = arithmetic(build, "add", y, residual, at["low"], at["high"])
+    else:
+        (y,) = clamp(build, y, at["low"], at["high"])
+    return elementwise(build, y, *at["activation"]) if at.get("activation") else [y]
 
 
 @lowering("ConvTranspose", domain="fastconv")
