@@ -42,6 +42,7 @@ __all__ = [
 
 CHUNK_PIXELS = 512  # output pixels of one chunk
 STORE_PIXELS = 224  # of one panel of filters: results that the first-level cache holds until they are stored
+WEIGHT_BYTES_PER_SECOND = 20e9  # that come from beyond the second-level cache
 HEAD_BYTES = 64  # of the scratch: which chunk lies packed behind it
 
 # What storing an output element costs, in taps: results of filter lanes are transposed on their way.
@@ -305,8 +306,10 @@ def direct_seconds(nest: Nest) -> float:
 def _seconds(nest: Nest, taps: float) -> float:
     outputs = nest.images * nest.groups * nest.filters * prod(axis.output for axis in nest.axes)
     inputs = nest.images * nest.groups * nest.channels * prod(axis.input for axis in nest.axes)
-    products = 2 * outputs * taps / peak_flops(nest.dtype)
-    return products + inputs * np.dtype(nest.dtype).itemsize / CACHE_BYTES_PER_SECOND
+    weights = nest.groups * nest.filters * nest.taps
+    itemsize = np.dtype(nest.dtype).itemsize
+    products = max(2 * outputs * taps / peak_flops(nest.dtype), weights * itemsize / WEIGHT_BYTES_PER_SECOND)
+    return products + inputs * itemsize / CACHE_BYTES_PER_SECOND
 
 
 def trimmed_share(nest: Nest) -> float:
