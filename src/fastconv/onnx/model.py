@@ -77,9 +77,9 @@ def load(source, path: str | None = None) -> Model:
         with open(path, "rb", buffering=0) as file:
             return _model(FileBytes.of(file), path)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _model(bytes(source), None)
+        return _model(bytes(source), path)
     if hasattr(source, "SerializeToString"):
-        return _model(source.SerializeToString(), None)
+        return _model(source.SerializeToString(), path)
     raise ArgumentTypeError(
         f"model: expected a path, bytes or an object with SerializeToString(), got {type(source).__name__}"
     )
