@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil, inf, prod
 
 import numpy as np
@@ -51,16 +52,16 @@ class Axis:
     x_stride: int
     y_stride: int
 
-    @property
+    @cached_property
     def tap_positions(self) -> list[tuple[int, int]]:
         """Per tap, the stride phase and the slot, relative to the output position, where it finds its input."""
         return [(k * self.dilation % self.stride, k * self.dilation // self.stride) for k in range(self.kernel)]
 
-    @property
+    @cached_property
     def phases(self) -> list[int]:
         return sorted({phase for phase, _ in self.tap_positions})
 
-    @property
+    @cached_property
     def reach(self) -> int:
         """Slots that a chunk needs beyond its outputs."""
         return max(slot for _, slot in self.tap_positions)
@@ -107,7 +108,7 @@ class Nest:
         None  # and this function of it is the output; name and parameters
     )
 
-    @property
+    @cached_property
     def taps(self) -> int:
         return self.channels * prod(axis.kernel for axis in self.axes)
 
