@@ -14,6 +14,7 @@ import session_models as models
 import fastconv as fc
 from fastconv import roof
 from fastconv._kernels import engine
+from fastconv.graph.memory import ALIGNMENT
 from fastconv.errors import ArgumentError
 from fastconv.onnx import profile as profiling
 from fastconv.onnx.evaluate import Evaluator
@@ -268,7 +269,10 @@ class TestPredictMemory:
         records = engine.record_bytes() * len(compiled.executable.calls)
         expected = predicted.packed_weights + predicted.tables - records + predicted.activations + predicted.outputs
         assert results
-        assert sum(trace.size for trace in arrays.traces) == expected
+        rounded = (
+            2 * len(compiled.executable.calls) + 1
+        ) * ALIGNMENT  # weights and bias of a step, in one piece of memory
+        assert 0 <= sum(trace.size for trace in arrays.traces) - expected < rounded
 
     @pytest.mark.parametrize("threads", [1, 3])
     def test_scratch_is_what_the_engine_keeps(self, threads):
