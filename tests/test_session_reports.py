@@ -14,8 +14,8 @@ import session_models as models
 import fastconv as fc
 from fastconv import roof
 from fastconv._kernels import engine
-from fastconv.graph.memory import ALIGNMENT
 from fastconv.errors import ArgumentError
+from fastconv.graph.memory import ALIGNMENT
 from fastconv.onnx import profile as profiling
 from fastconv.onnx.evaluate import Evaluator
 
