@@ -19,6 +19,7 @@ CASES = {
     "pixels": (PixelLanes, (2, 6, 9, 21), (6, 1, 3, 3), 6),
     "few filters": (PixelLanes, (1, 4, 10, 33), (6, 2, 3, 3), 2),
     "winograd": (WinogradLoops, (1, 7, 13, 22), (35, 7, 3, 3), 1),
+    "winograd with depth": (WinogradLoops, (1, 4, 3, 6, 9), (18, 4, 3, 3, 3), 1),
 }
 PARAMETERS = {
     "celu": (0.7,), "elu": (0.5,), "hardshrink": (0.5,), "hardtanh": (-0.5, 0.8), "leaky_relu": (0.1,),

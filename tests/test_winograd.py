@@ -6,9 +6,11 @@ from tolerance import assert_within
 
 from fastconv import _kernels, config, reference
 from fastconv.errors import ArgumentError
+from fastconv.geometry import Window
 from fastconv.nn import functional as F
-from fastconv.ops.conv import CONV, conv_plan
+from fastconv.ops.conv import CONV, conv_nest, conv_plan
 from fastconv.ops.conv_spec import conv_spec
+from fastconv.ops.winograd import Tiling
 from fastconv.ops.winograd_error import SIDE, filter_transform, input_transform, output_transform, winograd_errors
 
 
@@ -101,7 +103,8 @@ def test_the_bound_for_known_arrays_holds_and_is_close(kinds, channels, taps, dt
     wide = (array.astype(np.longdouble) for array in (x, w, b))
     exact = reference.conv(*wide, padding=pads, groups=2, accumulate=np.longdouble)
     errors = np.abs(y - exact)
-    bounds = winograd_errors(x, w, b, pads, 2, np.dtype(dtype).name)
+    window = Window.of(x.shape[2:], w.shape[2:], padding=pads)
+    bounds = winograd_errors(x, w, b, window, 2, np.dtype(dtype).name)
     assert bounds.shape == y.shape
     assert (errors <= bounds).all()
     assert (bounds.max(axis=(2, 3)) <= 400 * errors.max()).any()
@@ -112,10 +115,80 @@ def test_the_bound_for_known_arrays_follows_the_image(rng):
     x = np.zeros((1, 4, 16, 16), np.float32)
     x[..., :4, :4] = 1000 * rng.standard_normal((4, 4, 4))
     w = rng.standard_normal((3, 4, 3, 3)).astype(np.float32)
-    bounds = winograd_errors(x, w, None, ((0, 0), (0, 0)), 1, "float32")
+    bounds = winograd_errors(x, w, None, Window.of((16, 16), (3, 3)), 1, "float32")
     assert (bounds[..., :4, :4] > 0).all()
     assert not bounds[..., 4:, :].any()
     assert not bounds[..., 4:].any()
+
+
+# images, channels, input, filters, kernel, and stride, padding and dilation along the depth
+VOLUMES = [
+    (1, 16, (8, 14, 14), 32, (3, 3, 3), 1, 1, 1),
+    (2, 5, (7, 9, 13), 37, (3, 3, 3), 2, 1, 1),
+    (1, 7, (9, 11, 6), 20, (3, 5, 5), 1, 2, 2),
+    (3, 4, (5, 5, 5), 33, (2, 3, 3), 3, 0, 1),
+    (1, 6, (4, 30, 31), 16, (1, 3, 3), 1, 0, 1),
+    (1, 3, (2, 8, 8), 9, (4, 3, 3), 1, 5, 1),
+    (1, 2, (20, 7, 7), 8, (8, 3, 3), 2, 3, 2),
+]
+
+
+def volume(case, dtype, rng):
+    """Arrays and the geometry of a convolution in two groups."""
+    images, channels, size, filters, kernel, stride, padding, dilation = case
+    x = rng.standard_normal((images, 2 * channels, *size)).astype(dtype)
+    w = rng.standard_normal((2 * filters, channels, *kernel)).astype(dtype)
+    pads = ((padding, padding), (0, 2), (1, 1))
+    geometry = {"stride": (stride, 1, 1), "padding": pads, "dilation": (dilation, 1, 1)}
+    return x, w, rng.standard_normal(2 * filters).astype(dtype), geometry
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", VOLUMES, ids=str)
+def test_depth_within_the_bound_for_known_arrays(isa, case, dtype, rng):
+    x, w, b, geometry = volume(case, dtype, rng)
+    wide = (array.astype(np.longdouble) for array in (x, w, b))
+    exact = reference.conv(*wide, **geometry, groups=2, accumulate=np.longdouble)
+    bounds = winograd_errors(x, w, b, Window.of(x.shape[2:], w.shape[2:], **geometry), 2, np.dtype(dtype).name)
+    results = set()
+    for threads in (1, 2, 5):
+        with config.threads(threads):
+            y = F.conv3d(x, w, b, **geometry, groups=2, algorithm="winograd")
+        assert (np.abs(y - exact) <= bounds).all()
+        results.add(y.tobytes())
+    last = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+    results.add(np.ascontiguousarray(F.conv3d(last, w, b, **geometry, groups=2, algorithm="winograd")).tobytes())
+    assert len(results) == 1
+
+
+def test_depth_of_padding_alone_gives_the_bias(isa, rng):
+    x, w, b, _ = volume(VOLUMES[5], np.float32, rng)
+    y = F.conv3d(x, w, b, padding=(5, 1, 1), groups=2, algorithm="winograd")
+    assert y.shape[2] == 9
+    for depth in (0, 1, 7, 8):  # whose four planes, from depth - 5 on, all lie in the padding
+        assert (y[:, :, depth] == b[:, None, None]).all()
+    assert (y[:, :, 2:7] != b[:, None, None, None]).all()
+
+
+@pytest.mark.parametrize("case", VOLUMES, ids=str)
+def test_products_and_planes_are_counted(case):
+    images, channels, size, filters, kernel, stride, padding, dilation = case
+    spec = conv_spec(
+        (images, channels, *size), (4,) * 5, np.dtype(np.float32), (filters, channels, *kernel), np.dtype(np.float32),
+        None, (stride, 1, 1), (padding, 1, 1), (dilation, 1, 1), 1,
+    )  # fmt: skip
+    tiling = Tiling(conv_nest(spec))
+    first = np.arange(spec.window.output[0])[:, None] * stride - padding
+    planes = first + np.arange(kernel[0]) * dilation
+    inside = (planes >= 0) & (planes < size[0])
+    assert tiling.depth_taps == inside.sum()
+    ring, loads = {}, 0
+    for depth, (row, used) in enumerate(zip(planes, inside, strict=True)):
+        for tap in np.flatnonzero(used):
+            slot = (depth * stride // dilation + tap) % kernel[0]
+            loads += ring.get(slot) != row[tap]
+            ring[slot] = row[tap]
+    assert tiling.depth_planes == loads if stride % dilation == 0 else tiling.depth_planes >= loads
 
 
 def test_groups_and_asymmetric_padding(isa, rng):
@@ -216,14 +289,17 @@ def test_is_chosen_where_it_is_faster(images, channels, filters, side, taps, fas
     ("kernel", "geometry", "reason"),
     [
         ((1, 3), {}, r"it computes kernels of 3×3 and 5×5, this one has \(1, 3\)"),
+        ((1, 3, 5), {}, r"it computes kernels of 3×3 and 5×5, this one has \(1, 3, 5\)"),
+        ((9, 3, 3), {}, r"it computes at most 8 taps along the depth, the kernel is \(9, 3, 3\)"),
+        ((1, 3, 3), {"stride": 2}, r"it needs stride and dilation 1, got \(2, 2\) and \(1, 1\)"),
         ((3, 3), {"stride": 2}, r"it needs stride and dilation 1, got \(2, 2\) and \(1, 1\)"),
         ((3, 3), {"dilation": 2}, r"it needs stride and dilation 1, got \(1, 1\) and \(2, 2\)"),
     ],
 )
 def test_refusals_are_sentences(kernel, geometry, reason):
-    x, w = np.ones((1, 2, 9, 9), np.float32), np.ones((4, 2, *kernel), np.float32)
+    x, w = np.ones((1, 2, *(9,) * len(kernel)), np.float32), np.ones((4, 2, *kernel), np.float32)
     with pytest.raises(ArgumentError, match="algorithm: 'winograd' refuses this convolution: " + reason):
-        F.conv2d(x, w, algorithm="winograd", **geometry)
+        (F.conv2d if len(kernel) == 2 else F.conv3d)(x, w, algorithm="winograd", **geometry)
 
 
 def test_an_unknown_algorithm_lists_those_that_exist():

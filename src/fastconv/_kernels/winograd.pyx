@@ -13,10 +13,14 @@ d. The products use the direct convolution's tile: tiles take the place of pixel
    needed next are fetched meanwhile, because with few tiles they come from memory no faster than they are used.
 e. Scaling is kept in the filter transform, which is done once, in float64.
 f. Images whose maps have few tiles share a chunk: each chunk reads all filters of its panels again.
+g. A kernel with depth has the taps of its depth as further channels.  V is a ring of as many input planes, each with a
+   tag that says which one it is, and neighbouring outputs in depth are neighbouring tasks: a plane is transformed once for
+   all outputs that it belongs to.  Taps in the padding are left out, hence they come before the channels in U.
 
     packed[column of the tile][row phase][row slot][tile across]    one channel of one image, phase = row % m
-    V[point][channel][tile]     transformed input; rows are written up to a register too far, the next row mends it
-    U[group][panel][point][channel][F]      transformed filters
+    V[point][slot of the ring][channel][tile]       transformed input; rows are written up to a register too far: the
+                                                    next row mends it, a slot ends with room
+    U[group][panel][point][depth tap][channel][F]   transformed filters
     M[point][tile][F]           products, of one panel
 
 Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016; points after Barabasz et al., Error
@@ -32,8 +36,8 @@ from cpython.pycapsule cimport PyCapsule_New
 from fastconv._kernels.chunk cimport Chunk, ConvSizes, chunk_of
 from fastconv._kernels.packing cimport pack_row, real, veven, vinside, vload_inside, vmask, vodd
 from fastconv._kernels.tile cimport (
-    LANES, MAX_LANES, finish, row_of_streamed_filters, store_panel, vadd, vec, vload, vload_first, vmuladd, vset1,
-    vstore, vtranspose,
+    LANES, MAX_LANES, finish, row_of_streamed_filters, store_panel, taps_inside, vadd, vec, vload, vload_first, vmuladd,
+    vset1, vstore, vtranspose,
 )
 
 cdef extern from "simd.h" nogil:
@@ -50,7 +54,7 @@ cdef extern from "simd.h" nogil:
 cdef enum:
     SIDE = 6                # points of one dimension
     POINTS = SIDE * SIDE
-    TAG_BYTES = 64          # head of the scratch: the chunk whose transform lies behind it
+    TAG_BYTES = 64          # head of the scratch: for each slot of the ring, which plane of which chunk it holds
     MAX_PANEL = 64
     MAX_SIDE_TAPS = 5
     MAX_COLUMNS = 32        # tiles across a chunk
@@ -65,7 +69,7 @@ cdef struct WinogradSizes:
     int64_t images, chunk_images
     int64_t strip                       # elements of one column and row phase of the packed channel
     int64_t chunk_tiles                 # of all images of a full chunk
-    int64_t v_row, v_plane              # elements of one channel and of one point of V
+    int64_t v_row, v_slot, v_plane      # elements of one channel, one slot of the ring and one point of V
     int64_t result_rows                 # rows of tiles whose results are made, and stored, at a time
     int64_t line_scratch, v_scratch, m_scratch      # elements of the scratch where they start
 
@@ -278,56 +282,75 @@ cdef inline void store_tiles(
 cdef void winograd(
     const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
 ) noexcept nogil:
-    """arrays: y, x, transformed filters, bias padded to panels, [residual,] offset of each channel in V."""
+    """arrays: y, x, transformed filters, bias padded to panels, [residual,] offset of each row of V, all twice."""
     if (<const WinogradSizes*> sizes).tile == 4:
         winograd_tasks(4, <const WinogradSizes*> sizes, arrays, first, last, scratch)
     else:
         winograd_tasks(2, <const WinogradSizes*> sizes, arrays, first, last, scratch)
 
 
+cdef inline Chunk chunk_at(const WinogradSizes* s, int64_t index) noexcept nogil:
+    """With depth innermost; the first of its images."""
+    cdef const ConvSizes* c = &s.chunks
+    cdef int64_t depth = index % c.out_depth, place = index // c.out_depth, places = c.chunks_down * c.chunks_across
+    cdef Chunk chunk = chunk_of(c, (place // places * c.out_depth + depth) * places + place % places)
+    chunk.image *= s.chunk_images
+    return chunk
+
+
 cdef inline void winograd_tasks(
     const int m, const WinogradSizes* s, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
 ) noexcept nogil:
     cdef const ConvSizes* c = &s.chunks
-    cdef const int64_t* channel = <const int64_t*> arrays[4 + c.has_residual]
-    cdef int64_t* tag = <int64_t*> scratch
+    cdef const int64_t* row = <const int64_t*> arrays[4 + c.has_residual]
+    cdef const int64_t* rows
+    cdef int64_t* tags = <int64_t*> scratch
     cdef real* packed = <real*> (scratch + TAG_BYTES)
     cdef real* transformed = packed + s.v_scratch
     cdef real* products = packed + s.m_scratch
     cdef int64_t panels = (c.filters + c.panel - 1) // c.panel
     cdef int64_t group_filters = (panels - 1) * c.panel + c.last_panel
     cdef int64_t task, first_panel, panel, filter, width, point, tiles, image, images, start
+    cdef int64_t depth, turn, tap, begin, end, plane, slot, tag, point_rows = c.kernel_depth * c.channels
     cdef real zeros[MAX_PANEL]
     cdef const real* w
     cdef Chunk chunk
     memset(zeros, 0, sizeof(zeros))
     for task in range(first, last):
-        chunk = chunk_of(c, task // c.chunk_tasks)
-        chunk.image *= s.chunk_images
+        chunk = chunk_at(s, task // c.chunk_tasks)
         images = min(s.chunk_images, s.images - chunk.image)
         tiles = chunk.rows * chunk.columns
-        if tag[0] != task // c.chunk_tasks + 1:
-            transform_chunk(
-                m, s, &chunk, images,
-                <const real*> arrays[1] + chunk.image * c.x_image + chunk.group * c.channels * c.x_channel,
-                packed, packed + s.line_scratch, transformed,
-            )
-            tag[0] = task // c.chunk_tasks + 1
+        depth = chunk.depth * c.stride_depth - c.pad_depth
+        turn = chunk.depth * c.stride_depth // c.dilation_depth     # a plane has the same slot for every output
+        taps_inside(depth, depth, c.kernel_depth, c.dilation_depth, c.in_depth, &begin, &end)
+        for tap in range(begin, end):
+            plane, slot = depth + tap * c.dilation_depth, (turn + tap) % c.kernel_depth
+            tag = task // c.chunk_tasks // c.out_depth * c.in_depth + plane + 1
+            if tags[slot] != tag:
+                transform_chunk(
+                    m, s, &chunk, images,
+                    <const real*> arrays[1] + chunk.image * c.x_image + chunk.group * c.channels * c.x_channel
+                    + plane * c.x_depth,
+                    packed, packed + s.line_scratch, transformed + slot * s.v_slot,
+                )
+                tags[slot] = tag
+        rows = row + (turn + begin) % c.kernel_depth * c.channels
         first_panel = task % c.chunk_tasks * c.task_panels
         for panel in range(first_panel, min(first_panel + c.task_panels, panels)):
             filter = panel * c.panel
             width = c.panel if panel < panels - 1 else c.last_panel
-            w = <const real*> arrays[2] + (chunk.group * group_filters + filter) * POINTS * c.channels
+            w = <const real*> arrays[2] + (chunk.group * group_filters + filter) * POINTS * point_rows
+            w += begin * c.channels * width
             for point in range(POINTS):
                 row_of_streamed_filters(
-                    images * tiles, width, transformed + point * s.v_plane, channel, c.channels,
-                    w + point * c.channels * width, zeros, products + point * s.chunk_tiles * width,
-                    w + (point + 1) * c.channels * width,
+                    images * tiles, width, transformed + point * s.v_plane, rows, (end - begin) * c.channels,
+                    w + point * point_rows * width, zeros, products + point * s.chunk_tiles * width,
+                    w + (point + 1) * point_rows * width,
                 )
             for image in range(images):
                 start = (
                     (chunk.image + image) * c.y_image + (chunk.group * c.filters + filter) * c.y_channel
-                    + chunk.row * m * c.y_row + chunk.column * m * c.y_column
+                    + chunk.depth * c.y_depth + chunk.row * m * c.y_row + chunk.column * m * c.y_column
                 )
                 store_tiles(
                     m, s, &chunk, products + image * tiles * width, width,

@@ -20,7 +20,7 @@ from fastconv.ops.elementwise import ACTIVATIONS
 from fastconv.ops.linear import FEW_IMAGES, LinearSpec
 from fastconv.ops.nest import THREAD_FLOPS, Axis, Nest, merge
 from fastconv.ops.table import Algorithm, Op, plan_cache
-from fastconv.ops.winograd import WinogradLoops, winograd_flops, winograd_seconds
+from fastconv.ops.winograd import MOST_DEPTH, WinogradLoops, winograd_flops, winograd_seconds
 from fastconv.ops.winograd_error import SIDE, winograd_error, winograd_errors
 
 __all__ = [
@@ -231,16 +231,22 @@ class LoopsPlan:
 
 
 class Winograd(Kernel):
-    """F(4×4, 3×3) and F(2×2, 5×5): 4 and 2.8 times fewer products, between transforms that stay in the cache."""
+    """F(4×4, 3×3) and F(2×2, 5×5): 4 and 2.8 times fewer products, between transforms that stay in the cache.
+
+    A kernel with depth is a sum of such over its depth.
+    """
 
     name = "winograd"
 
     def refusal(self, spec):
         window = spec.window
-        if window.kernel not in ((3, 3), (5, 5)):
+        *depth, rows, columns = (1, *window.kernel)
+        if (rows, columns) not in ((3, 3), (5, 5)):
             return f"it computes kernels of 3×3 and 5×5, this one has {window.kernel}"
-        if window.stride != (1, 1) or window.dilation != (1, 1):
-            return f"it needs stride and dilation 1, got {window.stride} and {window.dilation}"
+        if prod(depth) > MOST_DEPTH:
+            return f"it computes at most {MOST_DEPTH} taps along the depth, the kernel is {window.kernel}"
+        if (*window.stride[-2:], *window.dilation[-2:]) != (1, 1, 1, 1):
+            return f"it needs stride and dilation 1, got {window.stride[-2:]} and {window.dilation[-2:]}"
         if not spec.group_channels:
             return "there are no input channels"
         return super().refusal(spec)
@@ -255,16 +261,21 @@ class Winograd(Kernel):
         return CALL_SECONDS + winograd_seconds(kernel_nest(spec))
 
     def pack_seconds(self, spec):
-        return spec.filters * spec.group_channels * SIDE**2 * spec.itemsize / PACK_BYTES
+        return spec.filters * summed_channels(spec) * SIDE**2 * spec.itemsize / PACK_BYTES
 
     def scratch_bytes(self, spec):
         return WinogradLoops(kernel_nest(spec)).step.scratch
 
     def error_bound(self, spec):
-        return winograd_error(spec.window.kernel[0], spec.group_channels, spec.dtype)
+        return winograd_error(spec.window.kernel[-1], summed_channels(spec), spec.dtype)
 
     def errors(self, spec, x, w, b):
-        return winograd_errors(x, w, b, spec.window.pads, spec.groups, spec.dtype)
+        return winograd_errors(x, w, b, spec.window, spec.groups, spec.dtype)
+
+
+def summed_channels(spec: ConvSpec) -> int:
+    """Channels of the two-dimensional sum that Winograd makes of a kernel with depth."""
+    return spec.group_channels * prod(spec.window.kernel[:-2])
 
 
 class Im2col(Kernel):

@@ -29,7 +29,9 @@ from fastconv.ops.nest import (
 )
 from fastconv.ops.winograd_error import SIDE, filter_transform
 
-__all__ = ["WinogradLoops", "winograd_flops", "winograd_seconds"]
+__all__ = ["MOST_DEPTH", "WinogradLoops", "winograd_flops", "winograd_seconds"]
+
+MOST_DEPTH = 8  # taps along the depth: the kernel has so many tags
 
 LEAST_TILES, MOST_TILES = 16, 32  # of a chunk, the most no more than MAX_COLUMNS of the kernel
 CHUNKS_PER_THREAD = 4  # keep the threads equally busy
@@ -37,7 +39,7 @@ RESULT_ELEMENTS = 1 << 12  # results on their way to the output: half the first-
 
 
 class WinogradLoops:
-    """A nest with a square kernel of 3 or 5 taps and stride 1, computed in tiles of 4×4 or 2×2."""
+    """A nest with 3×3 or 5×5 taps and stride 1 in rows and columns, computed in tiles of 4×4 or 2×2 of one depth."""
 
     def __init__(self, nest: Nest):
         self.nest = nest
@@ -47,9 +49,10 @@ class WinogradLoops:
         self.tile = SIDE + 1 - self.kernel
         self.panel, self.last_panel = filter_panels(nest.filters, tile_sizes)
         self.panels = ceil(nest.filters / self.panel)
-        _, down, across = nest.axes
+        depth, down, across = nest.axes
         tiling = Tiling(nest)
         tiles, sizes = tiling.nest, tiling.sizes
+        self.rows = depth.kernel * nest.channels  # of V
         itemsize = np.dtype(nest.dtype).itemsize
         lanes = tile_sizes["lanes"]
         split = tiling.split(self.panels)
@@ -57,7 +60,9 @@ class WinogradLoops:
         strip = aligned(sizes["row_slots"] * sizes["chunk_columns"] + lanes + 2)
         rounded = ceil(tiles_of_chunk / lanes) * lanes
         v_row = rounded if rounded * 4 <= tiles_of_chunk * 5 else tiles_of_chunk  # no register crosses a cache line
-        v_plane = aligned(nest.channels * v_row + lanes)
+        v_slot = aligned(nest.channels * v_row + lanes)
+        v_plane = depth.kernel * v_slot
+        v_rows = np.arange(depth.kernel)[:, None] * v_slot + np.arange(nest.channels) * v_row
         result_rows = max(1, RESULT_ELEMENTS // (sizes["chunk_columns"] * self.tile**2 * lanes))
         result_rows = min(result_rows, sizes["chunk_rows"])
         line_scratch = 2 * SIDE * self.tile * strip
@@ -85,6 +90,7 @@ class WinogradLoops:
                 "strip": strip,
                 "chunk_tiles": tiles_of_chunk,
                 "v_row": v_row,
+                "v_slot": v_slot,
                 "v_plane": v_plane,
                 "result_rows": result_rows,
                 "line_scratch": line_scratch,
@@ -92,8 +98,8 @@ class WinogradLoops:
                 "m_scratch": m_scratch,
             },
             inputs=3 + nest.residual,
-            constants=(np.arange(nest.channels, dtype=np.int64) * v_row,),
-            tasks=tiling.blocks * nest.groups * tiling.chunks * split["chunk_tasks"],
+            constants=(np.tile(v_rows.astype(np.int64).reshape(-1), 2),),
+            tasks=tiling.units * split["chunk_tasks"],
             scratch=64 + (result_scratch + result) * itemsize,
             threads=1 + nest.flops // THREAD_FLOPS,
         )
@@ -101,16 +107,16 @@ class WinogradLoops:
             kernels.KERNELS["transform_filters"],
             {
                 "groups": nest.groups,
-                "channels": nest.channels,
+                "channels": self.rows,
                 "filters": nest.filters,
                 "panel": self.panel,
                 "last_panel": self.last_panel,
                 "kernel": self.kernel,
             },
             constants=(filter_transform(self.kernel),),
-            tasks=nest.groups * self.panels * ceil(nest.channels / lanes),
+            tasks=nest.groups * self.panels * ceil(self.rows / lanes),
             scratch=lanes * self.kernel**2 * self.panel * itemsize,
-            threads=1 + nest.groups * nest.filters * nest.channels * SIDE**2 * itemsize // THREAD_BYTES,
+            threads=1 + nest.groups * nest.filters * self.rows * SIDE**2 * itemsize // THREAD_BYTES,
         )
 
     @property
@@ -122,16 +128,17 @@ class WinogradLoops:
     def packed_elements(self) -> tuple[int, int]:
         """Sizes of the packed weights and bias."""
         filters = self.nest.groups * ((self.panels - 1) * self.panel + self.last_panel)
-        return filters * SIDE**2 * self.nest.channels, filters
+        return filters * SIDE**2 * self.rows, filters
 
     def pack(self, w: np.ndarray, b: np.ndarray | None, empty=np.empty) -> tuple[np.ndarray, np.ndarray]:
-        """Contiguous weights (filters, channels, r, r) transformed, and the bias, in the kernel's panels.
+        """Contiguous weights (filters, channels, [depth,] r, r) transformed, and the bias, in the kernel's panels.
 
         ``empty(count, dtype)`` gives the memory.
         """
         filters = (self.panels - 1) * self.panel + self.last_panel
-        transformed = empty(self.nest.groups * filters * SIDE**2 * self.nest.channels, self.nest.dtype)
-        self.transform_step(transformed, w)
+        transformed = empty(self.nest.groups * filters * SIDE**2 * self.rows, self.nest.dtype)
+        by_depth = w.reshape(len(w), self.nest.channels, -1, self.kernel, self.kernel).swapaxes(1, 2)
+        self.transform_step(transformed, np.ascontiguousarray(by_depth))
         return transformed, packed_bias(self.nest, filters, b)
 
 
@@ -143,9 +150,10 @@ class Tiling:
         axes = (replace(a, output=ceil(a.output / self.m), kernel=SIDE, stride=self.m) for a in nest.axes[1:])
         self.nest = replace(nest, axes=(nest.axes[0], *axes))
         itemsize = np.dtype(nest.dtype).itemsize
-        self.weight_bytes = SIDE**2 * nest.channels * nest.filters * itemsize  # of one group, transformed
+        rows = nest.axes[0].kernel * nest.channels
+        self.weight_bytes = SIDE**2 * rows * nest.filters * itemsize  # of one group, transformed
         # More tiles make fewer passes over the filters, but what they become should not outgrow the cache by far.
-        room = 2 * machine.cache_bytes(2) // (SIDE**2 * nest.channels * itemsize)
+        room = 2 * machine.cache_bytes(2) // (SIDE**2 * rows * itemsize)
         most = max(LEAST_TILES, min(MOST_TILES, room))
         threads = engine.get_threads()
         if threads > 1 and not self.streams:
@@ -159,18 +167,36 @@ class Tiling:
             if not self.streams:  # a share for each thread; filters from memory had better be read once
                 most = min(most, nest.images // threads)
             self.images = even_part(max(nest.images, 1), most)
-        self.blocks = ceil(nest.images / self.images)
+        self.units = ceil(nest.images / self.images) * nest.groups * nest.axes[0].output * self.chunks
 
     def split(self, panels: int) -> dict[str, int]:
         """Panels per task and tasks per chunk.  Who shares a chunk transforms it again, hence whole chunks where they do."""
-        if self.blocks * self.nest.groups * self.chunks >= engine.get_threads() * CHUNKS_PER_THREAD:
+        if self.units >= engine.get_threads() * CHUNKS_PER_THREAD:
             return {"task_panels": panels, "chunk_tasks": 1}
-        return split_filters(self.blocks * self.nest.groups * self.chunks, panels)
+        return split_filters(self.units, panels)
 
     @property
     def streams(self) -> bool:
         """The filters come from beyond the second-level cache for every chunk."""
         return self.weight_bytes > machine.cache_bytes(2)
+
+    @property
+    def depth_taps(self) -> int:
+        """Taps along the depth that do not lie in the padding, of all outputs."""
+        depth = self.nest.axes[0]
+        ends = [depth.before - k * depth.dilation for k in range(depth.kernel)]
+        lasts = [min(depth.output - 1, (depth.input - 1 + end) // depth.stride) for end in ends]
+        return sum(max(0, last + 1 - max(0, ceil(end / depth.stride))) for end, last in zip(ends, lasts, strict=True))
+
+    @property
+    def depth_planes(self) -> int:
+        """Input planes that are transformed, at most: the ring keeps what further outputs need if they start whole steps on."""
+        depth = self.nest.axes[0]
+        if depth.stride % depth.dilation:
+            return self.depth_taps
+        steps = (depth.output - 1) * depth.stride // depth.dilation + depth.kernel
+        last = min(steps - 1, (depth.input - 1 + depth.before) // depth.dilation)
+        return min(self.depth_taps, max(0, last + 1 - max(0, ceil(depth.before / depth.dilation))))
 
 
 # What the parts take beside the products, in multiply-adds of a register at the nominal peak.
@@ -184,9 +210,11 @@ FILTER_BYTES_PER_SECOND = 40e9, 27e9  # of filters that the last-level cache hol
 
 def winograd_flops(nest: Nest) -> int:
     """Multiplications and additions of the products and the transforms."""
-    tiles = nest.images * prod(axis.output for axis in Tiling(nest).nest.axes)
-    products = 2 * SIDE**2 * tiles * nest.channels * nest.filters
-    return nest.groups * (products + 168 * tiles * nest.channels + 100 * tiles * nest.filters)
+    tiling = Tiling(nest)
+    tiles = nest.images * prod(axis.output for axis in tiling.nest.axes[1:])  # of one depth
+    products = 2 * SIDE**2 * tiling.depth_taps * nest.channels * nest.filters
+    transforms = 168 * tiling.depth_planes * nest.channels + 100 * nest.axes[0].output * nest.filters
+    return nest.groups * tiles * (products + transforms)
 
 
 def winograd_seconds(nest: Nest) -> float:
@@ -196,7 +224,8 @@ def winograd_seconds(nest: Nest) -> float:
     m, sizes = tiling.m, tiling.sizes
     down, across = (axis.output for axis in tiling.nest.axes[1:])
     rows, columns = sizes["chunk_rows"], sizes["chunk_columns"]
-    tiles = nest.images * down * across
+    depth = nest.axes[0].output
+    tiles = nest.images * down * across  # as all that follows, of one depth
     packed = nest.images * (down * m + (SIDE - m) * sizes["chunks_down"]) * sizes["chunks_across"]
     packed *= ceil((columns + (SIDE - 1) // m) / lanes)
     transformed = nest.images * tiling.chunks * ceil(rows * columns / lanes)
@@ -206,12 +235,12 @@ def winograd_seconds(nest: Nest) -> float:
     else:
         squares = nest.images * height * sizes["chunks_across"] * ceil(min(columns * m, width) / lanes)
     registers = ceil(nest.filters / lanes)
-    operations = nest.channels * (packed * PACK_OPERATIONS + transformed * INPUT_OPERATIONS)
-    operations += registers * (tiles * OUTPUT_OPERATIONS + squares * STORE_OPERATIONS)
-    products = SIDE**2 * tiles * nest.channels * registers * PRODUCT_OPERATIONS
+    operations = tiling.depth_planes * nest.channels * (packed * PACK_OPERATIONS + transformed * INPUT_OPERATIONS)
+    operations += depth * registers * (tiles * OUTPUT_OPERATIONS + squares * STORE_OPERATIONS)
+    products = SIDE**2 * tiles * tiling.depth_taps * nest.channels * registers * PRODUCT_OPERATIONS
     second = peak_flops(nest.dtype) / (2 * lanes)  # operations
-    passes = tiling.blocks * tiling.chunks if tiling.streams else 0
+    passes = tiling.units // nest.groups if tiling.streams else 0
     arriving = tiling.weight_bytes * passes / FILTER_BYTES_PER_SECOND[tiling.weight_bytes > machine.cache_bytes(3)]
-    elements = nest.images * (nest.channels * nest.axes[1].input * nest.axes[2].input + nest.filters * height * width)
-    moved = elements * np.dtype(nest.dtype).itemsize / CACHE_BYTES_PER_SECOND
+    elements = nest.channels * prod(axis.input for axis in nest.axes) + nest.filters * depth * height * width
+    moved = nest.images * elements * np.dtype(nest.dtype).itemsize / CACHE_BYTES_PER_SECOND
     return nest.groups * (operations / second + max(products / second, arriving) + moved)

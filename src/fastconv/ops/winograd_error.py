@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastconv.geometry import Window
 from fastconv.ops.cost import sum_error
 
 __all__ = [
@@ -67,10 +68,32 @@ def winograd_error(taps: int, channels: int, dtype: str) -> float:
     return sum_error(roundings, dtype) * float(growth) ** 2
 
 
-def winograd_errors(x, w, b, pads, groups: int, dtype: str) -> np.ndarray:
-    """Bound of the error of each output element for these arrays, in float64: (N, O, rows, columns).
+def winograd_errors(x, w, b, window: Window, groups: int, dtype: str) -> np.ndarray:
+    """Bound of the error of each output element for these arrays, in float64: (N, O, *window.output).
 
-    `x` (N, C, H, W), `w` (O, C / groups, r, r), `b` (O,) or None, `pads` zeros before and after along rows and columns.
+    `x` (N, C, *window.input), `w` (O, C / groups, [depth,] r, r), `b` (O,) or None.  The taps along the depth are further
+    channels, ahead of the others in the sum.
+    """
+    if len(window.kernel) == 2:
+        return _plane_errors(x, w, b, window.pads, groups, dtype)
+    (taps, *_), (stride, *_), (dilation, *_), ((before, _), *pads) = (
+        window.kernel, window.stride, window.dilation, window.pads,
+    )  # fmt: skip
+    by_depth = w.swapaxes(1, 2).reshape(len(w), -1, *w.shape[3:])
+    bounds = np.empty((len(x), len(w), *window.output))
+    for depth in range(window.output[0]):
+        planes = depth * stride - before + np.arange(taps) * dilation
+        inside = (planes >= 0) & (planes < x.shape[2])
+        part = np.zeros((*x.shape[:2], taps, *x.shape[3:]), x.dtype)
+        part[:, :, inside] = x[:, :, planes[inside]]
+        part = part.reshape(len(x), groups, w.shape[1], *part.shape[2:]).swapaxes(2, 3)
+        part = part.reshape(len(x), groups * by_depth.shape[1], *x.shape[3:])
+        bounds[:, :, depth] = _plane_errors(part, by_depth, b, pads, groups, dtype)
+    return bounds
+
+
+def _plane_errors(x, w, b, pads, groups: int, dtype: str) -> np.ndarray:
+    """The same in two dimensions: (N, O, rows, columns).
 
     Follows the computation in float64 and adds up what each stage can lose, where cancellation has made the values small:
     a rounding errs by at most u times what it rounds, so a pass of n roundings over values d by a matrix T errs by at most
