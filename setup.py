@@ -26,7 +26,16 @@ VARIED = (
     "pool_boxes", "pool_turned", "binary", "pad",
 )  # fmt: skip
 ONCE = ("probe", "engine", "pool_indices", "strided_copy")
-HEADERS = ("simd.h", "team.h", "packing.pxd", "vector_math.h", "vector_math.pxd", "reduction.pxd", "pool_rows.pxd")
+HEADERS = (
+    "simd.h",
+    "team.h",
+    "array_head.h",
+    "packing.pxd",
+    "vector_math.h",
+    "vector_math.pxd",
+    "reduction.pxd",
+    "pool_rows.pxd",
+)
 
 # They stand behind Python's own flags and win: only -O3 unrolls the tiles into registers.  No -ffast-math: it would set
 # flush-to-zero for the whole process, and NaN and infinity have to keep their meaning.

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from fastconv._kernels.engine import Recent
 from fastconv.arrays import as_array, batched
 from fastconv.errors import ArgumentError
 from fastconv.geometry import Window, integer, per_axis
@@ -71,6 +72,7 @@ class _ConvNd(Module):
         self.padding_mode = padding_mode
         self.algorithm = algorithm
         self._packing = Packing()
+        self._recent = Recent()
         self._parameters["weight"] = empty(self._weight_shape(), device, dtype)
         self._parameters["bias"] = empty(self.out_channels, device, dtype) if bias else None
         self.reset_parameters()
@@ -91,19 +93,15 @@ class _ConvNd(Module):
         padding = self.padding
         if self.padding_mode != "zeros":
             input, padding = self._padded(input), 0
-        is_batched, x = batched(as_array(input, "input"), self.rank)
         parameters = self._parameters
-        plan = conv_plan(
-            x,
-            parameters["weight"],
-            parameters["bias"],
-            self.stride,
-            padding,
-            self.dilation,
-            self.groups,
-            self.algorithm,
-            packed=True,
-        )
+        facts = (self.stride, padding, self.dilation, self.groups, self.algorithm)
+        plan = self._recent.find(input, parameters["weight"], parameters["bias"], facts)
+        if plan is not None:
+            return plan(input, self._packing.get(self, plan))
+        is_batched, x = batched(as_array(input, "input"), self.rank)
+        plan = conv_plan(x, parameters["weight"], parameters["bias"], *facts, packed=True)
+        if x is input:
+            self.__dict__["_recent"] = Recent(plan, (x, parameters["weight"], parameters["bias"]), facts)
         y = plan(x, self._packing.get(self, plan))
         return y if is_batched else y[0]
 

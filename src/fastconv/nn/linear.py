@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from fastconv._kernels.engine import Recent
 from fastconv.arrays import as_array
 from fastconv.geometry import integer
 from fastconv.nn import functional as F
@@ -39,6 +40,7 @@ class Linear(Module):
         self.out_features = integer(out_features, "out_features", 1)
         self.algorithm = algorithm
         self._packing = Packing()
+        self._recent = Recent()
         self._parameters["weight"] = empty((self.out_features, self.in_features), device, dtype)
         self._parameters["bias"] = empty(self.out_features, device, dtype) if bias else None
         self.reset_parameters()
@@ -48,10 +50,18 @@ class Linear(Module):
         _reset(self, self.in_features)
 
     def forward(self, input):
+        parameters = self._parameters
+        facts = (self.algorithm,)
+        plan = self._recent.find(input, parameters["weight"], parameters["bias"], facts)
+        if plan is not None:
+            return plan(input, self._packing.get(self, plan))
         x = as_array(input, "input")
         rows = as_rows(x)
-        plan = linear_plan(rows, self._parameters["weight"], self._parameters["bias"], self.algorithm, packed=True)
-        return plan(rows, self._packing.get(self, plan)).reshape(*x.shape[:-1], self.out_features)
+        plan = linear_plan(rows, parameters["weight"], parameters["bias"], self.algorithm, packed=True)
+        if x is input and x.ndim == 2 and x.flags.c_contiguous:
+            self.__dict__["_recent"] = Recent(plan, (x, parameters["weight"], parameters["bias"]), facts)
+        y = plan(rows, self._packing.get(self, plan))
+        return y.reshape(*x.shape[:-1], y.shape[1])
 
     def extra_repr(self) -> str:
         bias = self._parameters["bias"] is not None

@@ -6,11 +6,14 @@ integer or one per axis, and `stride` is `kernel_size` where it is not given.
 
 from __future__ import annotations
 
+from fastconv._kernels.engine import Recent
+from fastconv.arrays import as_array
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.geometry import is_sequence, per_axis
 from fastconv.nn import functional as F
 from fastconv.nn.factory import state_array
 from fastconv.nn.module import Module
+from fastconv.ops.pool import average_pool_plan, max_pool_plan
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -54,6 +57,15 @@ class _PoolNd(Module):
                     "could lie in the padding alone"
                 )
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+        self._recent = Recent()
+
+    def _planned(self, make_plan, input, facts):
+        """The plan for a batched `input` that the kernels take as it is; None for any other."""
+        plan = self._recent.find(input, None, None, facts)
+        if plan is None and as_array(input, "input") is input and input.ndim == self.rank + 2:
+            plan = make_plan(input, self.rank, *facts, "auto")
+            self.__dict__["_recent"] = Recent(plan, (input,), facts)
+        return plan
 
 
 class _MaxPoolNd(_PoolNd):
@@ -72,9 +84,9 @@ class _MaxPoolNd(_PoolNd):
         self.ceil_mode = ceil_mode
 
     def forward(self, input):
-        return getattr(F, self.function)(
-            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
-        )
+        facts = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices)
+        plan = self._planned(max_pool_plan, input, facts)
+        return getattr(F, self.function)(input, *facts) if plan is None else plan(input)
 
     def extra_repr(self) -> str:
         return (
@@ -120,15 +132,12 @@ class _AvgPoolNd(_PoolNd):
         self.divisor_override = divisor_override
 
     def forward(self, input):
-        return getattr(F, self.function)(
-            input,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.ceil_mode,
-            self.count_include_pad,
-            self.divisor_override,
-        )
+        window = (self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
+        facts = (*window, self.divisor_override)
+        plan = self._planned(average_pool_plan, input, facts)
+        if plan is not None:
+            return plan(input)
+        return getattr(F, self.function)(input, *(window if self.rank == 1 else facts))
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
@@ -141,9 +150,6 @@ class AvgPool1d(_AvgPoolNd):
         super().__init__(kernel_size, stride, padding, ceil_mode, count_include_pad)
         for name in ("kernel_size", "stride", "padding"):
             setattr(self, name, per_axis(getattr(self, name), 1, name, 0))
-
-    def forward(self, input):
-        return F.avg_pool1d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
 
 
 class AvgPool2d(_AvgPoolNd):

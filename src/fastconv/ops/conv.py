@@ -220,13 +220,17 @@ class LoopsPlan:
         self.spec = spec
         self.loops = loops
         self.layout = loops.layout
+        self.step = loops.step
+        self.y_shape = spec.y_shape
+        self.dtype = np.dtype(spec.dtype)
+        self.channels_last = spec.channels_last
 
     def pack(self, w, b):
         return self.loops.pack(np.ascontiguousarray(w), b)
 
     def __call__(self, x, packed):
-        y = self.spec.empty_output()
-        self.loops.step(y, x, *packed)
+        y = empty_result(self.y_shape, self.dtype, self.channels_last)
+        self.step(y, x, *packed)
         return y
 
 

@@ -93,10 +93,12 @@ def few_images_scratch(spec: LinearSpec) -> int:
 class FewImagesPlan:
     def __init__(self, spec: LinearSpec):
         self.spec = spec
-        self.dtype = "float64" if spec.dtype == "float64" else "float32"
-        self.layout = None if self.dtype == spec.dtype else ("wide", self.dtype)
+        self.y_shape = (spec.images, spec.outputs)
+        self.dtype = np.dtype("float64" if spec.dtype == "float64" else "float32")
+        self.is_wide = self.dtype.name != spec.dtype
+        self.layout = ("wide", self.dtype) if self.is_wide else None
         self.step = Step(
-            family("linear", self.dtype).KERNELS["few_images"],
+            family("linear", self.dtype.name).KERNELS["few_images"],
             {"images": spec.images, "inputs": spec.inputs, "outputs": spec.outputs, "task_outputs": TASK_OUTPUTS},
             inputs=3,
             tasks=ceil(spec.outputs / TASK_OUTPUTS),
@@ -109,9 +111,12 @@ class FewImagesPlan:
         return np.ascontiguousarray(w, self.dtype), bias
 
     def __call__(self, x, packed):
-        y = np.empty((self.spec.images, self.spec.outputs), self.dtype)
-        self.step(y, x.astype(self.dtype, copy=False), *packed)
-        return y.astype(self.spec.dtype, copy=False)
+        y = np.empty(self.y_shape, self.dtype)
+        if self.is_wide:
+            self.step(y, x.astype(self.dtype), *packed)
+            return y.astype(self.spec.dtype)
+        self.step(y, x, *packed)
+        return y
 
 
 class Product(Kernel):

@@ -108,7 +108,7 @@ class VectorPlan(KernelPlan):
         self.dtype = np.dtype(spec.dtype)
 
     def __call__(self, x):
-        y = self.empty(self.dtype)
+        y = np.empty(self.memory_shape, self.dtype) if self.back is None else self.empty(self.dtype)
         self.step(y, x)
         return y
 

@@ -1,0 +1,141 @@
+"""A layer remembers the plan of its last call, and never runs it on a call of another form."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from fastconv._kernels.engine import Recent
+
+import fastconv as fc
+from fastconv import nn
+from fastconv._kernels import engine
+from fastconv.errors import ArgumentError, ArgumentTypeError
+from fastconv.ops.table import forget_plans
+
+LAYERS = {
+    "conv": lambda: nn.Conv2d(3, 4, 3),
+    "reflecting conv": lambda: nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"),
+    "max": lambda: nn.MaxPool2d(2),
+    "max with indices": lambda: nn.MaxPool2d(2, return_indices=True),
+    "average": lambda: nn.AvgPool2d(2),
+    "linear": lambda: nn.Linear(8, 5),
+}
+
+
+def forms(layer, rng):
+    """Inputs of one layer that differ in a single thing each."""
+    x = rng.standard_normal((2, 3, 8, 8)).astype(np.float32)
+    x = x[0, 0] if isinstance(layer, nn.Linear) else x
+    yield x
+    yield x[..., :6, :]
+    yield np.asfortranarray(x)
+    yield x[::-1]
+    yield np.repeat(x, 2, axis=0)[::2]
+    if x.ndim == 4:
+        yield x[0]
+        yield x[..., ::2]
+        yield np.ascontiguousarray(np.moveaxis(x, 1, -1)).transpose(0, 3, 1, 2)
+    yield x.astype(">f4")
+    yield np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view(np.float32).reshape(x.shape)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_form_of_input_gives_what_a_new_layer_gives(name, rng):
+    layer = LAYERS[name]()
+    inputs = list(forms(layer, rng))
+    for first in inputs:
+        for x in (first, *inputs):
+            found, expected = layer(x), copy.deepcopy(layer)(x)
+            results = [y if isinstance(y, tuple) else (y,) for y in (found, expected)]
+            for a, b in zip(*results, strict=True):
+                assert a.dtype == b.dtype
+                assert a.strides == b.strides
+                np.testing.assert_array_equal(a, b)
+
+
+def test_a_changed_attribute_holds_from_the_next_call_on(rng):
+    x = rng.standard_normal((1, 3, 9, 9)).astype(np.float32)
+    conv, pool = nn.Conv2d(3, 4, 3), nn.MaxPool2d([2, 2])
+    assert conv(x).shape == (1, 4, 7, 7)
+    conv.stride = (2, 2)
+    assert conv(x).shape == (1, 4, 4, 4)
+    assert pool(x).shape == (1, 3, 4, 4)
+    pool.kernel_size[0] = 3
+    assert pool(x).shape == (1, 3, 3, 4)  # the stride is the same list
+    pool.ceil_mode = True
+    pool.kernel_size = pool.stride = 2
+    assert pool(x).shape == (1, 3, 5, 5)
+
+
+def test_a_weight_of_another_type_or_shape_is_noticed(rng):
+    x = rng.standard_normal((1, 8)).astype(np.float32)
+    layer = nn.Linear(8, 5)
+    layer(x)
+    layer.weight = rng.standard_normal((7, 8)).astype(np.float32)
+    with pytest.raises(ArgumentError, match="bias: expected shape"):
+        layer(x)
+    layer.bias = None
+    assert layer(x).shape == (1, 7)
+    layer.weight = layer.weight.astype(np.float64)
+    with pytest.raises(ArgumentTypeError, match="expected one element type"):
+        layer(x)
+
+
+def test_the_input_is_checked_after_a_call_that_was_right(rng):
+    x = rng.standard_normal((2, 8)).astype(np.float32)
+    layer = nn.Linear(8, 5)
+    layer(x)
+    with pytest.raises(ArgumentError, match="expected 8 features"):
+        layer(x[:, :7])
+    with pytest.raises(ArgumentTypeError, match="expected an array"):
+        layer(x.tolist())
+
+
+def test_copies_and_pickles_start_without_a_plan(rng):
+    x = rng.standard_normal((1, 3, 8, 8)).astype(np.float32)
+    layer = nn.Conv2d(3, 4, 3)
+    y = layer(x)
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        np.testing.assert_array_equal(twin(x), y)
+
+
+def test_recent_finds_the_same_form_only():
+    x, facts = np.zeros((2, 3)), (1, (2, 2))
+    recent = Recent("plan", (x, None, x), facts)
+    assert recent.find(np.ones((2, 3)), None, x, facts) == "plan"
+    assert recent.find(x, None, None, facts) is None
+    assert recent.find(x, x, x, facts) is None
+    assert recent.find(x.T, None, x, facts) is None
+    assert recent.find(x.astype(np.int64), None, x, facts) is None
+    assert recent.find(x, None, x, facts[:1]) is None
+    assert recent.find(x, None, x, (2, facts[1])) is None
+    assert recent.find([1], None, x, facts) is None
+    assert Recent().find(None, None, None, ()) is None
+    assert Recent("plan", (x,), ([1],)).find(x, None, None, ([1],)) is None
+    assert Recent("plan", (np.zeros((1,) * 6),)).find(np.zeros((1,) * 6), None, None, ()) is None
+
+
+def test_recent_forgets_with_the_plans_and_heeds_the_threads():
+    x = np.zeros(3)
+    recent = Recent("plan", (x,))
+    before = engine.limit_threads(2 if engine.get_threads() == 1 else 1)
+    try:
+        assert recent.find(x, None, None, ()) is None
+    finally:
+        engine.limit_threads(before)
+    assert recent.find(x, None, None, ()) == "plan"
+    forget_plans()
+    assert recent.find(x, None, None, ()) is None
+
+
+def test_a_result_that_is_read_only_is_refused(rng):
+    layer = nn.AvgPool2d(2)
+    x = rng.standard_normal((1, 1, 4, 4)).astype(np.float32)
+    x.flags.writeable = False
+    assert layer(x).shape == layer(x).shape == (1, 1, 2, 2)
+    plan = fc.ops.pool.average_pool_plan(x, 2, 2, None, 0, False, True, None, "auto")
+    y = np.empty((1, 1, 2, 2), np.float32)
+    y.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        plan.step(y, x)
