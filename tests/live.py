@@ -63,6 +63,8 @@ def agree(torch, ours, theirs, *arguments, tolerance=0.0, **keywords):
         assert error is not None, f"torch refuses ({type(refusal).__name__}: {refusal}), fastconv answers: {problem}"
         assert isinstance(error, (ArgumentError, ArgumentTypeError)), f"{type(error).__name__}: {error}: {problem}"
         return False
+    if error is not None and "give an output of" in str(error) and getattr(expected, "shape", (1,)).count(0):
+        return None  # for one image torch refuses an empty output, too, for several it has an empty answer
     assert error is None, f"torch answers, fastconv refuses ({type(error).__name__}: {error}): {problem}"
     same(actual, expected, tolerance, problem)
     return True
