@@ -63,11 +63,20 @@ def agree(torch, ours, theirs, *arguments, tolerance=0.0, **keywords):
         assert error is not None, f"torch refuses ({type(refusal).__name__}: {refusal}), fastconv answers: {problem}"
         assert isinstance(error, (ArgumentError, ArgumentTypeError)), f"{type(error).__name__}: {error}: {problem}"
         return False
-    if error is not None and "give an output of" in str(error) and getattr(expected, "shape", (1,)).count(0):
-        return None  # for one image torch refuses an empty output, too, for several it has an empty answer
+    if error is not None and _is_unchecked(expected, error, arguments, keywords):
+        return None
     assert error is None, f"torch answers, fastconv refuses ({type(error).__name__}: {error}): {problem}"
     same(actual, expected, tolerance, problem)
     return True
+
+
+def _is_unchecked(expected, error, arguments, keywords):
+    """Whether torch refuses such calls, too, and this one escapes its checks: on some paths it does not look at the
+    type of the bias, and not at the geometry where the result has no elements."""
+    if re.search("give an output of|output_padding: expected less", str(error)):
+        return expected.numel() == 0
+    types = {value.dtype for value in (*arguments, *keywords.values()) if isinstance(value, np.ndarray)}
+    return "expected one element type" in str(error) and len(types) > 1
 
 
 def same(actual, expected, tolerance, problem):
