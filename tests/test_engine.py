@@ -9,7 +9,8 @@ import time
 
 import numpy as np
 import pytest
-from fastconv._kernels.engine import Step, fingerprint
+from fastconv._kernels.array_memory import fingerprint
+from fastconv._kernels.engine import Step
 
 import fastconv
 from fastconv import _kernels, config, machine, reference

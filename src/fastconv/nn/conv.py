@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fastconv._kernels.engine import Recent
+from fastconv._kernels.recent import Recent
 from fastconv.arrays import as_array, batched
 from fastconv.errors import ArgumentError
 from fastconv.geometry import Window, integer, per_axis

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from fastconv._kernels.engine import Recent
+from fastconv._kernels.recent import Recent
 from fastconv.arrays import as_array
 from fastconv.geometry import integer
 from fastconv.nn import functional as F

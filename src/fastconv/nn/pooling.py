@@ -6,7 +6,7 @@ integer or one per axis, and `stride` is `kernel_size` where it is not given.
 
 from __future__ import annotations
 
-from fastconv._kernels.engine import Recent
+from fastconv._kernels.recent import Recent
 from fastconv.arrays import as_array
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.geometry import is_sequence, per_axis

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Generic, TypeVar
 
-from fastconv._kernels import engine
+from fastconv._kernels import recent
 from fastconv.errors import ArgumentError
 
 __all__ = ["Algorithm", "Candidate", "Op", "forget_plans", "plan_cache"]
@@ -33,7 +33,7 @@ def forget_plans() -> None:
     """Drop every remembered plan, and the tables it holds."""
     for cached in _caches:
         cached.cache_clear()
-    engine.forget_recent()
+    recent.forget_recent()
 
 
 class Algorithm(ABC, Generic[Spec]):
