@@ -16,7 +16,9 @@ from typing import Generic, TypeVar
 from fastconv._kernels import recent
 from fastconv.errors import ArgumentError
 
-__all__ = ["Algorithm", "Candidate", "Op", "forget_plans", "plan_cache"]
+__all__ = ["KERNEL_ELEMENTS", "Algorithm", "Candidate", "Compiled", "Op", "forget_plans", "plan_cache"]
+
+KERNEL_ELEMENTS = ("float32", "float64")
 
 Spec = TypeVar("Spec")
 
@@ -76,6 +78,17 @@ class Algorithm(ABC, Generic[Spec]):
     def errors(self, spec: Spec, *arrays):
         """Largest possible error of each output element for these arrays; None where `error_bound` is all one knows."""
         return None
+
+
+class Compiled(Algorithm[Spec]):
+    """What compiled algorithms have in common: the element types they take, float16 by way of float32."""
+
+    elements = (*KERNEL_ELEMENTS, "float16")
+
+    def refusal(self, spec):
+        if spec.dtype not in self.elements:
+            return f"the kernels compute {' and '.join(KERNEL_ELEMENTS)}, the input is {spec.dtype}"
+        return ""
 
 
 @dataclass(frozen=True)
