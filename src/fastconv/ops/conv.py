@@ -12,7 +12,7 @@ from fastconv import reference
 from fastconv._kernels import engine, family
 from fastconv._kernels.engine import Step
 from fastconv.arrays import is_channels_last
-from fastconv.ops.arguments import settled
+from fastconv.ops.arguments import settled, word
 from fastconv.ops.conv_spec import ConvSpec, conv_spec, empty_result, result_strides
 from fastconv.ops.direct import DirectLoops, FilterLanes, direct_loops, direct_seconds, trimmed_seconds, trimmed_share
 from fastconv.ops.elementwise import ACTIVATIONS
@@ -378,7 +378,7 @@ def conv_plan(x, w, b, stride, padding, dilation, groups: int, algorithm: str, p
         settled(dilation, "dilation"),
         settled(groups, "groups"),
         is_channels_last(x) or is_channels_last(w),
-        settled(algorithm, "algorithm"),
+        word(algorithm, "algorithm"),
         packed,
         engine.get_threads(),
     )

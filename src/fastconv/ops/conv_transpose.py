@@ -18,6 +18,7 @@ from fastconv._kernels import engine
 from fastconv.arrays import is_channels_last
 from fastconv.errors import ArgumentError
 from fastconv.geometry import element_count, integer, pads_per_axis, per_axis
+from fastconv.ops.arguments import word
 from fastconv.ops.conv import CALL_SECONDS
 from fastconv.ops.conv_spec import empty_result, result_strides
 from fastconv.ops.direct import direct_loops, direct_seconds
@@ -101,15 +102,18 @@ class Remainder:
 
 
 def remainders(size, output, kernel, stride, dilation, before, x_stride, y_stride) -> list[Remainder]:
-    """Output position q · stride + first is Σ over taps k of x[q + (first + before - k · dilation) / stride] · w[k]."""
+    """Output position q · stride + first is Σ over taps k of x[q + (first + before - k · dilation) / stride] · w[k].
+
+    Those that no tap reaches are left out: there may be a billion of them.
+    """
     found = []
-    for first in range(min(stride, output)):
+    for first in sorted({(k * dilation - before) % stride for k in range(kernel)}):
+        if first >= output:
+            break
         taps = tuple(k for k in reversed(range(kernel)) if (first + before - k * dilation) % stride == 0)
         count = -(-(output - first) // stride)
-        nearest = (first + before - taps[0] * dilation) // stride if taps else 0
-        axis = Axis(
-            size, count, max(len(taps), 1), 1, dilation // gcd(stride, dilation), -nearest, x_stride, y_stride * stride
-        )
+        nearest = (first + before - taps[0] * dilation) // stride
+        axis = Axis(size, count, len(taps), 1, dilation // gcd(stride, dilation), -nearest, x_stride, y_stride * stride)
         found.append(Remainder(first, taps, axis))
     return found
 
@@ -157,20 +161,19 @@ def nests(spec: ConvTransposeSpec):
         )
     ]
     for parts in product(*by_axis):
-        if all(part.taps for part in parts):
-            yield (
-                parts,
-                Nest(
-                    spec.dtype,
-                    spec.batch,
-                    spec.groups,
-                    spec.channels // spec.groups,
-                    spec.filters // spec.groups,
-                    (x_image, x_channel),
-                    (y_image, y_channel),
-                    merge([part.axis for part in parts]),
-                ),
-            )
+        yield (
+            parts,
+            Nest(
+                spec.dtype,
+                spec.batch,
+                spec.groups,
+                spec.channels // spec.groups,
+                spec.filters // spec.groups,
+                (x_image, x_channel),
+                (y_image, y_channel),
+                merge([part.axis for part in parts]),
+            ),
+        )
 
 
 class DirectPlan:
@@ -246,7 +249,7 @@ def conv_transpose_plan(x, w, b, stride, padding, output_padding, groups, dilati
         per_axis(dilation, rank, "dilation"),
         last,
     )
-    return _plan(*facts, *arguments, algorithm, engine.get_threads())
+    return _plan(*facts, *arguments, word(algorithm, "algorithm"), engine.get_threads())
 
 
 @plan_cache

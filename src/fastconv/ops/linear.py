@@ -12,6 +12,7 @@ from fastconv._kernels import engine, family
 from fastconv._kernels.engine import Step
 from fastconv.errors import ArgumentError
 from fastconv.geometry import element_count
+from fastconv.ops.arguments import word
 from fastconv.ops.direct import direct_loops
 from fastconv.ops.nest import THREAD_BYTES, UNIT_AXIS, Axis, Nest
 from fastconv.ops.table import Op, plan_cache
@@ -172,7 +173,7 @@ def linear_plan(x, w, b, algorithm="auto", packed=False):
     `packed` says that the caller keeps the packed weights.
     """
     bias = None if b is None else (b.shape, b.dtype)
-    return _plan(x.shape, x.dtype, w.shape, w.dtype, bias, algorithm, packed, engine.get_threads())
+    return _plan(x.shape, x.dtype, w.shape, w.dtype, bias, word(algorithm, "algorithm"), packed, engine.get_threads())
 
 
 @plan_cache
