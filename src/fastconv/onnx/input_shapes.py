@@ -62,7 +62,7 @@ def _resolved(info: ValueInfo, given, sizes: dict[str, int]) -> tuple[int, ...]:
             called = f"the symbolic size {size!r}" if isinstance(size, str) else "an unknown size"
             raise ArgumentError(
                 f"shapes: input {info.name!r} {_text(info.shape)} has {called} on axis {axis}: "
-                f"pass shapes={{{info.name!r}: (…)}}"
+                f"pass shapes={{{info.name!r}: (…)}}, on the command line --shape {info.name}=…"
             )
     return tuple(shape)
 

@@ -107,6 +107,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _new_run(arguments: argparse.Namespace) -> Results:
     start = time.monotonic()
+    if not arguments.budget > 0:
+        raise ArgumentError(f"budget: expected seconds above 0, got {arguments.budget:g}")
     plan = _plan(arguments)
     networks = _network_names(arguments)
     results = Results(["fastconv", "bench", *_command(arguments)])
