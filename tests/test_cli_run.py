@@ -107,7 +107,7 @@ class TestRun:
             (["absent.onnx"], "absent.onnx"),
             (
                 ["JUNK"],
-                "junk.onnx: wire type 4 of field 13 is not one that ONNX uses; is it a model?",
+                "junk.onnx: wire type 4 of field 13 is not one that ONNX uses; is this an ONNX model?",
             ),
             (["MODEL"], "'h' on axis 2: pass shapes={'x': (…)}, on the command line --shape x=…"),
             (["MODEL", "--shape", "x"], "--shape: expected NAME=SIZES"),

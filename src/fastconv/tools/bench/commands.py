@@ -211,6 +211,8 @@ def _check_files(arguments: argparse.Namespace) -> None:
         file = getattr(arguments, name)
         if file and not Path(file).absolute().parent.is_dir():
             raise ArgumentError(f"{name}: there is no folder {Path(file).absolute().parent}")
+        if file and Path(file).is_dir():
+            raise ArgumentError(f"{name}: expected a file to write, got the folder {file}")
     if arguments.markdown:
         check_markdown(arguments.markdown)
 
