@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import session_models as models
 from tolerance import assert_within, conv_tolerance
 
+import fastconv as fc
 import fastconv.nn.functional as F
 from fastconv import nn, reference
 from fastconv.errors import ArgumentError, ArgumentTypeError
@@ -72,6 +74,44 @@ def test_an_algorithm_is_a_string(call, value):
 def test_the_argument_is_named(call, message):
     with pytest.raises((ArgumentError, ArgumentTypeError), match=message):
         call()
+
+
+@pytest.fixture(scope="module")
+def session():
+    return fc.InferenceSession(models.residual(np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda s, x: s.run(None, None), "input_feed: expected a mapping of input names to arrays, got NoneType"),
+        (lambda s, x: s.run(None, [x]), "input_feed: expected a mapping of input names to arrays, got list"),
+        (lambda s, x: s.trace(x), "input_feed: expected a mapping .*, got ndarray"),
+        (lambda s, x: s.run(None, {"x": np.ma.masked_greater(x, 0)}), "input 'x': expected an array without a mask"),
+        (lambda s, x: s.run("y", {"x": x}), "output_names: expected None or a list of names, got 'y'"),
+        (lambda s, x: s.run(3, {"x": x}), "output_names: expected None or a list of names, got 3"),
+        (lambda s, x: s.run([3], {"x": x}), "output_names: the model has y; got 3"),
+        (lambda s, x: s.explain(3), "shapes: expected a mapping of inputs to shapes, got 3"),
+        (lambda s, x: s.explain({"x": 3}), "shapes: expected a tuple of sizes for input 'x', got 3"),
+        (lambda s, x: s.explain({"x": "a"}), "shapes: 'x': expected an integer, got 'a'"),
+        (lambda s, x: s.predict_memory({"x": (1, 3, 2.5, 4)}), "shapes: 'x': expected an integer, got 2.5"),
+        (lambda s, x: s.predict_memory({"x": (1, 3, -1, 4)}), "shapes: 'x': expected at least 0, got -1"),
+        (lambda s, x: s.explain({"h": "a", "w": 3}), "shapes: 'h': expected an integer, got 'a'"),
+        (lambda s, x: fc.algorithms("conv2d", 3, 4), "shapes: expected a tuple of sizes, got 3"),
+        (lambda s, x: fc.algorithms("conv2d", (1, 3, 8, 8.5), (4, 3, 3, 3)), "shapes: expected an integer, got 8.5"),
+        (lambda s, x: fc.algorithms("conv2d", (1, 3, 8, 8)), "conv2d: missing a required argument: 'w_shape'"),
+        (lambda s, x: fc.algorithms("max_pool2d", (1, 3, 8, 8)), "max_pool2d: missing a required .*'kernel_size'"),
+        (lambda s, x: fc.algorithms("linear", (1, 3), (4, 3), bias=1), "linear: got an unexpected .*'bias'"),
+        (lambda s, x: fc.algorithms("linear", (1, 3), (4, 3), dtype="int3"), "linear: data type 'int3' not understood"),
+    ],
+)  # fmt: skip
+def test_arguments_of_sessions_and_plans_are_named(session, call, message):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=message):
+        call(session, np.zeros((1, 3, 8, 8), np.float32))
+
+
+def test_output_names_may_come_one_by_one(session):
+    assert len(session.run((name for name in ["y"]), {"x": np.zeros((1, 3, 8, 8), np.float32)})) == 1
 
 
 def test_a_mask_is_not_dropped():

@@ -241,6 +241,9 @@ class InferenceSession:
 
     def _prepared(self, input_feed: Mapping[str, object]) -> tuple[Compiled, dict]:
         """What runs for these feeds, and the feeds as checked arrays."""
+        if type(input_feed) is not dict and not isinstance(input_feed, Mapping):
+            what = type(input_feed).__name__
+            raise ArgumentTypeError(f"input_feed: expected a mapping of input names to arrays, got {what}")
         threads = self._threads or config.get_num_threads()
         if len(input_feed) == len(self._names):
             feeds = {name: input_feed.get(name) for name in self._names}
@@ -298,10 +301,13 @@ class InferenceSession:
 
     def _chosen(self, results: list, output_names: Iterable[str]) -> list:
         by_name = dict(zip((info.name for info in self._model.graph.outputs), results, strict=True))
-        unknown = [name for name in output_names if name not in by_name]
+        if isinstance(output_names, str) or not isinstance(output_names, Iterable):
+            raise ArgumentTypeError(f"output_names: expected None or a list of names, got {output_names!r}")
+        names = list(output_names)
+        unknown = [name for name in names if name not in by_name]
         if unknown:
-            raise ArgumentError(f"output_names: the model has {', '.join(by_name)}; got {', '.join(unknown)}")
-        return [by_name[name] for name in output_names]
+            raise ArgumentError(f"output_names: the model has {', '.join(by_name)}; got {', '.join(map(str, unknown))}")
+        return [by_name[name] for name in names]
 
 
 class _ModelErrors:
