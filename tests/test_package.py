@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -59,6 +60,20 @@ def test_importing_the_layers_takes_a_fraction_of_a_second():
     """Some 60 ms from compiled Python, 140 ms where nothing may be written beside the sources."""
     seconds = min(float(after("from fastconv import nn", "time.perf_counter() - t")) for _ in range(3))
     assert seconds < 0.5
+
+
+def test_a_tree_that_was_not_built_says_so(tmp_path):
+    for name in ("__init__.py", "errors.py", "_kernels/__init__.py"):
+        (tmp_path / "fastconv" / name).parent.mkdir(exist_ok=True)
+        shutil.copy(PACKAGE / name, tmp_path / "fastconv" / name)
+    done = subprocess.run(
+        [sys.executable, "-c", "import fastconv._kernels"],
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "fastconv's compiled kernels are missing; install the package (pip install .)" in done.stderr
 
 
 def test_data_files_are_there():
