@@ -25,11 +25,13 @@ VARIED = (
     "conv", "depthwise", "im2col", "linear", "winograd", "roof", "elementwise", "normalization", "softmax", "resample", "pool",
     "pool_boxes", "pool_turned", "binary", "pad",
 )  # fmt: skip
-ONCE = ("probe", "engine", "pool_indices", "strided_copy")
+ONCE = ("probe", "array_memory", "engine", "recent", "pool_indices", "strided_copy")
 HEADERS = (
     "simd.h",
     "team.h",
-    "array_head.h",
+    "array_memory.h",
+    "array_memory.pxd",
+    "engine.pxd",
     "packing.pxd",
     "vector_math.h",
     "vector_math.pxd",

@@ -230,6 +230,8 @@ def command(*words):
         (("layers", "--shapes", "conv2d 1x2"), "input: conv2d takes 4 sizes, got 2"),
         (("layers", "--peers", "caffe"), "peers: 'caffe' is none of fastconv, torch"),
         (("networks", "--networks", "lenet6"), "networks: 'lenet6' is none of alexnet-caffe, densenet121"),
+        (("layers", "--json", "."), "json: expected a file to write, got the folder ."),
+        (("layers", "--budget", "-1"), "budget: expected seconds above 0, got -1"),
         (("kernels", "--isa", "avx1024"), "isa: 'avx1024' is none that this machine has"),
         (("layers", "--threads", "1,some"), "threads: expected numbers and 'all'"),
         (("layers", "--threads", "0"), "threads: expected numbers and 'all'"),

@@ -105,17 +105,27 @@ class TestRun:
         ("arguments", "message"),
         [
             (["absent.onnx"], "absent.onnx"),
-            (["MODEL"], "'h' on axis 2: pass shapes"),
+            (
+                ["JUNK"],
+                "junk.onnx: wire type 4 of field 13 is not one that ONNX uses; is this an ONNX model?",
+            ),
+            (["MODEL"], "'h' on axis 2: pass shapes={'x': (…)}, on the command line --shape x=…"),
             (["MODEL", "--shape", "x"], "--shape: expected NAME=SIZES"),
             (["MODEL", "--shape", "x=1,a"], "--shape: expected NAME=SIZES"),
             (["MODEL", "--shape", "h=1,2"], "--shape: expected NAME=SIZES"),
             (["MODEL", "--input", "image=x.npy"], "--input: expected NAME=FILE with one of x, got 'image=x.npy'"),
             (["MODEL", "--input", "x=absent.npy"], "absent.npy: not a NumPy file that can be read"),
+            (["MODEL", "--input", "x="], "--input: expected NAME=FILE with one of x, got 'x='"),
+            (["MODEL", "--input", "x.npz"], "x.npz: expected a .npy file or an image"),
             (["MODEL", "--threads", "0", *SIZES], "threads"),
+            (["MODEL", "--repeat", "0", *SIZES], "--repeat: expected at least 1, got 0"),
         ],
     )
-    def test_what_is_wrong_is_told(self, file, capsys, arguments, message):
-        assert cli.main(["run", *(file if a == "MODEL" else a for a in arguments)]) == 1
+    def test_what_is_wrong_is_told(self, file, tmp_path, capsys, arguments, message):
+        junk = tmp_path / "junk.onnx"
+        junk.write_bytes(b"hello\n")
+        files = {"MODEL": file, "JUNK": str(junk)}
+        assert cli.main(["run", *(files.get(a, a) for a in arguments)]) == 1
         streams = capsys.readouterr()
         assert streams.err.startswith("fastconv run: ")
         assert message in streams.err

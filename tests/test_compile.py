@@ -317,6 +317,15 @@ class TestRefusals:
         with pytest.raises(ArgumentTypeError, match=r"module: expected a fastconv\.nn\.Module, got function"):
             fc.compile(lambda x: x, x)
 
+    def test_a_detector_names_the_reason_and_its_layers_compile(self, rng):
+        model = fc.models.ssdlite320_mobilenet_v3_large(num_classes=3).eval()
+        images = rng.random((1, 3, 320, 320), np.float32)
+        with pytest.raises(ArgumentError, match="SSDLite: module: its forward indexes with a computed array"):
+            fc.compile(model, images)
+        layers = nn.Sequential(model.backbone, model.head)
+        for mine, theirs in zip(fc.compile(layers, images)(images), layers(images), strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+
     def test_functions_are_restored_after_an_error(self, x):
         relu = F.relu
         with pytest.raises(ArgumentError):

@@ -9,7 +9,8 @@ import time
 
 import numpy as np
 import pytest
-from fastconv._kernels.engine import Step, fingerprint
+from fastconv._kernels.array_memory import fingerprint
+from fastconv._kernels.engine import Step
 
 import fastconv
 from fastconv import _kernels, config, machine, reference
@@ -163,6 +164,9 @@ def test_a_level_can_be_forced(level):
 
 @pytest.mark.parametrize(("level", "text"), [("avx9", "expected one of baseline, avx2, avx512, got 'avx9'")])
 def test_an_unknown_level_is_a_clear_error(level, text):
+    done = run_python("from fastconv.cli import main; raise SystemExit(main(['run', 'x.onnx']))", FASTCONV_ISA=level)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("fastconv: FASTCONV_ISA: ")
     done = run_python("import fastconv.nn.functional", FASTCONV_ISA=level)
     assert done.returncode == 1
     assert text in done.stderr

@@ -137,6 +137,22 @@ class TestMemoryLimit:
         assert limits.default_bytes(0, [feed]) == min(2**30, most)
         assert limits.default_bytes(2**60, [feed]) == most
 
+    @pytest.mark.parametrize("look", ["verify", "trace", "profile"])
+    def test_who_looks_inside_keeps_to_it(self, model, x, look):
+        kept = sum(value.nbytes for value in fc.InferenceSession(model).trace({"x": x}).values())
+        plan = fc.InferenceSession(model).predict_memory({"x": x.shape})
+        run = plan.activations + plan.outputs
+        assert kept > run
+        tight = fc.InferenceSession(model, memory_limit=run)
+        if look == "profile":  # which has the memory of a run
+            assert tight.profile({"x": x}, repeats=1).rows
+        else:
+            with pytest.raises(MemoryLimitError, match=rf"would take \d+ bytes, and the limit is {run}"):
+                getattr(tight, look)({"x": x})
+        assert getattr(fc.InferenceSession(model, memory_limit=4 * kept), look)({"x": x})
+        with pytest.raises(MemoryLimitError, match="the values of a run would take"):
+            getattr(fc.InferenceSession(model, memory_limit=run - 1), look)({"x": x})
+
     def test_it_goes_along_with_a_pickle(self, model):
         session = pickle.loads(pickle.dumps(fc.InferenceSession(model, memory_limit=12345678, max_turns=5)))
         assert (session._memory_limit, session._max_turns) == (12345678, 5)
@@ -175,6 +191,12 @@ class TestTurns:
         assert fc.InferenceSession(self.looping(100), max_turns=100).run(None, {})[0].shape == (100, 1)
         with pytest.raises(ModelError, match="max_turns"):
             fc.InferenceSession(self.looping(101), max_turns=100).run(None, {})
+
+    @pytest.mark.parametrize("look", ["verify", "trace", "profile"])
+    def test_who_looks_inside_counts_turns_run_by_run(self, look):
+        assert getattr(fc.InferenceSession(self.looping(100), max_turns=100), look)({})
+        with pytest.raises(ModelError, match="max_turns"):
+            getattr(fc.InferenceSession(self.looping(101), max_turns=100), look)({})
 
     def test_what_a_loop_collects_is_claimed(self):
         with pytest.raises(MemoryLimitError, match="what the loop's body collects would take"):

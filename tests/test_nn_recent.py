@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from fastconv._kernels.engine import Recent
+from fastconv._kernels.recent import Recent
 
 import fastconv as fc
 from fastconv import nn

@@ -88,9 +88,11 @@ SIGNATURES = {
         "num_embeddings, embedding_dim, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, "
         "sparse=False, _weight=None, _freeze=False, device=None, dtype=None"
     ),
-    "LazyConv1d LazyConv2d LazyConv3d": f"out_channels, kernel_size, {CONV}",
-    "LazyConvTranspose1d LazyConvTranspose2d LazyConvTranspose3d": f"out_channels, kernel_size, {TRANSPOSED}",
-    "LazyLinear": f"out_features, bias=True, {PLACE}",
+    "LazyConv1d LazyConv2d LazyConv3d": f"out_channels, kernel_size, {CONV}, *, algorithm='auto'",
+    "LazyConvTranspose1d LazyConvTranspose2d LazyConvTranspose3d": (
+        f"out_channels, kernel_size, {TRANSPOSED}, *, algorithm='auto'"
+    ),
+    "LazyLinear": f"out_features, bias=True, {PLACE}, *, algorithm='auto'",
     "LazyBatchNorm1d LazyBatchNorm2d LazyBatchNorm3d": f"eps=1e-5, momentum=0.1, affine=True, {NORM.format(True)}",
     "LazyInstanceNorm1d LazyInstanceNorm2d LazyInstanceNorm3d": (
         f"eps=1e-5, momentum=0.1, affine=True, {NORM.format(True)}"

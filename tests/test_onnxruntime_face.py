@@ -136,6 +136,25 @@ class TestOptions:
         with pytest.raises(state.NotImplemented, match="custom operators"):
             options.register_custom_ops_library("lib.so")
 
+    def test_entries_for_the_engine(self, data):
+        options = ort.SessionOptions()
+        options.add_session_config_entry("fastconv.memory_limit", "300")
+        options.add_session_config_entry("fastconv.precision", "strict")
+        session = ort.InferenceSession(data, options)
+        assert session.run(None, {"x": X})[0].sum() == 5
+        with pytest.raises(state.RuntimeException, match=r"would take \d+ bytes, and the limit is 300"):
+            session.run(None, {"x": np.ones((100, 2), np.float32)})
+        for key, value, message in [
+            ("fastconv.memory_limit", "1 GB", "'fastconv.memory_limit': expected a whole number, got '1 GB'"),
+            ("fastconv.max_turns", "0", "max_turns: expected at least 1, got 0"),
+            ("fastconv.precision", "exact", "precision: expected one of 'strict', 'default', 'fast', got 'exact'"),
+            ("fastconv.memory", "1", "'fastconv.memory': expected one of fastconv.memory_limit, fastconv.max_turns,"),
+        ]:
+            options = ort.SessionOptions()
+            options.add_session_config_entry(key, value)
+            with pytest.raises(state.InvalidArgument, match=message):
+                ort.InferenceSession(data, options)
+
     def test_free_dimensions(self, data):
         options = ort.SessionOptions()
         options.add_free_dimension_override_by_name("n", 4)

@@ -25,6 +25,10 @@ def as_array(value, name: str) -> np.ndarray:
 
 
 def _converted(value, name: str) -> np.ndarray:
+    if isinstance(value, np.ma.MaskedArray):
+        raise ArgumentTypeError(
+            f"{name}: expected an array without a mask, got a MaskedArray; fill it, x.filled(value)"
+        )
     if hasattr(value, "__array__"):
         return np.asarray(value)
     if hasattr(value, "__dlpack__"):

@@ -31,7 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may have characters that the terminal lacks
-    arguments = _parser(argv).parse_args(argv)
+    try:
+        arguments = _parser(argv).parse_args(argv)
+    except fastconv.ArgumentError as error:  # of what the environment asks for, when the kernels are chosen
+        print(f"fastconv: {error}", file=sys.stderr)
+        return 1
     try:
         status = arguments.run(arguments)
         sys.stdout.flush()

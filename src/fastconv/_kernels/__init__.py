@@ -7,9 +7,17 @@ for an element type at the chosen level.
 import os
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 
-from fastconv._kernels import engine, probe
 from fastconv.errors import ArgumentError
+
+try:
+    from fastconv._kernels import engine, probe
+except ImportError as error:
+    if not list(Path(__file__).parent.glob("probe.*.*")):
+        hint = "install the package (pip install .), or in its source tree run: python setup.py build_ext --inplace"
+        raise ImportError(f"fastconv's compiled kernels are missing; {hint}") from error
+    raise
 
 __all__ = ["ISA", "ISA_REASON", "engine", "family", "levels"]
 

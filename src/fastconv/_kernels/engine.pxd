@@ -1,4 +1,4 @@
-"""The one signature that every kernel has."""
+"""The one signature that every kernel has, and what other modules ask the team."""
 
 # sizes    a struct of int64 fields, the kernel family's own
 # arrays   outputs, then inputs, then constants: element pointers
@@ -8,3 +8,5 @@
 ctypedef void (*kernel_function)(
     const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
 ) noexcept nogil
+
+cdef Py_ssize_t threads_of_calls() noexcept nogil

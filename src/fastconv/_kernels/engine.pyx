@@ -15,33 +15,21 @@ e. A worker joins a job only while it is open, and the caller closes it when no 
    thread that has not woken up yet.
 f. A program looks for signals between its steps once it has run for a tenth of a second: Ctrl-C does not wait for the
    end of a long run, and short runs pay a few nanoseconds a step for reading a coarse clock.
-g. Where NumPy's arrays are laid out as published, which is checked once, their pointers are read from their heads, and a
-   layer recognises the form of its last input there.  Everything else comes through the buffer protocol.
+g. The pointers of plain arrays are read from their heads (array_memory.pyx); everything else comes through the buffer
+   protocol.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+from fastconv._kernels.array_memory cimport FC_ARRAY_WRITEABLE, fc_array_head, head_of
+
 from _thread import allocate_lock
-
-from numpy import empty, ndarray
-
-cdef extern from "array_head.h" nogil:
-    ctypedef struct fc_array_head:
-        char* data
-        int axes
-        Py_ssize_t* shape
-        Py_ssize_t* strides
-        PyObject* dtype
-        int flags
-    const int FC_ARRAY_ALIGNED
-    const int FC_ARRAY_WRITEABLE
 
 cdef extern from "team.h" nogil:
     ctypedef struct fc_mutex:
@@ -63,7 +51,6 @@ cdef extern from "team.h" nogil:
     Py_ssize_t fc_add(Py_ssize_t*, Py_ssize_t)  # returns the value before
     void fc_reset(fc_mutex*, fc_condition*)
     int64_t fc_milliseconds()
-    uint64_t fc_fold(uint64_t, uint64_t)
     Py_ssize_t fc_own_threads
 
 cdef enum:
@@ -73,8 +60,6 @@ cdef enum:
     IDLE_SPINS = 2000    # about 20 µs of looking for the next job before a worker sleeps
     RANGES_PER_THREAD = 4
     SIGNAL_CHECK = 100   # milliseconds
-    MAX_AXES = 5
-    NO_ARRAY = -1
 
 cdef struct Job:
     kernel_function function
@@ -102,7 +87,6 @@ cdef struct Team:
 
 cdef Team team
 cdef Py_ssize_t team_threads = 1
-cdef Py_ssize_t plans_forgotten = 0
 
 
 cdef Py_ssize_t threads_of_calls() noexcept nogil:
@@ -229,114 +213,6 @@ cdef bint run_job(Job* job) noexcept nogil:
     run_alone(job, aligned(memory))
     free(memory)
     return True
-
-
-cdef bint heads_are_known():
-    """Whether arrays are laid out as array_head.h says."""
-    cdef fc_array_head* head
-    if ndarray.__basicsize__ < <Py_ssize_t> sizeof(fc_array_head):
-        return False
-    array = empty((3, 5), "float32")[1:, ::2]
-    head = <fc_array_head*> <PyObject*> array
-    if <uintptr_t> head.data != array.__array_interface__["data"][0] or head.axes != 2:
-        return False
-    if head.dtype != <PyObject*> array.dtype or not head.flags & FC_ARRAY_WRITEABLE:
-        return False
-    array.flags.writeable = False
-    if head.flags & FC_ARRAY_WRITEABLE or not head.flags & FC_ARRAY_ALIGNED:
-        return False
-    return array.shape == (head.shape[0], head.shape[1]) and array.strides == (head.strides[0], head.strides[1])
-
-cdef bint read_heads = heads_are_known()
-
-
-cdef inline fc_array_head* head_of(array):
-    """NULL for what is no plain array."""
-    if read_heads and type(array) is ndarray:
-        return <fc_array_head*> <PyObject*> array
-    return NULL
-
-
-cdef class Recent:
-    """A layer's last plan, found again without a look at the plan cache by calls of the same form.
-
-    Parameters
-    ----------
-    plan : object
-        The answer of :meth:`find`.
-    arrays : tuple of arrays and None
-        Up to three, whose shapes, strides and element types are remembered; the arrays are not kept alive.
-    facts : tuple
-        What else the plan depends on, compared by identity; with something unhashable, which may change, nothing is found.
-    """
-
-    cdef object plan
-    cdef tuple facts, dtypes
-    cdef Py_ssize_t threads, forgotten
-    cdef int axes[3]
-    cdef Py_ssize_t shape[3][MAX_AXES]
-    cdef Py_ssize_t strides[3][MAX_AXES]
-
-    def __cinit__(self, plan=None, tuple arrays=(), tuple facts=()):
-        cdef fc_array_head* head
-        cdef Py_ssize_t size
-        cdef int i
-        self.axes[0] = self.axes[1] = self.axes[2] = NO_ARRAY
-        self.plan, self.facts, self.forgotten = plan, facts, plans_forgotten
-        self.dtypes = tuple([None if array is None else array.dtype for array in arrays])
-        for i, array in enumerate(arrays):
-            if array is None:
-                continue
-            head = head_of(array)
-            if head == NULL or head.axes > MAX_AXES or not head.flags & FC_ARRAY_ALIGNED:
-                return
-            self.axes[i] = head.axes
-            size = head.axes * sizeof(Py_ssize_t)
-            memcpy(self.shape[i], head.shape, size)
-            memcpy(self.strides[i], head.strides, size)
-        try:
-            hash(facts)
-        except TypeError:
-            return
-        self.threads = 0 if plan is None else threads_of_calls()
-
-    def __reduce__(self):
-        return Recent, ()
-
-    def find(self, x, w, b, tuple facts):
-        """The plan, or None where an array has another form, a fact or the number of threads is another."""
-        cdef Py_ssize_t i
-        if self.threads != threads_of_calls() or self.forgotten != plans_forgotten:
-            return None
-        if not (self.has_form(0, x) and self.has_form(1, w) and self.has_form(2, b)):
-            return None
-        if len(facts) != len(self.facts):
-            return None
-        for i in range(len(facts)):
-            if facts[i] is not self.facts[i]:
-                return None
-        return self.plan
-
-    cdef bint has_form(self, int i, array):
-        cdef fc_array_head* head
-        cdef int axis
-        if array is None:
-            return self.axes[i] == NO_ARRAY
-        head = head_of(array)
-        if head == NULL or head.axes != self.axes[i] or head.dtype != <PyObject*> self.dtypes[i]:
-            return False
-        if not head.flags & FC_ARRAY_ALIGNED:
-            return False
-        for axis in range(head.axes):
-            if head.shape[axis] != self.shape[i][axis] or head.strides[axis] != self.strides[i][axis]:
-                return False
-        return True
-
-
-def forget_recent():
-    """Let no :class:`Recent` made so far find its plan."""
-    global plans_forgotten
-    plans_forgotten += 1
 
 
 cdef class Step:
@@ -550,38 +426,6 @@ def scratch_bytes(Py_ssize_t scratch, Py_ssize_t threads):
 def scratch_held():
     """Bytes of the scratch that the team keeps for its next job."""
     return team.capacity + ALIGNMENT if team.scratch != NULL else 0
-
-
-def fingerprint(array):
-    """A 64-bit hash of the bytes of a C-contiguous array, at memory speed.
-
-    Products are folded, as wyhash does it: with the lower halves alone, flipped signs could cancel each other.
-    """
-    cdef Py_buffer view
-    cdef uint64_t lanes[8]
-    cdef uint64_t word, result
-    cdef const char* data
-    cdef Py_ssize_t i, blocks, left
-    cdef int lane
-    PyObject_GetBuffer(array, &view, PyBUF_STRIDES)
-    data = <const char*> view.buf
-    with nogil:
-        for lane in range(8):
-            lanes[lane] = <uint64_t> 0x9E3779B97F4A7C15 * (lane + 1)
-        blocks = view.len // 64
-        for i in range(blocks):
-            for lane in range(8):
-                memcpy(&word, data + 64 * i + 8 * lane, 8)
-                lanes[lane] = fc_fold(lanes[lane] ^ word, <uint64_t> 0xD6E8FEB86659FD93)
-        result = <uint64_t> view.len
-        left = view.len - 64 * blocks
-        for i in range(left):
-            result = (result ^ <uint64_t> <unsigned char> data[64 * blocks + i]) * <uint64_t> 0xD6E8FEB86659FD93
-        for lane in range(8):
-            result = (result ^ lanes[lane]) * <uint64_t> 0xD6E8FEB86659FD93
-            result ^= result >> 29
-    PyBuffer_Release(&view)
-    return result
 
 
 fc_on_fork_in_child(forget_threads)

@@ -105,20 +105,6 @@ static int64_t fc_milliseconds(void) { return (int64_t)GetTickCount64(); }
 
 #endif
 
-/* The upper half of a product, exclusive-or the lower half. */
-static inline uint64_t fc_fold(uint64_t a, uint64_t b) {
-#if defined(__SIZEOF_INT128__)
-    unsigned __int128 product = (unsigned __int128)a * b;
-    return (uint64_t)(product >> 64) ^ (uint64_t)product;
-#else
-    uint64_t low = (a & 0xffffffff) * (b & 0xffffffff), high = (a >> 32) * (b >> 32);
-    uint64_t left = (a >> 32) * (b & 0xffffffff), right = (a & 0xffffffff) * (b >> 32);
-    uint64_t middle = (low >> 32) + (left & 0xffffffff) + (right & 0xffffffff);
-    high += (left >> 32) + (right >> 32) + (middle >> 32);
-    return high ^ ((middle << 32) | (low & 0xffffffff));
-#endif
-}
-
 /* The number of threads that calls of this thread may use; 0 for the process's. */
 static FC_THREAD_LOCAL Py_ssize_t fc_own_threads = 0;
 

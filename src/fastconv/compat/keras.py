@@ -23,7 +23,7 @@ from types import ModuleType
 
 import numpy as np
 
-from fastconv._kernels.engine import fingerprint
+from fastconv._kernels.array_memory import fingerprint
 from fastconv.errors import ArgumentError
 from fastconv.geometry import per_axis
 from fastconv.nn import functional as F

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from onnx.reference.op_run import OpRun
 
-from fastconv._kernels.engine import fingerprint
+from fastconv._kernels.array_memory import fingerprint
 from fastconv.graph.ir import Node
 from fastconv.onnx.functions import FastFunctions, Kernels
 from fastconv.onnx.operators import OPERATORS

@@ -25,12 +25,16 @@ MAX_TURNS = 2**16  # calls of subgraphs in a run: with a short body they take a 
 
 
 class Budget:
-    """`limit` bytes for the values that are there at the same time, and calls of subgraphs that are left."""
+    """`limit` bytes for the values that are there at the same time, and calls of subgraphs that are left.
 
-    __slots__ = ("held", "limit", "turns")
+    Where all values of a model are kept, to be looked at, they may take `whole` bytes, `limit` if it is None.
+    """
 
-    def __init__(self, limit: int, turns: int = MAX_TURNS):
+    __slots__ = ("held", "limit", "turns", "whole")
+
+    def __init__(self, limit: int, turns: int = MAX_TURNS, whole: int | None = None):
         self.limit, self.turns, self.held = limit, turns, 0
+        self.whole = limit if whole is None else whole
 
     def claim(self, size: int, what: str, where: str = "") -> None:
         """Before `size` bytes are allocated for `what`, beside those that are held."""
@@ -39,6 +43,14 @@ class Budget:
             raise MemoryLimitError(
                 f"{what} would take {size} bytes{held}, and the limit is {self.limit} (memory_limit of the session)",
                 where,
+            )
+
+    def claim_whole(self, size: int) -> None:
+        """Before the values of a model take `size` bytes because all of them are kept."""
+        if size > self.whole:
+            raise MemoryLimitError(
+                f"all values of the model at once would take {size} bytes, and the limit is {self.whole} "
+                "(memory_limit of the session)"
             )
 
     def turn(self) -> None:

@@ -101,7 +101,10 @@ class SSDLite(nn.Module):
     def forward(self, images):
         if self.training:
             raise ArgumentError("training mode: losses are not computed; call eval() before detecting")
-        images = [as_array(image, f"images[{i}]") for i, image in enumerate(images)]
+        images = [
+            image if isinstance(image, np.ndarray) else as_array(image, f"images[{i}]")
+            for i, image in enumerate(images)
+        ]
         for i, image in enumerate(images):
             if image.ndim != 3 or image.dtype.kind != "f":
                 raise ArgumentError(f"images[{i}]: expected floats (3, height, width), got {describe(image)}")
@@ -182,6 +185,9 @@ def ssdlite320_mobilenet_v3_large(*, weights=None, progress=True, **options):
     Input: a list of images (3, height, width), or an array of such, floats from 0 to 1; in evaluation mode only.
     Output per image a dictionary: ``boxes`` (k, 4), x1, y1, x2, y2 in pixels of the image, ``scores`` (k,) in
     descending order, and ``labels`` int64 (k,), of which 0 is the background and never reported.
+
+    How many boxes there are depends on values, so :func:`fastconv.compile` cannot take the whole;
+    ``nn.Sequential(model.backbone, model.head)`` on (n, 3, 320, 320) it can.
 
     Args:
         weights: None, or the path of a file for :func:`fastconv.load_state_dict`.

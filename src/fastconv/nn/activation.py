@@ -10,6 +10,7 @@ from fastconv.geometry import integer
 from fastconv.nn import functional as F
 from fastconv.nn import init
 from fastconv.nn.factory import empty
+from fastconv.nn.functional.arguments import number
 from fastconv.nn.module import Module
 
 __all__ = [
@@ -216,7 +217,7 @@ class PReLU(Module):
     def __init__(self, num_parameters=1, init=0.25, device=None, dtype=None):
         super().__init__()
         self.num_parameters = integer(num_parameters, "num_parameters", 1)
-        self.init = init
+        self.init = number(init, "init")
         self._parameters["weight"] = empty(self.num_parameters, device, dtype)
         self.reset_parameters()
 
@@ -252,7 +253,7 @@ class Hardtanh(Module):
 
     def __init__(self, min_val=-1.0, max_val=1.0, inplace=False):
         super().__init__()
-        if not min_val <= max_val:
+        if not number(min_val, "min_val") <= number(max_val, "max_val"):
             raise ArgumentError(f"max_val: expected at least min_val ({min_val}), got {max_val}")
         self.min_val = min_val
         self.max_val = max_val

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fastconv._kernels.engine import Recent
+from fastconv._kernels.recent import Recent
 from fastconv.arrays import as_array, batched
 from fastconv.errors import ArgumentError
 from fastconv.geometry import Window, integer, per_axis
@@ -15,6 +15,7 @@ from fastconv.nn import init
 from fastconv.nn.factory import empty
 from fastconv.nn.module import Module
 from fastconv.nn.packing import Packing
+from fastconv.ops.arguments import word
 from fastconv.ops.conv import conv_plan
 from fastconv.ops.conv_transpose import conv_transpose_plan
 
@@ -70,7 +71,7 @@ class _ConvNd(Module):
         if padding_mode not in PADDING_MODES:
             raise ArgumentError(f"padding_mode: expected one of {', '.join(PADDING_MODES)}, got {padding_mode!r}")
         self.padding_mode = padding_mode
-        self.algorithm = algorithm
+        self.algorithm = word(algorithm, "algorithm")
         self._packing = Packing()
         self._recent = Recent()
         self._parameters["weight"] = empty(self._weight_shape(), device, dtype)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from fastconv.errors import ArgumentError
 from fastconv.nn import functional as F
+from fastconv.nn.functional.arguments import number
 from fastconv.nn.module import Module
 
 __all__ = ["AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout"]
@@ -19,7 +20,7 @@ class _DropoutNd(Module):
 
     def __init__(self, p=0.5, inplace=False):
         super().__init__()
-        if not 0 <= p <= 1:
+        if not 0 <= number(p, "p") <= 1:
             raise ArgumentError(f"p: expected a probability from 0 to 1, got {p}")
         self.p = p
         self.inplace = inplace

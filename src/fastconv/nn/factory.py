@@ -7,7 +7,7 @@ import numpy as np
 from fastconv.arrays import as_array
 from fastconv.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["check_device", "empty", "float_dtype", "state_array"]
+__all__ = ["as_dtype", "check_device", "empty", "float_dtype", "state_array"]
 
 
 def check_device(device) -> None:
@@ -16,14 +16,19 @@ def check_device(device) -> None:
         raise ArgumentError(f"device: expected 'cpu', got {device!r}: fastconv computes on the CPU only")
 
 
+def as_dtype(dtype) -> np.dtype:
+    """`dtype`, a NumPy dtype or its name, as the dtype."""
+    try:
+        return np.dtype(dtype)
+    except (TypeError, ValueError):
+        raise ArgumentTypeError(f"dtype: expected a NumPy dtype or its name, got {dtype!r}") from None
+
+
 def float_dtype(dtype) -> np.dtype:
     """`dtype` (a NumPy dtype or its name; None means float32) as a floating-point or complex NumPy dtype."""
     if dtype is None:
         return np.dtype(np.float32)
-    try:
-        resolved = np.dtype(dtype)
-    except TypeError:
-        raise ArgumentTypeError(f"dtype: expected a NumPy dtype or its name, got {dtype!r}") from None
+    resolved = as_dtype(dtype)
     if resolved.kind not in "fc":
         raise ArgumentTypeError(f"dtype: parameters are floating point or complex, got {resolved}")
     return resolved

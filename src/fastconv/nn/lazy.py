@@ -6,6 +6,8 @@ a state dict that is loaded, gives it its arrays, and from then on it is the pla
 
 from __future__ import annotations
 
+from inspect import Signature, signature
+
 import numpy as np
 
 from fastconv.errors import ArgumentError
@@ -41,10 +43,22 @@ __all__ = [
 
 
 class _Lazy(Module):
-    """Becomes `becomes` once the attribute `size` is known, which is 0 until then."""
+    """Becomes `becomes` once the attribute `size` is known, which is 0 until then.
+
+    The constructor takes the arguments of `becomes` but the first, the size.
+    """
 
     becomes: type[Module]
     size: str
+
+    def __init_subclass__(cls):
+        if hasattr(cls, "becomes") and cls.__init__ is _Lazy.__init__:
+            _, *parameters = signature(cls.becomes).parameters.values()
+            cls.__signature__ = Signature(parameters)
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(0, *args, **kwargs)
+        self._wait()
 
     def _wait(self) -> None:
         """Take away the arrays that the constructor has made."""
@@ -101,24 +115,6 @@ class _LazyConvNd(_Lazy):
 
     size = "in_channels"
 
-    def __init__(
-        self,
-        out_channels,
-        kernel_size,
-        stride=1,
-        padding=0,
-        dilation=1,
-        groups=1,
-        bias=True,
-        padding_mode="zeros",
-        device=None,
-        dtype=None,
-    ):
-        super().__init__(
-            0, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
-        )
-        self._wait()
-
     def _shape_of(self, name):
         return self._weight_shape() if name == "weight" else (self.out_channels,)
 
@@ -144,26 +140,6 @@ class LazyConv3d(_LazyConvNd, Conv3d):
 class _LazyConvTransposeNd(_LazyConvNd):
     """A transposed convolution whose in_channels are those of its first input."""
 
-    def __init__(
-        self,
-        out_channels,
-        kernel_size,
-        stride=1,
-        padding=0,
-        output_padding=0,
-        groups=1,
-        bias=True,
-        dilation=1,
-        padding_mode="zeros",
-        device=None,
-        dtype=None,
-    ):
-        super(_LazyConvNd, self).__init__(
-            0, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation, padding_mode,
-            device, dtype,
-        )  # fmt: skip
-        self._wait()
-
     def _size_from(self, name, shape):
         return shape[0] if name == "weight" and len(shape) == self.rank + 2 else None
 
@@ -186,10 +162,6 @@ class LazyLinear(_Lazy, Linear):
     becomes = Linear
     size = "in_features"
 
-    def __init__(self, out_features, bias=True, device=None, dtype=None):
-        super().__init__(0, out_features, bias, device, dtype)
-        self._wait()
-
     def _shape_of(self, name):
         return (self.out_features, self.in_features) if name == "weight" else (self.out_features,)
 
@@ -208,7 +180,7 @@ class _LazyNorm(_Lazy):
     def __init__(
         self, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, device=None, dtype=None, *, bias=True
     ):
-        super().__init__(1, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
+        super(_Lazy, self).__init__(1, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
         self._wait()
 
     def _shape_of(self, name):

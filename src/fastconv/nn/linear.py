@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from fastconv._kernels.engine import Recent
+from fastconv._kernels.recent import Recent
 from fastconv.arrays import as_array
 from fastconv.geometry import integer
 from fastconv.nn import functional as F
@@ -13,6 +13,7 @@ from fastconv.nn.factory import empty
 from fastconv.nn.functional.linear import as_rows
 from fastconv.nn.module import Module
 from fastconv.nn.packing import Packing
+from fastconv.ops.arguments import word
 from fastconv.ops.linear import linear_plan
 
 __all__ = ["Bilinear", "Identity", "Linear"]
@@ -38,7 +39,7 @@ class Linear(Module):
         super().__init__()
         self.in_features = integer(in_features, "in_features", 0)
         self.out_features = integer(out_features, "out_features", 1)
-        self.algorithm = algorithm
+        self.algorithm = word(algorithm, "algorithm")
         self._packing = Packing()
         self._recent = Recent()
         self._parameters["weight"] = empty((self.out_features, self.in_features), device, dtype)

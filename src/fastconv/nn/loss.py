@@ -8,6 +8,7 @@ from __future__ import annotations
 from fastconv.errors import ArgumentError
 from fastconv.nn import functional as F
 from fastconv.nn.factory import state_array
+from fastconv.nn.functional.arguments import number
 from fastconv.nn.module import Module
 
 __all__ = [
@@ -143,7 +144,7 @@ class CrossEntropyLoss(_Loss):
         self, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", label_smoothing=0.0
     ):
         super().__init__(size_average, reduce, reduction)
-        if not 0 <= label_smoothing <= 1:
+        if not 0 <= number(label_smoothing, "label_smoothing") <= 1:
             raise ArgumentError(f"label_smoothing: expected a number from 0 to 1, got {label_smoothing}")
         self._own("weight", weight)
         self.ignore_index = ignore_index

@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 
-from fastconv._kernels.engine import fingerprint
+from fastconv._kernels.array_memory import fingerprint
 
 __all__ = ["Packing"]
 

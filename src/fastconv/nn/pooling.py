@@ -6,12 +6,13 @@ integer or one per axis, and `stride` is `kernel_size` where it is not given.
 
 from __future__ import annotations
 
-from fastconv._kernels.engine import Recent
+from fastconv._kernels.recent import Recent
 from fastconv.arrays import as_array
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.geometry import is_sequence, per_axis
 from fastconv.nn import functional as F
 from fastconv.nn.factory import state_array
+from fastconv.nn.functional.arguments import number
 from fastconv.nn.module import Module
 from fastconv.ops.pool import average_pool_plan, max_pool_plan
 
@@ -166,6 +167,7 @@ class _LPPoolNd(_PoolNd):
     def __init__(self, norm_type, kernel_size, stride=None, ceil_mode=False):
         super().__init__()
         self._set_window(kernel_size, stride)
+        number(norm_type, "norm_type")
         self.norm_type = norm_type
         self.stride = stride
         self.ceil_mode = ceil_mode

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastconv.errors import ArgumentError
 from fastconv.nn import functional as F
+from fastconv.nn.functional.arguments import number
 from fastconv.nn.module import Module
 
 __all__ = ["Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d"]
@@ -22,9 +23,9 @@ class Upsample(Module):
             raise ArgumentError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
         self.size = size
         if isinstance(scale_factor, tuple):
-            self.scale_factor = tuple(float(factor) for factor in scale_factor)
+            self.scale_factor = tuple(number(factor, "scale_factor") for factor in scale_factor)
         else:
-            self.scale_factor = None if scale_factor is None else float(scale_factor)
+            self.scale_factor = None if scale_factor is None else number(scale_factor, "scale_factor")
         self.mode = mode
         self.align_corners = align_corners
         self.recompute_scale_factor = recompute_scale_factor

@@ -102,6 +102,8 @@ def _expected(graph: Graph) -> str:
 def _check_feed(info: ValueInfo, value):
     if not info.type.startswith("tensor"):
         return value
+    if isinstance(value, np.ma.MaskedArray):
+        raise ArgumentTypeError(f"input {info.name!r}: expected an array without a mask; fill it, x.filled(value)")
     array = np.asarray(value)
     if array.dtype.kind in "US":
         array = array.astype(object)

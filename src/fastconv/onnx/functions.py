@@ -15,7 +15,8 @@ from fastconv.graph.program import Executable
 from fastconv.onnx.operators import OPERATORS
 from fastconv.onnx.operators.sizes import check_size
 from fastconv.onnx.operators.windowed import padding
-from fastconv.ops.conv import KERNEL_ELEMENTS, conv_plan
+from fastconv.ops.conv import conv_plan
+from fastconv.ops.table import KERNEL_ELEMENTS
 
 __all__ = ["FastFunctions", "Functions", "Kernels"]
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from weakref import WeakValueDictionary
 
-from fastconv._kernels.engine import fingerprint
+from fastconv._kernels.array_memory import fingerprint
 from fastconv.errors import ArgumentError
 from fastconv.graph.ir import Graph
 from fastconv.graph.passes import PASSES, fold_constants

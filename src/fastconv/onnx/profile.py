@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import median
@@ -67,8 +68,13 @@ class Profile(Report):
         return f"{seconds_text(row.seconds)}, {row.share:.1%} of all steps"
 
 
-def profile(compiled: Compiled, feeds: dict, origins: dict, precision: str, repeats: int, summary: dict) -> Profile:
-    """Run the steps `repeats` times, in the memory and the order of a run, and as often without looking."""
+def profile(
+    compiled: Compiled, feeds: dict, origins: dict, precision: str, repeats: int, summary: dict, limit: Callable
+) -> Profile:
+    """Run the steps `repeats` times, in the memory and the order of a run, and as often without looking.
+
+    ``limit()`` is the context of one run, with what it may take.
+    """
     plans = planned_steps(compiled, origins, precision)
     times, outside, whole = [[] for _ in plans], {}, []
     steps, static = _bound_calls(compiled, feeds)
@@ -78,13 +84,15 @@ def profile(compiled: Compiled, feeds: dict, origins: dict, precision: str, repe
 
     for _ in range(repeats):
         start = perf_counter()
-        compiled.run(feeds)
+        with limit():
+            compiled.run(feeds)
         whole.append(perf_counter() - start)
         for i, step in enumerate(steps):
             start = perf_counter()
             step()
             times[i].append(perf_counter() - start)
-        compiled.run_rest(feeds, static(), observe)
+        with limit():
+            compiled.run_rest(feeds, static(), observe)
     seconds = [median(t) for t in times]
     seconds += [sum(s for s, _ in runs) / repeats for runs in outside.values()]
     total = sum(seconds) or 1.0

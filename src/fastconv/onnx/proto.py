@@ -187,7 +187,7 @@ def _decode(message: Message, data: memoryview | FileBytes, depth: int) -> Messa
         elif wire == FIXED64:
             end = start + 8
         else:
-            raise ModelError(f"wire type {wire} of field {key >> 3} is not one that ONNX uses; the file is damaged")
+            raise ModelError(f"wire type {wire} of field {key >> 3} is not one that ONNX uses; is this an ONNX model?")
         start, position = start + before, end + before
         if position > size:
             raise ModelError(f"field {key >> 3} needs {position - start} bytes, {size - start} remain; is it cut off?")

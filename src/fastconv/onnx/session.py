@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from functools import partial
 from threading import Lock
 from weakref import WeakSet
 
 import numpy as np
 
-from fastconv import config
+from fastconv import config, machine
 from fastconv.errors import ArgumentError, ArgumentTypeError, ModelError
 from fastconv.geometry import integer
 from fastconv.graph.ir import Node
-from fastconv.graph.limits import MAX_TURNS, Budget, default_bytes, limited
+from fastconv.graph.limits import MAX_TURNS, Budget, current, default_bytes, limited
 from fastconv.graph.passes import PASSES
 from fastconv.onnx.compiled import Compiled, Compiler
 from fastconv.onnx.evaluate import Evaluator, check_feeds
@@ -161,7 +162,7 @@ class InferenceSession:
         compiled, feeds = self._prepared(input_feed)
         with team_limit(self._threads), _model_errors:
             if compiled.dynamic:
-                with limited(self._budget(feeds)):
+                with self._limited(feeds):
                     results = compiled.run(feeds)
             else:  # whose memory was claimed when it was compiled
                 results = compiled.run(feeds)
@@ -193,40 +194,56 @@ class InferenceSession:
         """
         repeats = integer(repeats, "repeats", 1)
         compiled, feeds = self._prepared(input_feed)
-        with team_limit(self._threads):
-            return profile(compiled, feeds, self._origins(), self._precision, repeats, self._summary(shapes_of(feeds)))
+        summary = self._summary(shapes_of(feeds))
+        with team_limit(self._threads), _model_errors:
+            limit = partial(self._limited, feeds)
+            return profile(compiled, feeds, self._origins(), self._precision, repeats, summary, limit)
 
     def verify(self, input_feed: Mapping[str, object]) -> Verification:
         """Every step again in float64 NumPy on its actual inputs; ``.ok``, and the first step beyond its error bound.
 
-        Takes as long as NumPy does, and the memory of all intermediate values at once.
+        Takes as long as NumPy does, and the memory of all intermediate values at once; MemoryLimitError where that is
+        more than `memory_limit`, or without one more than the machine has.
         """
         compiled, feeds = self._prepared(input_feed)
-        with team_limit(self._threads):
+        with team_limit(self._threads), self._limited(feeds), _model_errors:
             return verify(self._compiler_of(feeds), compiled, feeds, self._origins(), self._summary(shapes_of(feeds)))
 
     def trace(self, input_feed: Mapping[str, object]) -> dict[str, object]:
         """Every value that the file names, inputs and weights aside, by name.
 
         What the engine computes is what a run computes; values that the passes have fused away are computed node by node.
+        All of them are kept, twice for a while: MemoryLimitError as for :meth:`verify`.
         """
         compiled, feeds = self._prepared(input_feed)
         compiler = self._compiler_of(feeds)
         values: dict[str, object] = {}
 
-        def observe(node: Node, inputs: list, results: tuple, seconds: float) -> None:
-            values.update((name, _owned(result)) for name, result in zip(node.outputs, results, strict=False) if name)
+        kept = 0
 
-        with team_limit(self._threads):
-            Evaluator(self._model, Kernels(compiler.functions, {})).run_checked(feeds, observe)
+        def observe(node: Node, inputs: list, results: tuple, seconds: float) -> None:
+            nonlocal kept
+            for name, result in zip(node.outputs, results, strict=False):
+                if name:
+                    kept += _bytes(result) - _bytes(values.get(name))
+                    current().claim_whole(kept)
+                    values[name] = _owned(result)
+
+        with team_limit(self._threads), _model_errors:
+            with self._limited(feeds):
+                Evaluator(self._model, Kernels(compiler.functions, {})).run_checked(feeds, observe)
             own = {}
-            for step in stepwise(compiler, compiled, feeds):
-                own.update(zip(step.node.outputs, map(_owned, step.run()), strict=True))
-            compiled.run_rest(feeds, {name: own.get(name) for name in compiled.handed_on}, observe)
+            with self._limited(feeds):
+                for step in stepwise(compiler, compiled, feeds):
+                    own.update(zip(step.node.outputs, map(_owned, step.run()), strict=True))
+                compiled.run_rest(feeds, {name: own.get(name) for name in compiled.handed_on}, observe)
         return values | {name: array for name, array in own.items() if name in values}
 
     def _prepared(self, input_feed: Mapping[str, object]) -> tuple[Compiled, dict]:
         """What runs for these feeds, and the feeds as checked arrays."""
+        if type(input_feed) is not dict and not isinstance(input_feed, Mapping):
+            what = type(input_feed).__name__
+            raise ArgumentTypeError(f"input_feed: expected a mapping of input names to arrays, got {what}")
         threads = self._threads or config.get_num_threads()
         if len(input_feed) == len(self._names):
             feeds = {name: input_feed.get(name) for name in self._names}
@@ -242,7 +259,7 @@ class InferenceSession:
             if key not in self._programs:
                 shapes = shapes_of(feeds)
                 compiler = self._compiler_of(feeds)
-                with team_limit(self._threads), limited(self._budget(feeds)), _model_errors:
+                with team_limit(self._threads), self._limited(feeds), _model_errors:
                     self._programs[key] = compiler.compile(shapes, feeds.keys() - shapes.keys())
                 while len(self._programs) > KEPT_SHAPES:
                     self._programs.popitem(last=False)
@@ -253,16 +270,17 @@ class InferenceSession:
         """The compiler of the graph in which the defaults that `feeds` replaces are inputs."""
         replaced = frozenset(feeds.keys() - set(self._names))
         if replaced not in self._compilers:
-            with limited(self._budget({})), _ModelErrors("the model cannot be prepared"):
+            with self._limited({}), _ModelErrors("the model cannot be prepared"):
                 self._compilers[replaced] = self._loaded.compiler(self._passes, self._precision, replaced)
         return self._compilers[replaced]
 
-    def _budget(self, feeds: Mapping[str, object]) -> Budget:
-        """What a run on these feeds may take."""
-        limit = self._memory_limit
+    def _limited(self, feeds: Mapping[str, object]) -> limited:
+        """The context of one run on these feeds, with what it may take."""
+        limit = whole = self._memory_limit
         if limit is None:
             limit = default_bytes(self._weight_bytes, (a for a in feeds.values() if isinstance(a, np.ndarray)))
-        return Budget(limit, self._max_turns)
+            whole = machine.memory_bytes()
+        return limited(Budget(limit, self._max_turns, whole))
 
     def _unknown(self, shapes: Mapping[str, tuple]) -> set[str]:
         return {info.name for info in self._model.graph.inputs if info.name not in shapes}
@@ -283,10 +301,13 @@ class InferenceSession:
 
     def _chosen(self, results: list, output_names: Iterable[str]) -> list:
         by_name = dict(zip((info.name for info in self._model.graph.outputs), results, strict=True))
-        unknown = [name for name in output_names if name not in by_name]
+        if isinstance(output_names, str) or not isinstance(output_names, Iterable):
+            raise ArgumentTypeError(f"output_names: expected None or a list of names, got {output_names!r}")
+        names = list(output_names)
+        unknown = [name for name in names if name not in by_name]
         if unknown:
-            raise ArgumentError(f"output_names: the model has {', '.join(by_name)}; got {', '.join(unknown)}")
-        return [by_name[name] for name in output_names]
+            raise ArgumentError(f"output_names: the model has {', '.join(by_name)}; got {', '.join(map(str, unknown))}")
+        return [by_name[name] for name in names]
 
 
 class _ModelErrors:
@@ -309,6 +330,10 @@ _model_errors = _ModelErrors("the model cannot be run on these inputs")
 
 def _owned(value):
     return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def _bytes(value) -> int:
+    return value.nbytes if isinstance(value, np.ndarray) else 0
 
 
 def _fresh_locks() -> None:

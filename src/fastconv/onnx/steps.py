@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from fastconv.graph.ir import Graph, Node
+from fastconv.graph.limits import current
 from fastconv.graph.lower import Call, lower
 from fastconv.graph.memory import ALIGNMENT, Tensor
 from fastconv.onnx.compiled import Compiled, Compiler, side_by_side
@@ -36,6 +37,9 @@ def stepwise(compiler: Compiler, compiled: Compiled, feeds: dict[str, object]) -
         if buffer.parent is None:
             buffer.offset = size
             size += -(-buffer.size // ALIGNMENT) * ALIGNMENT
+    budget = current()
+    if budget is not None:
+        budget.claim_whole(size)
     arena = aligned_bytes(size)
 
     def view(value):

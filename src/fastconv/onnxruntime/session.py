@@ -172,7 +172,9 @@ class InferenceSession:
 def _load(model, options: SessionOptions) -> Engine:
     whole = options.graph_optimization_level != GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return Engine(model, options.intra_op_num_threads or None, passes=None if whole else ())
+        return Engine(
+            model, options.intra_op_num_threads or None, passes=None if whole else (), **_engine_options(options)
+        )
     except (FileNotFoundError, IsADirectoryError) as error:
         raise NoSuchFile(f"Load model from {model} failed:{error.strerror}: {error.filename}") from error
     except ModelError as error:
@@ -180,6 +182,24 @@ def _load(model, options: SessionOptions) -> Engine:
             InvalidGraph if error.where.startswith("graph") or "there is no operator" in error.what else InvalidProtobuf
         )
         raise kind(f"Failed to load model: {error}") from error
+    except ArgumentError as error:
+        raise InvalidArgument(str(error)) from error
+
+
+def _engine_options(options: SessionOptions) -> dict[str, object]:
+    """The configuration entries that are arguments of the engine: ``fastconv.precision`` is a word, the others numbers."""
+    found: dict[str, object] = {}
+    for key, value in options._entries.items():
+        space, _, name = key.partition(".")
+        if space != "fastconv":
+            continue
+        if name not in ("memory_limit", "max_turns", "precision"):
+            known = "fastconv.memory_limit, fastconv.max_turns, fastconv.precision"
+            raise ArgumentError(f"configuration entry {key!r}: expected one of {known}")
+        if name != "precision" and not value.isdecimal():
+            raise ArgumentError(f"configuration entry {key!r}: expected a whole number, got {value!r}")
+        found[name] = value if name == "precision" else int(value)
+    return found
 
 
 def _check_providers(providers: Sequence | None, options: Sequence[dict] | None) -> None:

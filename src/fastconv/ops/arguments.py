@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from fastconv.errors import ArgumentTypeError
 from fastconv.geometry import MAX_ELEMENTS, integer, is_sequence
 
-__all__ = ["settled"]
+__all__ = ["settled", "word"]
 
 _INTEGERS = {int}
 
@@ -22,3 +23,10 @@ def settled(value, name: str):
     if is_sequence(value):
         return tuple(settled(v, name) for v in value)
     return integer(value, name, -MAX_ELEMENTS)
+
+
+def word(value, name: str) -> str:
+    """`value`, which has to be a string; ArgumentTypeError for anything else, which may be no key at all."""
+    if not isinstance(value, str):
+        raise ArgumentTypeError(f"{name}: expected a string, got {value!r} ({type(value).__name__})")
+    return value

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import numpy as np
 
-from fastconv.errors import ArgumentError
-from fastconv.geometry import integer, pads_per_axis, per_axis
+from fastconv.errors import ArgumentError, ArgumentTypeError
+from fastconv.geometry import integer, is_sequence, pads_per_axis, per_axis
 from fastconv.ops.conv import CONV
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.conv_transpose import CONV_TRANSPOSE, conv_transpose_spec
@@ -24,12 +26,24 @@ def algorithms(op: str, *shapes, dtype="float32", **arguments) -> list[Candidate
     kernel_size=…)`` and avg_pool.  The arguments are those of the function in :mod:`fastconv.nn.functional`, shapes in
     place of arrays.
 
-    Raises :class:`ArgumentError` for an unknown operation and for shapes that the function itself would refuse.
+    Raises :class:`ArgumentError` for an unknown operation and for shapes that the function itself would refuse,
+    :class:`ArgumentTypeError` for arguments that are missing, or are none.
     """
     if op not in _PROBLEMS:
         raise ArgumentError(f"op: expected one of {', '.join(_PROBLEMS)}, got {op!r}")
     table, spec = _PROBLEMS[op]
-    return table.candidates(spec(*map(tuple, shapes), dtype=np.dtype(dtype), **arguments))
+    sizes = [_sizes(shape) for shape in shapes]
+    try:
+        call = signature(spec).bind(*sizes, dtype=np.dtype(dtype), **arguments)
+    except TypeError as error:
+        raise ArgumentTypeError(f"{op}: {error}") from None
+    return table.candidates(spec(*call.args, **call.kwargs))
+
+
+def _sizes(shape) -> tuple[int, ...]:
+    if not is_sequence(shape):
+        raise ArgumentTypeError(f"shapes: expected a tuple of sizes, got {shape!r}")
+    return tuple(integer(size, "shapes", 0) for size in shape)
 
 
 def _convolution(rank: int):

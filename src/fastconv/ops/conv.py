@@ -12,14 +12,14 @@ from fastconv import reference
 from fastconv._kernels import engine, family
 from fastconv._kernels.engine import Step
 from fastconv.arrays import is_channels_last
-from fastconv.ops.arguments import settled
+from fastconv.ops.arguments import settled, word
 from fastconv.ops.conv_spec import ConvSpec, conv_spec, empty_result, result_strides
-from fastconv.ops.cost import sum_error
 from fastconv.ops.direct import DirectLoops, FilterLanes, direct_loops, direct_seconds, trimmed_seconds, trimmed_share
 from fastconv.ops.elementwise import ACTIVATIONS
 from fastconv.ops.linear import FEW_IMAGES, LinearSpec
 from fastconv.ops.nest import THREAD_FLOPS, Axis, Nest, merge
-from fastconv.ops.table import Algorithm, Op, plan_cache
+from fastconv.ops.table import Op, plan_cache
+from fastconv.ops.weighted import PACK_BYTES, WeightedKernel, WeightedReference, uneven_strides
 from fastconv.ops.winograd import MOST_DEPTH, WinogradLoops, winograd_flops, winograd_seconds
 from fastconv.ops.winograd_error import SIDE, winograd_error, winograd_errors
 
@@ -27,34 +27,20 @@ __all__ = [
     "CALL_SECONDS",
     "CONV",
     "EPILOGUES",
-    "KERNEL_ELEMENTS",
-    "PACK_BYTES",
     "as_linear",
     "conv_nest",
     "conv_plan",
     "trimmed_loops",
 ]
 
-KERNEL_ELEMENTS = ("float32", "float64")
 EPILOGUES = frozenset(ACTIVATIONS)  # activations that the kernels apply to their own results
 CALL_SECONDS = 2e-6
-PACK_BYTES = 2e9  # bytes of packed weights written in a second
 COLUMN_BYTES = 5e9  # bytes of im2col's matrix written and read back in a second
 
 
-class Reference(Algorithm[ConvSpec]):
-    """The specification, in NumPy: any element type."""
-
-    name = "reference"
-
+class Reference(WeightedReference[ConvSpec]):
     def plan(self, spec):
         return ReferencePlan(spec)
-
-    def seconds(self, spec):
-        return 1e-4 + spec.flops / 1e9
-
-    def error_bound(self, spec):
-        return sum_error(spec.taps + 1, spec.dtype)
 
     def scratch_bytes(self, spec):
         padded = spec.batch * spec.channels * prod(spec.window.padded)
@@ -83,26 +69,17 @@ class ReferencePlan:
         return out
 
 
-class Kernel(Algorithm[ConvSpec]):
-    """What the compiled algorithms have in common: the element types they take."""
+class Kernel(WeightedKernel[ConvSpec]):
+    """What the compiled algorithms have in common."""
 
     def refusal(self, spec):
-        if spec.dtype not in (*KERNEL_ELEMENTS, "float16"):
-            return f"the kernels compute float32 and float64, the input is {spec.dtype}"
-        if any(stride % spec.itemsize for stride in spec.x_strides):
-            return (
-                f"the input's strides of {spec.x_strides} bytes are no multiples of its {spec.itemsize}-byte elements"
-            )
-        return ""
+        return super().refusal(spec) or uneven_strides(spec)
 
     def plan(self, spec):
         return HalfPlan(spec, self) if spec.dtype == "float16" else self.plan_kernel(spec)
 
     def pack_seconds(self, spec):
         return spec.weight_bytes / PACK_BYTES
-
-    def error_bound(self, spec):
-        return sum_error(spec.taps + 1, spec.dtype)
 
 
 class HalfPlan:
@@ -401,7 +378,7 @@ def conv_plan(x, w, b, stride, padding, dilation, groups: int, algorithm: str, p
         settled(dilation, "dilation"),
         settled(groups, "groups"),
         is_channels_last(x) or is_channels_last(w),
-        settled(algorithm, "algorithm"),
+        word(algorithm, "algorithm"),
         packed,
         engine.get_threads(),
     )

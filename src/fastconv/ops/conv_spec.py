@@ -9,6 +9,7 @@ import numpy as np
 
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.geometry import Window, element_count, integer
+from fastconv.ops.weighted import check_types
 
 __all__ = ["ConvSpec", "conv_spec", "empty_result", "result_strides"]
 
@@ -97,11 +98,7 @@ def conv_spec(
         raise ArgumentError(
             f"input: expected {rank + 1} axes (C, *spatial) or {rank + 2} (N, C, *spatial), got shape {x_shape}"
         )
-    if x_type != w_type or (b is not None and b[1] != x_type):
-        types = f"input {x_type}, weight {w_type}" + ("" if b is None else f", bias {b[1]}")
-        raise ArgumentTypeError(
-            f"input, weight and bias: expected one element type, got {types}; convert with astype()"
-        )
+    check_types(x_type, w_type, b)
     if x_type.kind == "b":
         raise ArgumentTypeError("input: convolution of bool arrays is not defined; convert with astype()")
     filters, channels = w_shape[0], w_shape[1] * groups

@@ -16,14 +16,21 @@ import numpy as np
 from fastconv import reference
 from fastconv._kernels import engine
 from fastconv.arrays import is_channels_last
-from fastconv.errors import ArgumentError, ArgumentTypeError
+from fastconv.errors import ArgumentError
 from fastconv.geometry import element_count, integer, pads_per_axis, per_axis
-from fastconv.ops.conv import CALL_SECONDS, KERNEL_ELEMENTS, PACK_BYTES
+from fastconv.ops.arguments import word
+from fastconv.ops.conv import CALL_SECONDS
 from fastconv.ops.conv_spec import empty_result, result_strides
-from fastconv.ops.cost import sum_error
 from fastconv.ops.direct import direct_loops, direct_seconds
 from fastconv.ops.nest import Axis, Nest, merge
-from fastconv.ops.table import Algorithm, Op, plan_cache
+from fastconv.ops.table import KERNEL_ELEMENTS, Op, plan_cache
+from fastconv.ops.weighted import (
+    PACK_BYTES,
+    WeightedKernel,
+    WeightedReference,
+    check_types,
+    uneven_strides,
+)
 
 __all__ = ["CONV_TRANSPOSE", "ConvTransposeSpec", "conv_transpose_plan", "conv_transpose_spec"]
 
@@ -95,32 +102,30 @@ class Remainder:
 
 
 def remainders(size, output, kernel, stride, dilation, before, x_stride, y_stride) -> list[Remainder]:
-    """Output position q · stride + first is Σ over taps k of x[q + (first + before - k · dilation) / stride] · w[k]."""
+    """Output position q · stride + first is Σ over taps k of x[q + (first + before - k · dilation) / stride] · w[k].
+
+    Those that no tap reaches are left out: there may be a billion of them.
+    """
     found = []
-    for first in range(min(stride, output)):
+    for first in sorted({(k * dilation - before) % stride for k in range(kernel)}):
+        if first >= output:
+            break
         taps = tuple(k for k in reversed(range(kernel)) if (first + before - k * dilation) % stride == 0)
         count = -(-(output - first) // stride)
-        nearest = (first + before - taps[0] * dilation) // stride if taps else 0
-        axis = Axis(
-            size, count, max(len(taps), 1), 1, dilation // gcd(stride, dilation), -nearest, x_stride, y_stride * stride
-        )
+        nearest = (first + before - taps[0] * dilation) // stride
+        axis = Axis(size, count, len(taps), 1, dilation // gcd(stride, dilation), -nearest, x_stride, y_stride * stride)
         found.append(Remainder(first, taps, axis))
     return found
 
 
-class Direct(Algorithm[ConvTransposeSpec]):
+class Direct(WeightedKernel[ConvTransposeSpec]):
     """A direct convolution for each remainder of the output positions by the stride."""
 
     name = "direct"
+    elements = KERNEL_ELEMENTS
 
     def refusal(self, spec):
-        if spec.dtype not in KERNEL_ELEMENTS:
-            return f"the kernels compute float32 and float64, the input is {spec.dtype}"
-        if any(stride % spec.itemsize for stride in spec.x_strides):
-            return (
-                f"the input's strides of {spec.x_strides} bytes are no multiples of its {spec.itemsize}-byte elements"
-            )
-        return ""
+        return super().refusal(spec) or uneven_strides(spec)
 
     def plan(self, spec):
         return DirectPlan(spec)
@@ -130,9 +135,6 @@ class Direct(Algorithm[ConvTransposeSpec]):
 
     def pack_seconds(self, spec):
         return spec.weight_count * spec.itemsize / PACK_BYTES
-
-    def error_bound(self, spec):
-        return sum_error(spec.taps + 1, spec.dtype)
 
     def scratch_bytes(self, spec):
         return max((direct_loops(nest).step.scratch for _, nest in nests(spec)), default=0)
@@ -159,20 +161,19 @@ def nests(spec: ConvTransposeSpec):
         )
     ]
     for parts in product(*by_axis):
-        if all(part.taps for part in parts):
-            yield (
-                parts,
-                Nest(
-                    spec.dtype,
-                    spec.batch,
-                    spec.groups,
-                    spec.channels // spec.groups,
-                    spec.filters // spec.groups,
-                    (x_image, x_channel),
-                    (y_image, y_channel),
-                    merge([part.axis for part in parts]),
-                ),
-            )
+        yield (
+            parts,
+            Nest(
+                spec.dtype,
+                spec.batch,
+                spec.groups,
+                spec.channels // spec.groups,
+                spec.filters // spec.groups,
+                (x_image, x_channel),
+                (y_image, y_channel),
+                merge([part.axis for part in parts]),
+            ),
+        )
 
 
 class DirectPlan:
@@ -205,19 +206,9 @@ class DirectPlan:
         return y
 
 
-class Reference(Algorithm[ConvTransposeSpec]):
-    """The specification, in NumPy: any element type."""
-
-    name = "reference"
-
+class Reference(WeightedReference[ConvTransposeSpec]):
     def plan(self, spec):
         return ReferencePlan(spec)
-
-    def seconds(self, spec):
-        return 1e-4 + spec.flops / 1e9
-
-    def error_bound(self, spec):
-        return sum_error(spec.taps + 1, spec.dtype)
 
 
 class ReferencePlan:
@@ -258,7 +249,7 @@ def conv_transpose_plan(x, w, b, stride, padding, output_padding, groups, dilati
         per_axis(dilation, rank, "dilation"),
         last,
     )
-    return _plan(*facts, *arguments, algorithm, engine.get_threads())
+    return _plan(*facts, *arguments, word(algorithm, "algorithm"), engine.get_threads())
 
 
 @plan_cache
@@ -277,11 +268,7 @@ def conv_transpose_spec(
         raise ArgumentError(
             f"input: expected {rank + 1} axes (C, *spatial) or {rank + 2} (N, C, *spatial), got shape {x_shape}"
         )
-    if x_type != w_type or (b is not None and b[1] != x_type):
-        types = f"input {x_type}, weight {w_type}" + ("" if b is None else f", bias {b[1]}")
-        raise ArgumentTypeError(
-            f"input, weight and bias: expected one element type, got {types}; convert with astype()"
-        )
+    check_types(x_type, w_type, b)
     if x_shape[1] != w_shape[0]:
         raise ArgumentError(
             f"input: expected {w_shape[0]} channels for the weight {w_shape}, got {x_shape[1]} in shape {x_shape}"

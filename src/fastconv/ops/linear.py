@@ -10,16 +10,16 @@ import numpy as np
 from fastconv import reference
 from fastconv._kernels import engine, family
 from fastconv._kernels.engine import Step
-from fastconv.errors import ArgumentError, ArgumentTypeError
+from fastconv.errors import ArgumentError
 from fastconv.geometry import element_count
-from fastconv.ops.cost import sum_error
+from fastconv.ops.arguments import word
 from fastconv.ops.direct import direct_loops
 from fastconv.ops.nest import THREAD_BYTES, UNIT_AXIS, Axis, Nest
-from fastconv.ops.table import Algorithm, Op, plan_cache
+from fastconv.ops.table import Op, plan_cache
+from fastconv.ops.weighted import PACK_BYTES, WeightedKernel, WeightedReference, check_types
 
 __all__ = ["FEW_IMAGES", "LINEAR", "LinearSpec", "linear_plan"]
 
-KERNEL_ELEMENTS = ("float32", "float64")
 MOST_IMAGES = 32
 TOGETHER = 4  # images that share a loaded weight; the next ones find it in the cache
 TASK_OUTPUTS = 16
@@ -35,6 +35,10 @@ class LinearSpec:
     dtype: str
 
     @property
+    def taps(self) -> int:
+        return self.inputs
+
+    @property
     def flops(self) -> int:
         return 2 * self.images * self.inputs * self.outputs
 
@@ -48,19 +52,7 @@ class LinearSpec:
         return (self.images * (self.inputs + self.outputs)) * np.dtype(self.dtype).itemsize + self.weight_bytes
 
 
-class Kernel(Algorithm[LinearSpec]):
-    """What the compiled algorithms have in common: the element types they take."""
-
-    def error_bound(self, spec):
-        return sum_error(spec.inputs + 1, spec.dtype)
-
-    def refusal(self, spec):
-        if spec.dtype not in (*KERNEL_ELEMENTS, "float16"):
-            return f"the kernels compute float32 and float64, the input is {spec.dtype}"
-        return ""
-
-
-class FewImages(Kernel):
+class FewImages(WeightedKernel[LinearSpec]):
     """Dot products at the speed at which the weights come from memory; nothing is packed."""
 
     name = "few_images"
@@ -119,7 +111,7 @@ class FewImagesPlan:
         return y
 
 
-class Product(Kernel):
+class Product(WeightedKernel[LinearSpec]):
     """A matrix product through the tile of the direct convolution: the batch takes the place of the pixels."""
 
     name = "direct"
@@ -131,7 +123,7 @@ class Product(Kernel):
         return 3e-6 + max(spec.weight_bytes / 20e9, spec.flops / 90e9)
 
     def pack_seconds(self, spec):
-        return spec.weight_bytes / 2e9
+        return spec.weight_bytes / PACK_BYTES
 
 
 class ProductPlan:
@@ -153,19 +145,12 @@ class ProductPlan:
         return y.astype(self.spec.dtype, copy=False)
 
 
-class Reference(Algorithm[LinearSpec]):
-    """The specification, in NumPy: any element type."""
-
-    name = "reference"
-
+class Reference(WeightedReference[LinearSpec]):
     def plan(self, spec):
         return ReferencePlan()
 
     def seconds(self, spec):
         return 1e-5 + spec.flops / 5e9
-
-    def error_bound(self, spec):
-        return sum_error(spec.inputs + 1, spec.dtype)
 
 
 class ReferencePlan:
@@ -188,17 +173,13 @@ def linear_plan(x, w, b, algorithm="auto", packed=False):
     `packed` says that the caller keeps the packed weights.
     """
     bias = None if b is None else (b.shape, b.dtype)
-    return _plan(x.shape, x.dtype, w.shape, w.dtype, bias, algorithm, packed, engine.get_threads())
+    return _plan(x.shape, x.dtype, w.shape, w.dtype, bias, word(algorithm, "algorithm"), packed, engine.get_threads())
 
 
 @plan_cache
 def _plan(x_shape, x_type, w_shape, w_type, b, algorithm, packed, threads):
     (images, inputs), (outputs, expected) = x_shape, w_shape
-    if x_type != w_type or (b is not None and b[1] != x_type):
-        types = f"input {x_type}, weight {w_type}" + ("" if b is None else f", bias {b[1]}")
-        raise ArgumentTypeError(
-            f"input, weight and bias: expected one element type, got {types}; convert with astype()"
-        )
+    check_types(x_type, w_type, b)
     if inputs != expected:
         raise ArgumentError(
             f"input: expected {expected} features in the last axis for the weight {w_shape}, got {inputs}"

@@ -12,7 +12,7 @@ from fastconv._kernels import family
 from fastconv._kernels.engine import Step
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.geometry import element_count, is_sequence
-from fastconv.ops.arguments import settled
+from fastconv.ops.arguments import settled, word
 from fastconv.ops.table import Algorithm, Op, plan_cache
 
 __all__ = ["MODES", "PAD", "PadSpec", "pad_plan"]
@@ -238,7 +238,9 @@ def pad_plan(x, pad, mode, value, algorithm):
     Raises :class:`ArgumentError` and :class:`ArgumentTypeError`.
     """
     element = None if value is None else element_bytes(value, x.dtype, mode)
-    return _plan(x.shape, x.strides, x.dtype, settled(pad, "pad"), mode, element, algorithm)
+    return _plan(
+        x.shape, x.strides, x.dtype, settled(pad, "pad"), word(mode, "mode"), element, word(algorithm, "algorithm")
+    )
 
 
 @plan_cache

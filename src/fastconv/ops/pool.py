@@ -8,7 +8,7 @@ import numpy as np
 
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.geometry import Window, element_count, is_sequence, per_axis
-from fastconv.ops.arguments import settled
+from fastconv.ops.arguments import settled, word
 from fastconv.ops.pool_plans import CompactPlan, EmptyPlan, IndexPlan, ReferencePlan, VectorPlan
 from fastconv.ops.pool_spec import AdaptiveWindow, AveragePoolSpec, MaxPoolSpec, PoolSpec
 from fastconv.ops.table import Algorithm, Op, plan_cache
@@ -98,7 +98,7 @@ def max_pool_plan(x, rank, kernel, stride, padding, dilation, ceil_mode, indices
         settled(dilation, "dilation"),
         bool(ceil_mode),
         bool(indices),
-        algorithm,
+        word(algorithm, "algorithm"),
     )
 
 
@@ -132,7 +132,7 @@ def average_pool_plan(x, rank, kernel, stride, padding, ceil_mode, include_pad, 
         bool(ceil_mode),
         bool(include_pad),
         settled(divisor, "divisor_override"),
-        algorithm,
+        word(algorithm, "algorithm"),
     )
 
 
@@ -162,6 +162,8 @@ def average_pool_spec(
         raise ArgumentTypeError(
             f"input: average pooling takes floats and int64, as torch does, got {dtype}; convert with astype()"
         )
+    if divisor is not None and not isinstance(divisor, int):
+        raise ArgumentTypeError(f"divisor_override: expected an integer, got {divisor!r}")
     if divisor == 0:
         raise ArgumentError("divisor_override: expected a number other than 0, got 0")
     window = pool_window(shape, kernel, stride, padding, dilation, ceil_mode)
@@ -171,13 +173,13 @@ def average_pool_spec(
 def adaptive_max_plan(x, rank, output_size, indices, algorithm):
     """As :func:`max_pool_plan`; floats."""
     output = settled(output_size, "output_size")
-    return _adaptive_plan(x.shape, x.strides, x.dtype, rank, output, bool(indices), algorithm)
+    return _adaptive_plan(x.shape, x.strides, x.dtype, rank, output, bool(indices), word(algorithm, "algorithm"))
 
 
 def adaptive_average_plan(x, rank, output_size, algorithm):
     """As :func:`max_pool_plan`; floats."""
     output = settled(output_size, "output_size")
-    return _adaptive_plan(x.shape, x.strides, x.dtype, rank, output, None, algorithm)
+    return _adaptive_plan(x.shape, x.strides, x.dtype, rank, output, None, word(algorithm, "algorithm"))
 
 
 @plan_cache

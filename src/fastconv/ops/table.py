@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Generic, TypeVar
 
-from fastconv._kernels import engine
+from fastconv._kernels import recent
 from fastconv.errors import ArgumentError
 
-__all__ = ["Algorithm", "Candidate", "Op", "forget_plans", "plan_cache"]
+__all__ = ["KERNEL_ELEMENTS", "Algorithm", "Candidate", "Compiled", "Op", "forget_plans", "plan_cache"]
+
+KERNEL_ELEMENTS = ("float32", "float64")
 
 Spec = TypeVar("Spec")
 
@@ -33,7 +35,7 @@ def forget_plans() -> None:
     """Drop every remembered plan, and the tables it holds."""
     for cached in _caches:
         cached.cache_clear()
-    engine.forget_recent()
+    recent.forget_recent()
 
 
 class Algorithm(ABC, Generic[Spec]):
@@ -76,6 +78,17 @@ class Algorithm(ABC, Generic[Spec]):
     def errors(self, spec: Spec, *arrays):
         """Largest possible error of each output element for these arrays; None where `error_bound` is all one knows."""
         return None
+
+
+class Compiled(Algorithm[Spec]):
+    """What compiled algorithms have in common: the element types they take, float16 by way of float32."""
+
+    elements = (*KERNEL_ELEMENTS, "float16")
+
+    def refusal(self, spec):
+        if spec.dtype not in self.elements:
+            return f"the kernels compute {' and '.join(KERNEL_ELEMENTS)}, the input is {spec.dtype}"
+        return ""
 
 
 @dataclass(frozen=True)

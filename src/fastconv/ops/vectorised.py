@@ -13,11 +13,10 @@ from functools import lru_cache
 import numpy as np
 
 from fastconv.ops.cost import CACHE_BYTES_PER_SECOND, sum_error
-from fastconv.ops.table import Algorithm
+from fastconv.ops.table import Algorithm, Compiled
 
 __all__ = ["MemorySpec", "NumpyReference", "Vectorised", "constant", "thread_limit"]
 
-KERNEL_ELEMENTS = ("float32", "float64")
 THREAD_BYTES = 200_000  # of memory traffic that keep a thread busy for as long as another takes to wake up
 REFERENCE_SLOWNESS = 30
 
@@ -43,16 +42,11 @@ def thread_limit(spec: MemorySpec, cost: float) -> int:
     return 1 + int(spec.bytes * cost) // THREAD_BYTES
 
 
-class Vectorised(Algorithm):
+class Vectorised(Compiled):
     """A vector at a time; float16 is computed in float32."""
 
     name = "direct"
     passes = 1  # over memory
-
-    def refusal(self, spec):
-        if spec.dtype not in (*KERNEL_ELEMENTS, "float16"):
-            return f"the kernels compute float32 and float64, the input is {spec.dtype}"
-        return ""
 
     def plan(self, spec):
         return HalfPlan(self.step(replace(spec, dtype="float32"))) if spec.dtype == "float16" else self.step(spec)

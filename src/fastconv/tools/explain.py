@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the table.  Return 1 where the model or a file cannot be read or written, else 0."""
     try:
         session = open_session(arguments)
-        if arguments.profile:
+        if arguments.profile is not None:
             report = session.profile(feeds_of(session, arguments), arguments.profile)
             print(report)
         else:

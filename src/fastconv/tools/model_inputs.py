@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fastconv.errors import ArgumentError
+from fastconv.errors import ArgumentError, ModelError
 from fastconv.nn import functional as F
 from fastconv.onnx.report import shapes_text
 from fastconv.onnx.session import InferenceSession
@@ -57,7 +57,10 @@ def add_scaling_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def open_session(arguments: argparse.Namespace) -> InferenceSession:
-    return InferenceSession(arguments.model, arguments.threads, arguments.precision)
+    try:
+        return InferenceSession(arguments.model, arguments.threads, arguments.precision)
+    except ModelError as error:
+        raise ModelError(f"{arguments.model}: {error}") from error
 
 
 def shapes_of(session: InferenceSession, arguments: argparse.Namespace) -> dict[str, object]:
@@ -94,7 +97,7 @@ def feeds_of(session: InferenceSession, arguments: argparse.Namespace) -> dict[s
 def _named(entry: str, inputs: Mapping) -> tuple[str, str]:
     """The input and the file of ``NAME=FILE``; the name may be left out where there is one input."""
     for name in inputs:
-        if entry.startswith(f"{name}="):
+        if entry.startswith(f"{name}=") and entry != f"{name}=":
             return name, entry[len(name) + 1 :]
     if len(inputs) == 1 and "=" not in entry:
         return next(iter(inputs)), entry
@@ -102,6 +105,8 @@ def _named(entry: str, inputs: Mapping) -> tuple[str, str]:
 
 
 def _read(file: str, info, shape, arguments: argparse.Namespace) -> np.ndarray:
+    if file.endswith(".npz"):
+        raise ArgumentError(f"{file}: expected a .npy file or an image; a .npz file may hold several arrays")
     if not file.endswith(".npy"):
         return image_batch(file, info, shape, arguments.mean, arguments.std)
     try:
@@ -152,4 +157,7 @@ def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -
 
 
 def _numbers(text: str) -> list[float]:
-    return [float(number) for number in text.split(",")]
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers joined by commas, got {text!r}") from None

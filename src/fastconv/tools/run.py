@@ -9,6 +9,7 @@ from statistics import median
 
 import numpy as np
 
+from fastconv.geometry import integer
 from fastconv.onnx.report import seconds_text
 from fastconv.tools.model_inputs import add_input_arguments, add_model_arguments, feeds_of, open_session
 
@@ -29,12 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print shape, type and range of every output, and the best classes of scores.  Return 1 where that fails, else 0."""
     try:
+        repeat = integer(arguments.repeat, "--repeat", 1)
         start = time.perf_counter()
         session = open_session(arguments)
         loaded = time.perf_counter() - start
         feeds = feeds_of(session, arguments)
         seconds = []
-        for _ in range(max(arguments.repeat, 1)):
+        for _ in range(repeat):
             start = time.perf_counter()
             results = session.run(None, feeds)
             seconds.append(time.perf_counter() - start)

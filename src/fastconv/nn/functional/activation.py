@@ -12,6 +12,7 @@ import numpy as np
 
 from fastconv.arrays import as_array
 from fastconv.errors import ArgumentError, ArgumentTypeError
+from fastconv.nn.factory import as_dtype
 from fastconv.nn.functional.arguments import axis_of, floats, number, promoted, real_numbers, written
 from fastconv.nn.random import default_generator
 from fastconv.ops import channelwise
@@ -213,6 +214,8 @@ def rrelu(input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False):
     lower, upper = number(lower, "lower"), number(upper, "upper")
     if not lower <= upper:
         raise ArgumentError(f"upper: expected at least lower ({lower}), got {upper}")
+    if not np.isfinite(upper - lower):
+        raise ArgumentError(f"lower, upper: expected finite numbers, got {lower} and {upper}")
     if not training:
         return elementwise("leaky_relu", x, ((lower + upper) / 2,), inplace)
     slopes = default_generator.uniform(lower, upper, x.shape).astype(x.dtype)
@@ -302,7 +305,7 @@ def softmin(input, dim=None, _stacklevel=3, dtype=None):
 def _softmax(input, dim, stacklevel, dtype, name):
     x = as_array(input, "input")
     if dtype is not None:
-        x = x.astype(dtype)
+        x = x.astype(as_dtype(dtype))
     if x.dtype.kind != "f":
         raise ArgumentTypeError(f"input: {name} of {x.dtype} is not defined; pass dtype= or convert with astype()")
     if dim is None:

@@ -32,7 +32,7 @@ def written(x, y, inplace):
 
 def number(value, name) -> float:
     try:
-        return float(value)
+        return float(value if not isinstance(value, (str, bytes)) else None)
     except (TypeError, ValueError):
         raise ArgumentTypeError(f"{name}: expected a number, got {value!r}") from None
 

@@ -21,8 +21,6 @@ def linear(input, weight, bias=None, *, algorithm="auto"):
     b = None if bias is None else as_array(bias, "bias")
     if w.ndim not in (1, 2):
         raise ArgumentError(f"weight: expected shape (out, in) or (in,), got {w.shape}")
-    if x.ndim < 1:
-        raise ArgumentError(f"input: expected at least one axis, got shape {x.shape}")
     if w.ndim == 1:
         return linear(x, w[None], None if b is None else np.atleast_1d(b), algorithm=algorithm)[..., 0]
     rows = as_rows(x)
@@ -50,4 +48,6 @@ def bilinear(input1, input2, weight, bias=None):
 
 def as_rows(x: np.ndarray) -> np.ndarray:
     """`x` (..., features) as a contiguous matrix."""
+    if x.ndim < 1:
+        raise ArgumentError(f"input: expected at least one axis, got shape {x.shape}")
     return np.ascontiguousarray(x).reshape(-1 if x.shape[-1] else int(np.prod(x.shape[:-1])), x.shape[-1])

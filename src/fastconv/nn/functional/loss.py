@@ -11,7 +11,7 @@ import numpy as np
 
 from fastconv.arrays import as_array
 from fastconv.errors import ArgumentError, ArgumentIndexError, ArgumentTypeError
-from fastconv.geometry import integer
+from fastconv.geometry import MAX_ELEMENTS, integer
 from fastconv.nn.functional.arguments import floats, number
 from fastconv.ops.softmax import softmax
 from fastconv.reference import loss
@@ -183,6 +183,7 @@ def _of_classes(log_p, target, weight, ignore_index, smoothing):
             f"classes along axis 1, got {target.shape}"
         )
     weight = _class_weight(weight, log_p)
+    ignore_index = integer(ignore_index, "ignore_index", -MAX_ELEMENTS)
     _check_classes(target, log_p.shape[1], "target", target != ignore_index)
     losses, weights = loss.nll(log_p, target, weight, ignore_index)
     if smoothing:
@@ -197,7 +198,7 @@ def _of_probabilities(log_p, target, weight, ignore_index, smoothing):
             f"target: expected probabilities of the input's shape {log_p.shape}, got {target.shape}; "
             "classes have to be integers"
         )
-    if ignore_index >= 0:
+    if integer(ignore_index, "ignore_index", -MAX_ELEMENTS) >= 0:
         raise ArgumentError(f"ignore_index: has no meaning for a target of probabilities, got {ignore_index}")
     losses = loss.cross_entropy(log_p, _wide(target), _class_weight(weight, log_p), smoothing)
     return losses, losses.size

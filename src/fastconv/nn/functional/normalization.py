@@ -125,7 +125,9 @@ def rms_norm(input, normalized_shape, weight=None, eps=None):
     Without `eps` it is the machine epsilon of the input.  Source: Zhang and Sennrich, arXiv:1910.07467.
     """
     x = floats(input)
-    return _layer_norm(x, normalized_shape, weight, None, float(np.finfo(x.dtype).eps if eps is None else eps), False)
+    return _layer_norm(
+        x, normalized_shape, weight, None, number(np.finfo(x.dtype).eps if eps is None else eps, "eps"), False
+    )
 
 
 def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
@@ -145,6 +147,12 @@ def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
     """`x` divided by its p-norm along `dim` (one axis or several), which counts as at least `eps`."""
     x = floats(input)
     axes = tuple(axis_of(d, x.ndim) for d in dim) if is_sequence(dim) else axis_of(dim, x.ndim)
+    if is_sequence(dim) and len({*axes}) < len(axes):
+        raise ArgumentError(f"dim: expected different axes, got {tuple(dim)}")
+    if out is not None and (not isinstance(out, np.ndarray) or out.shape != x.shape):
+        raise ArgumentError(
+            f"out: expected an array of the input's shape {x.shape}, got {getattr(out, 'shape', out)!r}"
+        )
     p = number(p, "p")
     with np.errstate(all="ignore"):
         norm = vector_norm(np.abs(x.astype(np.promote_types(x.dtype, np.float32), copy=False)), p, axes)

@@ -172,9 +172,9 @@ def _largest(x, starts, kernel) -> tuple[np.ndarray, np.ndarray]:
         shape = [*x.shape[:2], *(1,) * (2 * rank)]
         shape[2 + axis], shape[2 + rank + axis] = start.shape[-1], k
         place = place * size + (start[..., None] + np.arange(k)).reshape(shape)
-    place = place.reshape(*place.shape[: 2 + rank], -1)
-    flat = place.reshape(*x.shape[:2], -1)
-    windows = np.take_along_axis(x.reshape(*x.shape[:2], -1), flat, -1).reshape(place.shape)
+    place = place.reshape(*place.shape[: 2 + rank], prod(kernel))
+    flat = place.reshape(*x.shape[:2], prod(place.shape[2:]))
+    windows = np.take_along_axis(x.reshape(*x.shape[:2], prod(x.shape[2:])), flat, -1).reshape(place.shape)
     nan = np.isnan(windows)
     tap = np.where(nan.any(-1), windows.shape[-1] - 1 - nan[..., ::-1].argmax(-1), windows.argmax(-1))[..., None]
     return np.take_along_axis(windows, tap, -1)[..., 0], np.take_along_axis(place, tap, -1)[..., 0]

@@ -9,9 +9,10 @@ import numpy as np
 from fastconv import reference
 from fastconv.arrays import as_array, batched
 from fastconv.errors import ArgumentError, ArgumentTypeError
-from fastconv.geometry import Window, integer, is_sequence, per_axis
+from fastconv.geometry import MAX_ELEMENTS, Window, element_count, integer, is_sequence, per_axis
 from fastconv.nn.functional.arguments import floats, number
 from fastconv.nn.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
+from fastconv.ops.arguments import word
 from fastconv.ops.resample import resample
 
 __all__ = [
@@ -63,12 +64,15 @@ def interpolate(
         outputs = _per_axis(size, rank, "size", lambda value: integer(value, "size", 1))
     else:
         factors = _per_axis(scale_factor, rank, "scale_factor", lambda value: number(value, "scale_factor"))
+        if not all(abs(factor) < MAX_ELEMENTS for factor in factors):
+            raise ArgumentError(f"scale_factor: expected finite numbers below {MAX_ELEMENTS}, got {factors}")
         outputs = tuple(floor(n * factor) for n, factor in zip(x.shape[2:], factors, strict=True))
     if min(outputs) < 1 or min(x.shape[2:]) < 1:
         raise ArgumentError(
             f"{'size' if scale_factor is None else 'scale_factor'}: expected spatial sizes of at least 1, "
             f"got {tuple(x.shape[2:])} resampled to {outputs}"
         )
+    element_count((*x.shape[:2], *outputs), "output")
     if mode == "area":
         return AREA_POOLS[rank](x, outputs)
     asked = None if scale_factor is None or recompute_scale_factor else factors
@@ -92,6 +96,7 @@ def upsample_bilinear(input, size=None, scale_factor=None):
 
 def _check_mode(x, mode, align_corners, antialias):
     rank = x.ndim - 2
+    word(mode, "mode")
     if mode not in COPYING_MODES and mode not in INTERPOLATING_MODES:
         known = ", ".join((*COPYING_MODES, *INTERPOLATING_MODES))
         raise ArgumentError(f"mode: expected one of {known}, got {mode!r}")
@@ -223,10 +228,10 @@ def affine_grid(theta, size, align_corners=None):
     (N, *spatial, rank), x first, for :func:`grid_sample`.
     """
     maps = floats(theta, "theta")
-    sizes = tuple(integer(n, "size", 1) for n in size)
+    sizes = tuple(integer(n, "size", 1) for n in (size if is_sequence(size) else ()))
     rank = len(sizes) - 2
     if rank not in (2, 3):
-        raise ArgumentError(f"size: expected (N, C, H, W) or (N, C, D, H, W), got {sizes}")
+        raise ArgumentError(f"size: expected (N, C, H, W) or (N, C, D, H, W), got {size!r}")
     if maps.shape != (sizes[0], rank, rank + 1):
         raise ArgumentError(f"theta: expected shape {(sizes[0], rank, rank + 1)} for size {sizes}, got {maps.shape}")
     return reference.affine_grid(np.ascontiguousarray(maps), sizes, bool(align_corners))

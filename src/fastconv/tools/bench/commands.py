@@ -107,6 +107,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _new_run(arguments: argparse.Namespace) -> Results:
     start = time.monotonic()
+    if not arguments.budget > 0:
+        raise ArgumentError(f"budget: expected seconds above 0, got {arguments.budget:g}")
     plan = _plan(arguments)
     networks = _network_names(arguments)
     results = Results(["fastconv", "bench", *_command(arguments)])
@@ -209,6 +211,8 @@ def _check_files(arguments: argparse.Namespace) -> None:
         file = getattr(arguments, name)
         if file and not Path(file).absolute().parent.is_dir():
             raise ArgumentError(f"{name}: there is no folder {Path(file).absolute().parent}")
+        if file and Path(file).is_dir():
+            raise ArgumentError(f"{name}: expected a file to write, got the folder {file}")
     if arguments.markdown:
         check_markdown(arguments.markdown)
 
