@@ -85,7 +85,8 @@ class Packing:
 
     @property
     def nbytes(self) -> int:
-        return sum(self.elements) * self.dtype.itemsize
+        """Bytes of a slab."""
+        return sum(slab_bytes(count * self.dtype.itemsize) for count in self.elements)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ class Builder:
     def pack(self) -> None:
         """Make what is wanted and not there yet, and put the arrays in their places among the calls' inputs."""
         missing = {key: packing for key, packing in self.wanted.items() if key not in self.packings}
-        slab = Slab(sum(slab_bytes(count * p.dtype.itemsize) for p in missing.values() for count in p.elements))
+        slab = Slab(sum(packing.nbytes for packing in missing.values()))
         for key, packing in missing.items():
             packed = packing.pack(*packing.arrays, slab)
             # Holding the arrays keeps their ids; of threads that pack at the same time the first one's stays.

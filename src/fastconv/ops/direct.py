@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil, prod
 
 import numpy as np
@@ -94,7 +95,7 @@ class DirectLoops:
             packed,
             self._ordered(w.reshape(nest.groups * nest.filters, nest.channels, *(axis.kernel for axis in nest.axes))),
         )
-        return packed, packed_bias(nest, filters, b)
+        return packed, packed_bias(nest, filters, b, empty)
 
     def _tables(self, sizes: dict) -> tuple[np.ndarray, ...]:
         """Where tap k lies, relative to an output position, and the stride phases of rows and columns."""
@@ -323,6 +324,7 @@ def trimmed_seconds(nest: Nest) -> float:
     return _seconds(nest, _filter_taps(nest, family("conv", nest.dtype).TILE, trimmed_share(nest)))
 
 
+@lru_cache(maxsize=256)
 def _share_of_taps(axis: Axis, tile: int) -> float:
     """Of all taps of all tiles of so many outputs: those that meet the input somewhere in their tile."""
     first = np.array_split(np.arange(axis.output) * axis.stride - axis.before, ceil(axis.output / tile))

@@ -64,15 +64,22 @@ def _few_images(build: Builder, at: dict, row, spec, x, w, b, residual):
     """Weights are read where they lie, unless a scale has to be applied to them."""
     plan = row.plan(spec).loops
     scale = at.get("scale")
+    copied = scale is not None or not w.flags.c_contiguous
+    bias_copied = b is None or not b.flags.c_contiguous
 
     def pack(w, b, scale, slab):
-        if scale is not None:
+        if copied:
             rows = slab.empty(w.size, w.dtype)
-            np.multiply(w.reshape(spec.filters, -1), scale.reshape(-1, 1), out=rows.reshape(spec.filters, -1))
+            factors = 1 if scale is None else scale.reshape(-1, 1)
+            np.multiply(w.reshape(spec.filters, -1), factors, out=rows.reshape(spec.filters, -1))
             w = rows
-        return plan.pack(w, b)
+        if bias_copied:
+            bias = slab.empty(spec.filters, w.dtype)
+            bias[:] = 0 if b is None else b.reshape(-1)
+            b = bias
+        return w, b
 
-    elements = (0 if scale is None else w.size, 0 if b is not None and b.flags.c_contiguous else spec.filters)
+    elements = (copied * w.size, bias_copied * spec.filters)
     packed = build.packed(("rows",), pack, w, b, scale, elements=elements)
     y = build.tensor(spec.y_shape, x.dtype)
     build.emit(plan.step, [y], [x, *packed], row.name, (CONV, spec))
