@@ -31,6 +31,7 @@ HEADERS = (
     "team.h",
     "array_head.h",
     "packing.pxd",
+    "panels.pxd",
     "vector_math.h",
     "vector_math.pxd",
     "reduction.pxd",

@@ -43,7 +43,9 @@ def conv(build: Builder, node, x, w, b=None, residual=None):
     layout = (*loops.layout, spec.groups)
 
     def pack(w, b, scale, slab):
-        return loops.pack(scaled(w, scale, slab.temporary), b, slab.empty)
+        if row.name == "winograd":
+            return loops.pack(scaled(w, scale, slab.temporary), b, slab.empty)
+        return loops.pack(np.ascontiguousarray(w), b, slab.empty, scale)
 
     packed = build.packed(layout, pack, w, b, at.get("scale"), elements=loops.packed_elements)
     y = build.tensor(spec.y_shape, x.dtype)
