@@ -245,7 +245,7 @@ def lower(
 
 
 def _lower_node(build: Builder, node: Node, inputs: list, evaluate: Callable):
-    if any(True for _ in node.graphs()):
+    if node.graphs():
         raise Dynamic(node, "runs a subgraph")
     if not any(isinstance(value, Tensor) for value in inputs) and node.op_type not in RANDOM:
         results = evaluate(node, inputs)
