@@ -111,6 +111,14 @@ class Builder:
     node: Node | None = None
     place: int = 0  # of the node among the graph's
     reads: Counter = field(default_factory=Counter)  # of every value, by nodes and as an output
+    made: dict = field(default_factory=dict)
+
+    def once(self, make: Callable, *arguments):
+        """``make(*arguments)``, one for all layers of the same form; the arguments are hashable."""
+        key = (make, *arguments)
+        if key not in self.made:
+            self.made[key] = make(*arguments)
+        return self.made[key]
 
     def tensor(self, shape, dtype) -> Tensor:
         tensor = Tensor.new(shape, dtype)
@@ -173,9 +181,7 @@ class Builder:
 
         A strict sum is formed in one order, whatever the number of images.
         """
-        names = strict if self.precision == "strict" else default
-        rows = [row for row in op.rows if row.name in names and not row.refusal(spec)]
-        return min(rows, key=lambda row: row.seconds(spec) + arrival_seconds(row, spec), default=None)
+        return self.once(_fastest, op, spec, strict if self.precision == "strict" else default)
 
     def packed(self, layout, pack: Callable, *arrays, elements: tuple[int, ...]) -> list[Packed]:
         """Weights in a kernel's form, packed once for a session however many shapes it sees.
@@ -197,6 +203,11 @@ class Builder:
             self.packings.setdefault(key, (packed, packing.arrays))
         for call in self.calls:
             call.inputs = [self.packings[v.key][0][v.place] if isinstance(v, Packed) else v for v in call.inputs]
+
+
+def _fastest(op: Op, spec, names: tuple[str, ...]) -> Algorithm | None:
+    rows = [row for row in op.rows if row.name in names and not row.refusal(spec)]
+    return min(rows, key=lambda row: row.seconds(spec) + arrival_seconds(row, spec), default=None)
 
 
 def arrival_seconds(row: Algorithm, spec) -> float:

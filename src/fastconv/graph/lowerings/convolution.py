@@ -12,6 +12,7 @@ from fastconv.graph.lowerings.activation import clamp, elementwise
 from fastconv.graph.lowerings.arithmetic import arithmetic
 from fastconv.graph.memory import Tensor
 from fastconv.graph.passes.affine import scaled
+from fastconv.ops.arguments import settled
 from fastconv.ops.conv import CONV, conv_nest, trimmed_loops
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.conv_transpose import CONV_TRANSPOSE, ConvTransposeSpec, nests
@@ -27,7 +28,8 @@ def conv(build: Builder, node, x, w, b=None, residual=None):
     if not isinstance(x, Tensor) or x.dtype not in FLOATS or len(x.shape) > 5:
         return None
     facts = (x.shape, x.strides, x.dtype, w.shape, w.dtype, None if b is None else (b.shape, b.dtype))
-    spec = conv_spec(*facts, at["strides"], at["padding"], at["dilations"], at["group"])
+    geometry = (settled(at[name], name) for name in ("strides", "padding", "dilations"))
+    spec = build.once(conv_spec, *facts, *geometry, at["group"])
     row = build.choose(CONV, spec, strict=("direct",), default=(*LOOPS, "few_images"))
     if row is None:
         return None
@@ -39,7 +41,7 @@ def conv(build: Builder, node, x, w, b=None, residual=None):
     activation = at.get("activation")
     fused = {} if apart else {"low": low, "high": high, "activation": activation}
     nest = replace(conv_nest(spec), residual=adds, **fused)
-    loops = LOOPS[row.name](nest)
+    loops = build.once(LOOPS[row.name], nest)
     layout = (*loops.layout, spec.groups)
 
     def pack(w, b, scale, slab):
