@@ -100,3 +100,4 @@ def test_a_model_in_a_file_is_the_model_in_bytes(tmp_path, rng):
             assert constant.dtype == array.dtype
             assert constant.flags.aligned
             np.testing.assert_array_equal(constant, array)
+    assert not load(path).graph.constants["large"].flags.writeable

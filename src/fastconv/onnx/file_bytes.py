@@ -82,8 +82,9 @@ class FileBytes:
         return self._reader.some(self._start + place, self._start + place + 1)[0]
 
     def read(self) -> np.ndarray:
-        """All of them, as an array of bytes, in memory that those of the same file share."""
+        """All of them, as a read-only array of bytes, in memory that those of the same file share."""
         array = self._reader.fill(self._reader.memory.empty(len(self), np.uint8), self._start)
+        array.flags.writeable = False
         self._reader.parts.append((self._start, array))
         return array
 
