@@ -33,6 +33,7 @@ HEADERS = (
     "array_memory.pxd",
     "engine.pxd",
     "packing.pxd",
+    "panels.pxd",
     "vector_math.h",
     "vector_math.pxd",
     "reduction.pxd",

@@ -227,3 +227,32 @@ def test_scratch_of_the_direct_kernel_is_bounded(isa, size):
     spec = conv_spec((1, 64, size, size), strides, f, (64, 64, 3, 3), f, None, 1, 1, 1, 1)
     (row,) = [row for row in CONV.rows if row.name == "direct"]
     assert row.scratch_bytes(spec) <= machine.cache_bytes(2) // 2 + 96 * 1024
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("algorithm", ["direct", "trimmed"])
+@pytest.mark.parametrize("taps", [(3, 1, 1), (17, 1, 1), (16, 3, 3), (5, 5, 3)])
+@pytest.mark.parametrize("filters", [1, 3, 7, 16, 31, 48, 53, 97, 112])
+def test_packed_filters(isa, algorithm, dtype, filters, taps, rng):
+    """[panel][tap][filter of the panel], zeros for missing filters; scaled as NumPy scales in float64, in no other memory."""
+    (x, w, b), scale = arrays(rng, (1, taps[0], 60, 60), (filters, *taps), dtype), rng.standard_normal(filters)
+    loops = plan_for(x, w, b, algorithm, padding=1).loops
+    guard, size = 64, sum(loops.packed_elements)
+    memory = np.full(size + 2 * guard, 12345, dtype)
+    pieces = iter(np.split(memory[guard:-guard], [loops.packed_elements[0]]))
+    packed, bias = loops.pack(w, b, lambda count, dtype: next(pieces), scale)
+    assert (memory[:guard] == 12345).all()
+    assert (memory[-guard:] == 12345).all()
+    scaled = np.multiply(w, scale[:, None, None, None], out=np.empty_like(w), casting="same_kind")
+    kernel = [axis.kernel for axis in loops.nest.axes]
+    rows = loops._ordered(scaled.reshape(filters, taps[0], *kernel)).reshape(filters, -1)
+    for first in range(0, filters, loops.panel):
+        width = loops.panel if first + loops.panel < filters else loops.last_panel
+        part = rows[first : first + width]
+        expected = np.zeros((rows.shape[1], width), dtype)
+        expected[:, : len(part)] = part.T
+        panel, packed = packed[: expected.size], packed[expected.size :]
+        np.testing.assert_array_equal(panel.reshape(expected.shape), expected)
+        np.testing.assert_array_equal(bias[first : first + len(part)], b[first : first + width])
+    assert not packed.size
+    assert not bias[filters:].any()

@@ -54,6 +54,21 @@ class TestSharing:
         for session in sessions[1:]:
             assert all_shared(sessions[0], session)
 
+    def test_a_file_and_its_bytes(self, rng, x, tmp_path):
+        """Weights of more than a block, which are read from the file one by one."""
+        model = models.residual(rng, channels=64)
+        path = tmp_path / "model.onnx"
+        path.write_bytes(model)
+        sessions = [fc.InferenceSession(source) for source in (path, model, str(path))]
+        assert sessions[0]._model is sessions[1]._model is sessions[2]._model
+        results = [session.run(None, {"x": x})[0] for session in sessions]
+        assert np.array_equal(results[0], results[1])
+        changed = bytearray(model)
+        changed[len(model) // 2] ^= 1  # among the weights
+        path.write_bytes(changed)
+        assert fc.InferenceSession(path)._model is not sessions[0]._model
+        assert fc.InferenceSession(model)._model is sessions[0]._model
+
     def test_another_precision_shares_the_weights_of_the_file(self, model, x):
         one, strict = fc.InferenceSession(model), fc.InferenceSession(model, precision="strict")
         assert one._model is strict._model
@@ -162,3 +177,30 @@ print(resident() - before, w.nbytes)
     assert done.returncode == 0, done.stderr
     grown, weights = map(int, done.stdout.split())
     assert grown < weights / 4
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
+def test_a_file_is_in_memory_once(tmp_path):
+    """The most memory at any time, in a process of its own: 32 MiB of weights that are read where they lie."""
+    code = """
+import sys
+sys.path[:0] = {path!r}
+import numpy as np, fastconv as fc
+
+def peak():
+    return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+
+x = np.ones((1, 4096), np.float32)
+before = peak()
+session = fc.InferenceSession({file!r})
+assert session.run(None, {{"x": x}})[0].shape == (1, 2048)
+print(peak() - before)
+"""
+    w = np.random.default_rng(0).standard_normal((2048, 4096)).astype(np.float32)
+    gemm = write.node("Gemm", "x w", "y", transB=1)
+    file = tmp_path / "model.onnx"
+    file.write_bytes(write.model(write.graph([gemm], [write.value("x", (1, 4096))], ["y"], [write.tensor(w, "w")])))
+    code = code.format(path=sys.path, file=str(file))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert w.nbytes < int(done.stdout) < 1.5 * w.nbytes

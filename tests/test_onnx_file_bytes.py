@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastconv.errors import ModelError
-from fastconv.onnx.file_bytes import BLOCK, FileBytes
+from fastconv.onnx.file_bytes import BLOCK, FileBytes, are_equal
 from fastconv.onnx.model import load
 
 
@@ -39,12 +39,35 @@ def test_places_and_slices_are_those_of_the_bytes(path, rng):
                 short[len(short)]
 
 
+def test_pieces_are_all_bytes_and_the_arrays_that_were_read(path):
+    expected = path.read_bytes()
+    with open(path, "rb", buffering=0) as file:
+        data = FileBytes.of(file)
+        first, second = data[2 * BLOCK - 9 :].read(), data[5 : BLOCK + 8].read()
+        again = data[7 : BLOCK + 9].read()
+        pieces = data.pieces()
+        assert b"".join(map(bytes, pieces)) == expected
+        held = [id(piece) for piece in pieces]
+        assert id(first) in held
+        assert id(second) in held
+        assert id(again) not in held
+        assert are_equal(pieces, data)
+    assert are_equal([], b"")
+    assert are_equal(pieces, expected)
+    assert not are_equal(pieces, expected[:-1])
+    assert not are_equal(pieces, expected + b"1")
+    for place in (0, 7, BLOCK, 2 * BLOCK, len(expected) - 1):
+        other = bytearray(expected)
+        other[place] ^= 1
+        assert not are_equal(pieces, bytes(other))
+
+
 def test_a_file_that_becomes_shorter_is_found(path):
     with open(path, "rb", buffering=0) as file:
         data = FileBytes.of(file)
         with open(path, "r+b") as other:
             other.truncate(2 * BLOCK)
-        for read in (lambda: data.read(), lambda: data[2 * BLOCK + 5 : 2 * BLOCK + 9], lambda: data[3 * BLOCK]):
+        for read in (data.read, data.pieces, lambda: data[2 * BLOCK + 5 : 2 * BLOCK + 9], lambda: data[3 * BLOCK]):
             with pytest.raises(ModelError, match="became shorter"):
                 read()
 
@@ -77,3 +100,4 @@ def test_a_model_in_a_file_is_the_model_in_bytes(tmp_path, rng):
             assert constant.dtype == array.dtype
             assert constant.flags.aligned
             np.testing.assert_array_equal(constant, array)
+    assert not load(path).graph.constants["large"].flags.writeable

@@ -160,7 +160,7 @@ class TestGraphs:
         nodes = [write.node("If", "c", "y", then_branch=branch, else_branch=branch), write.node("Abs", "x", "late")]
         loaded = load(nodes, ["x", "c"])
         assert [n.op_type for n in loaded.graph.nodes] == ["Abs", "If"]
-        assert list(loaded.graph.nodes[1].reads()) == ["c", "late", "late"]
+        assert loaded.graph.nodes[1].reads() == ["c", "late", "late"]
 
     @pytest.mark.parametrize(
         ("nodes", "message"),

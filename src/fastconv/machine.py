@@ -38,14 +38,29 @@ def available_threads(environ=os.environ, root: Path = Path("/")) -> Threads:
 @cache
 def cache_bytes(level: int) -> int:
     """Size in bytes of the data cache of `level` (1, 2 or 3) that a core sees, or a small common size where unknown."""
-    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        try:
-            facts = [(folder / name).read_text().strip() for name in ("level", "type", "size")]
-        except OSError:
-            continue
-        if facts[0] == str(level) and facts[1] != "Instruction" and facts[2].endswith("K"):
-            return int(facts[2][:-1]) << 10
-    return {1: 32 << 10, 2: 512 << 10, 3: 4 << 20}[level]
+    return _caches().get(level) or {1: 32 << 10, 2: 512 << 10, 3: 4 << 20}[level]
+
+
+@cache
+def _caches() -> dict[int, int]:
+    """Bytes of the data caches that the system knows, by level."""
+    known: dict[int, int] = {}
+    folder = "/sys/devices/system/cpu/cpu0/cache"
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return known
+    for name in names:
+        facts = []
+        for fact in ("level", "type", "size"):
+            try:
+                with open(f"{folder}/{name}/{fact}", encoding="ascii") as file:
+                    facts.append(file.read().strip())
+            except OSError:
+                break
+        if len(facts) == 3 and facts[1] != "Instruction" and facts[2].endswith("K"):
+            known.setdefault(int(facts[0]), int(facts[2][:-1]) << 10)
+    return known
 
 
 @cache

@@ -26,6 +26,7 @@ from cpython.pycapsule cimport PyCapsule_New
 
 from fastconv._kernels.chunk cimport Chunk, ConvSizes, chunk_of, pack_chunk
 from fastconv._kernels.packing cimport real
+from fastconv._kernels.panels cimport fill_panel
 from fastconv._kernels.tile cimport (
     LANES, TILE_PIXELS, TILE_VECTORS, finish, row_of_filter_lanes, store_panel, trimmed_row_of_filter_lanes,
 )
@@ -100,30 +101,27 @@ cdef void direct(
 cdef struct FilterSizes:
     int64_t groups, filters, taps       # filters per group
     int64_t panel, last_panel
+    bint scaled
 
 
 cdef void pack_filters(
     const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
 ) noexcept nogil:
-    """arrays: packed filters, w[filter][tap].  A task is one panel."""
+    """arrays: packed filters, w[filter][tap], [scale of each filter in float64,] place of each tap.  A task is a panel."""
     cdef const FilterSizes* s = <const FilterSizes*> sizes
     cdef int64_t panels = (s.filters + s.panel - 1) // s.panel
     cdef int64_t group_filters = (panels - 1) * s.panel + s.last_panel
-    cdef int64_t task, group, panel, width, filters, f, k
-    cdef const real* w
-    cdef real* packed
+    cdef const int64_t* place = <const int64_t*> arrays[2 + s.scaled]
+    cdef int64_t task, group, panel, filter
     for task in range(first, last):
         group, panel = task // panels, task % panels
-        width = s.panel if panel < panels - 1 else s.last_panel
-        filters = min(s.panel, s.filters - panel * s.panel)
-        w = <const real*> arrays[1] + (group * s.filters + panel * s.panel) * s.taps
-        packed = <real*> arrays[0] + (group * group_filters + panel * s.panel) * s.taps
-        for k in range(s.taps):
-            for f in range(filters):
-                packed[f] = w[f * s.taps + k]
-            for f in range(filters, width):
-                packed[f] = 0
-            packed += width
+        filter = group * s.filters + panel * s.panel
+        fill_panel(
+            <const real*> arrays[1] + filter * s.taps, min(s.panel, s.filters - panel * s.panel), s.taps,
+            <const double*> arrays[2] + filter if s.scaled else NULL, place,
+            s.panel if panel < panels - 1 else s.last_panel,
+            <real*> arrays[0] + (group * group_filters + panel * s.panel) * s.taps,
+        )
 
 
 def conv_sizes(dict fields):

@@ -5,7 +5,6 @@ Operators are ONNX's, by name and meaning; the passes add those of the domain "f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,17 +45,16 @@ class Node:
         domain = f"{self.domain}::" if self.domain else ""
         return f"{domain}{self.op_type} {self.name or ', '.join(self.outputs)!r}"
 
-    def graphs(self) -> Iterator[Graph]:
+    def graphs(self) -> list[Graph]:
         """The subgraphs among the attributes."""
-        for value in self.attributes.values():
-            if isinstance(value, Graph):
-                yield value
+        return [value for value in self.attributes.values() if isinstance(value, Graph)]
 
-    def reads(self) -> Iterator[str]:
+    def reads(self) -> list[str]:
         """Names of all values that running the node needs, those its subgraphs take from outside included."""
-        yield from (name for name in self.inputs if name)
+        names = [name for name in self.inputs if name]
         for graph in self.graphs():
-            yield from graph.captures
+            names += graph.captures
+        return names
 
 
 @dataclass(slots=True, eq=False)

@@ -85,7 +85,8 @@ class Packing:
 
     @property
     def nbytes(self) -> int:
-        return sum(self.elements) * self.dtype.itemsize
+        """Bytes of a slab."""
+        return sum(slab_bytes(count * self.dtype.itemsize) for count in self.elements)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,14 @@ class Builder:
     node: Node | None = None
     place: int = 0  # of the node among the graph's
     reads: Counter = field(default_factory=Counter)  # of every value, by nodes and as an output
+    made: dict = field(default_factory=dict)
+
+    def once(self, make: Callable, *arguments):
+        """``make(*arguments)``, one for all layers of the same form; the arguments are hashable."""
+        key = (make, *arguments)
+        if key not in self.made:
+            self.made[key] = make(*arguments)
+        return self.made[key]
 
     def tensor(self, shape, dtype) -> Tensor:
         tensor = Tensor.new(shape, dtype)
@@ -172,9 +181,7 @@ class Builder:
 
         A strict sum is formed in one order, whatever the number of images.
         """
-        names = strict if self.precision == "strict" else default
-        rows = [row for row in op.rows if row.name in names and not row.refusal(spec)]
-        return min(rows, key=lambda row: row.seconds(spec) + arrival_seconds(row, spec), default=None)
+        return self.once(_fastest, op, spec, strict if self.precision == "strict" else default)
 
     def packed(self, layout, pack: Callable, *arrays, elements: tuple[int, ...]) -> list[Packed]:
         """Weights in a kernel's form, packed once for a session however many shapes it sees.
@@ -189,13 +196,18 @@ class Builder:
     def pack(self) -> None:
         """Make what is wanted and not there yet, and put the arrays in their places among the calls' inputs."""
         missing = {key: packing for key, packing in self.wanted.items() if key not in self.packings}
-        slab = Slab(sum(slab_bytes(count * p.dtype.itemsize) for p in missing.values() for count in p.elements))
+        slab = Slab(sum(packing.nbytes for packing in missing.values()))
         for key, packing in missing.items():
             packed = packing.pack(*packing.arrays, slab)
             # Holding the arrays keeps their ids; of threads that pack at the same time the first one's stays.
             self.packings.setdefault(key, (packed, packing.arrays))
         for call in self.calls:
             call.inputs = [self.packings[v.key][0][v.place] if isinstance(v, Packed) else v for v in call.inputs]
+
+
+def _fastest(op: Op, spec, names: tuple[str, ...]) -> Algorithm | None:
+    rows = [row for row in op.rows if row.name in names and not row.refusal(spec)]
+    return min(rows, key=lambda row: row.seconds(spec) + arrival_seconds(row, spec), default=None)
 
 
 def arrival_seconds(row: Algorithm, spec) -> float:
@@ -244,7 +256,7 @@ def lower(
 
 
 def _lower_node(build: Builder, node: Node, inputs: list, evaluate: Callable):
-    if any(True for _ in node.graphs()):
+    if node.graphs():
         raise Dynamic(node, "runs a subgraph")
     if not any(isinstance(value, Tensor) for value in inputs) and node.op_type not in RANDOM:
         results = evaluate(node, inputs)

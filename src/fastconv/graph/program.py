@@ -37,7 +37,8 @@ class Executable:
         self.calls: list[Call] = build.calls
         self.outputs = [values[info.name] for info in graph.outputs]
         self._name_outputs(shapes)
-        self.packed_bytes = sum(packing.nbytes for packing in build.wanted.values())
+        packed_bytes = sum(packing.nbytes for packing in build.wanted.values())
+        self.packed_bytes = packed_bytes and packed_bytes + ALIGNMENT
         self.arena_bytes = plan_arena(build.buffers)
         claim(self.context_bytes + self.output_bytes, "the values of a run")
         self.scratch_bytes = max((call.work.scratch for call in self.calls if isinstance(call.work, Step)), default=0)

@@ -18,7 +18,7 @@ class Slab:
     """``empty`` arrays side by side in a piece of memory of `size` bytes, which is released with the last of them."""
 
     def __init__(self, size: int):
-        memory = np.empty(size + ALIGNMENT, np.uint8)
+        memory = np.empty(size and size + ALIGNMENT, np.uint8)
         start = -memory.ctypes.data % ALIGNMENT
         self._free = memory[start : start + size]
         self._spare = memory[:0]

@@ -13,7 +13,7 @@ import numpy as np
 from fastconv.errors import ModelError
 from fastconv.graph.slab import Slab
 
-__all__ = ["FileBytes"]
+__all__ = ["FileBytes", "are_equal"]
 
 BLOCK = 1 << 16
 PART = 1 << 21  # read at once: what the system clears of fresh memory is still in the cache when it is written
@@ -24,9 +24,22 @@ class _Reader:
 
     def __init__(self, file: BinaryIO, size: int):
         self.file = file
+        self.size = size
         self.memory = Slab(size)
         self.start = 0
         self.block = memoryview(b"")
+        self.parts: list[tuple[int, np.ndarray]] = []  # start and bytes of what was read whole
+
+    def fill(self, array: np.ndarray, start: int) -> np.ndarray:
+        """`array`, of bytes, with what the file holds from `start` on."""
+        self.file.seek(start)
+        left = memoryview(array)
+        while left:
+            count = self.file.readinto(left[:PART])
+            if not count:
+                raise ModelError("the file became shorter while it was read")
+            left = left[count:]
+        return array
 
     def some(self, start: int, stop: int) -> memoryview:
         """At most a block."""
@@ -69,13 +82,32 @@ class FileBytes:
         return self._reader.some(self._start + place, self._start + place + 1)[0]
 
     def read(self) -> np.ndarray:
-        """All of them, as an array of bytes, in memory that those of the same file share."""
-        array = self._reader.memory.empty(len(self), np.uint8)
-        self._reader.file.seek(self._start)
-        left = memoryview(array)
-        while left:
-            count = self._reader.file.readinto(left[:PART])
-            if not count:
-                raise ModelError("the file became shorter while it was read")
-            left = left[count:]
+        """All of them, as a read-only array of bytes, in memory that those of the same file share."""
+        array = self._reader.fill(self._reader.memory.empty(len(self), np.uint8), self._start)
+        array.flags.writeable = False
+        self._reader.parts.append((self._start, array))
         return array
+
+    def pieces(self) -> list[np.ndarray]:
+        """The whole file's bytes: the arrays that have been read, in their order, and what lies between them."""
+        pieces, place = [], 0
+        for start, array in [*sorted(self._reader.parts, key=lambda part: part[0]), (self._reader.size, None)]:
+            if start > place:
+                pieces.append(self._reader.fill(np.empty(start - place, np.uint8), place))
+            if array is not None and start >= place:
+                pieces.append(array)
+                place = start + len(array)
+        return pieces
+
+
+def are_equal(pieces, data: bytes | FileBytes) -> bool:
+    """Whether the bytes of all `pieces`, one after the other, are those of `data`."""
+    data = data if isinstance(data, FileBytes) else memoryview(data)
+    place = 0
+    for piece in map(memoryview, pieces):
+        for start in range(0, len(piece), BLOCK):
+            part = piece[start : start + BLOCK]
+            if place + len(part) > len(data) or not np.array_equal(part, data[place : place + len(part)]):
+                return False
+            place += len(part)
+    return place == len(data)

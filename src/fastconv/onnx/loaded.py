@@ -16,18 +16,21 @@ from fastconv.graph.ir import Graph
 from fastconv.graph.passes import PASSES, fold_constants
 from fastconv.onnx.compiled import Compiler
 from fastconv.onnx.evaluate import Evaluator
+from fastconv.onnx.file_bytes import FileBytes, are_equal
 from fastconv.onnx.functions import Functions
 from fastconv.onnx.model import Model, load
 
 __all__ = ["LoadedModel", "load_shared", "optimised"]
 
+SAMPLES, SAMPLE = 64, 1024  # of a model's bytes: how many, and the bytes of one
+
 
 class LoadedModel:
-    """A model, and what its sessions have made of its weights; `data` are the file's bytes, which hold most of them."""
+    """A model, and what its sessions have made of its weights; `pieces` are the file's bytes, which hold most of them."""
 
-    def __init__(self, model: Model, data: bytes = b""):
+    def __init__(self, model: Model, pieces=()):
         self.model = model
-        self.data = data
+        self.pieces = pieces
         self._compilers: dict[tuple, Compiler] = {}
         Evaluator(model)  # finds the operators that are missing
 
@@ -65,21 +68,31 @@ def load_shared(source) -> LoadedModel:
         return LoadedModel(source)
     if not isinstance(source, (str, bytes)):
         return LoadedModel(load(source))
-    data, path = source, None
-    if isinstance(source, str):
-        path = source
-        with open(path, "rb") as file:  # not mapped: an export over the same file must not pull it from under a session
-            data = file.read()
+    if isinstance(source, bytes):
+        return _load_once(source, None)
+    with open(source, "rb", buffering=0) as file:
+        return _load_once(FileBytes.of(file) if file.seekable() else file.readall(), source)
+
+
+def _load_once(data: bytes | FileBytes, path: str | None) -> LoadedModel:
     # Data of a model that is a link lies beside the link or beside the file.
     places = () if path is None else (os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path)))
-    mark = (len(data), fingerprint(data))
+    mark = _mark(data)
     for key in ((mark, ()), (mark, places)):
         known = _known.get(key)
-        if known is not None and known.data == data and known.model.data_files_unchanged():
+        if known is not None and are_equal(known.pieces, data) and known.model.data_files_unchanged():
             return known
-    loaded = LoadedModel(load(data, path), data)
-    _known[mark, places if loaded.model.data_files else ()] = loaded
+    model = load(data, path)
+    loaded = LoadedModel(model, data.pieces() if isinstance(data, FileBytes) else [data])
+    _known[mark, places if model.data_files else ()] = loaded
     return loaded
+
+
+def _mark(data: bytes | FileBytes) -> tuple[int, int]:
+    """What equal bytes have in common: their number, and a hash of samples of them."""
+    step = max(len(data) // SAMPLES, 1)
+    samples = [bytes(data[start : start + SAMPLE]) for start in range(0, len(data), step)]
+    return len(data), fingerprint(b"".join([*samples, bytes(data[-SAMPLE:])]))
 
 
 def optimised(graph: Graph, passes: Iterable[str]) -> Graph:

@@ -67,7 +67,8 @@ class Model:
 
 
 def load(source, path: str | None = None) -> Model:
-    """Read a model from a path, from bytes, or from an object with ``SerializeToString()`` such as onnx.ModelProto.
+    """Read a model from a path, from bytes, from the FileBytes of an open file, or from an object with
+    ``SerializeToString()`` such as onnx.ModelProto.
 
     `path` is where bytes have come from: tensors with data in files of their own are looked up beside it.
     Raises :class:`~fastconv.errors.ModelError` for a damaged or impossible model, OSError where a path cannot be read.
@@ -76,6 +77,8 @@ def load(source, path: str | None = None) -> Model:
         path = os.fspath(source)
         with open(path, "rb", buffering=0) as file:
             return _model(FileBytes.of(file), path)
+    if isinstance(source, FileBytes):
+        return _model(source, path)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _model(bytes(source), path)
     if hasattr(source, "SerializeToString"):

@@ -175,7 +175,10 @@ def _decode(message: Message, data: memoryview | FileBytes, depth: int) -> Messa
     while position < size:
         if not in_memory:
             head, before = data[position : position + 2 * MAX_VARINT], position
-        key, start = _varint(head, position - before)
+        start = position - before + 1
+        key = head[start - 1]
+        if key > 127:
+            key, start = _varint(head, start - 1)
         wire = key & 7
         if wire == VARINT:
             number, end = _varint(head, start)

@@ -111,8 +111,8 @@ class InferenceSession:
     def _load(self) -> None:
         self._loaded = load_shared(self._source)
         self._model = self._loaded.model
-        if isinstance(self._source, bytes):
-            self._source = self._loaded.data  # of equal bytes, one copy
+        if isinstance(self._source, bytes) and isinstance(self._loaded.pieces[0], bytes):
+            (self._source,) = self._loaded.pieces  # of equal bytes, one copy
         self._weight_bytes = sum(array.nbytes for array in self._model.graph.constants.values())
         self._names = [info.name for info in self._model.graph.inputs]
         self._compilers: dict[frozenset, Compiler] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil, prod
 
 import numpy as np
@@ -73,8 +74,11 @@ class DirectLoops:
         filters = self.nest.groups * ((self.panels - 1) * self.panel + self.last_panel)
         return filters * self.nest.taps, filters
 
-    def pack(self, w: np.ndarray, b: np.ndarray | None, empty=np.empty) -> tuple[np.ndarray, np.ndarray]:
-        """Contiguous weights (filters, taps…) and bias, in the kernel's panels; ``empty(count, dtype)`` gives the memory."""
+    def pack(self, w: np.ndarray, b: np.ndarray | None, empty=np.empty, scale=None) -> tuple[np.ndarray, np.ndarray]:
+        """Contiguous weights (filters, taps…) and bias, in the kernel's panels.
+
+        ``empty(count, dtype)`` gives the memory; `scale` is a factor for each filter, in float64, and not for its bias.
+        """
         nest = self.nest
         filters = (self.panels - 1) * self.panel + self.last_panel
         packed = empty(nest.groups * filters * nest.taps, nest.dtype)
@@ -86,15 +90,25 @@ class DirectLoops:
                 "taps": nest.taps,
                 "panel": self.panel,
                 "last_panel": self.last_panel,
+                "scaled": scale is not None,
             },
+            inputs=1 + (scale is not None),
+            constants=(self._places(),),
             tasks=nest.groups * self.panels,
             threads=1 + packed.nbytes // THREAD_BYTES,
         )
-        step(
-            packed,
-            self._ordered(w.reshape(nest.groups * nest.filters, nest.channels, *(axis.kernel for axis in nest.axes))),
-        )
-        return packed, packed_bias(nest, filters, b)
+        step(packed, w, *(() if scale is None else (np.ascontiguousarray(scale, np.float64),)))
+        return packed, packed_bias(nest, filters, b, empty)
+
+    def _places(self) -> np.ndarray:
+        """Of each tap in the order of the weights: where it is in the order in which the kernel sums."""
+        places = np.arange(self.nest.taps)
+        taps = places.reshape(self.nest.channels, *(axis.kernel for axis in self.nest.axes))
+        ordered = self._ordered(taps)
+        if ordered is not taps:
+            places = np.empty_like(places)
+            places[ordered.reshape(-1)] = taps.reshape(-1)
+        return places
 
     def _tables(self, sizes: dict) -> tuple[np.ndarray, ...]:
         """Where tap k lies, relative to an output position, and the stride phases of rows and columns."""
@@ -323,6 +337,7 @@ def trimmed_seconds(nest: Nest) -> float:
     return _seconds(nest, _filter_taps(nest, family("conv", nest.dtype).TILE, trimmed_share(nest)))
 
 
+@lru_cache(maxsize=256)
 def _share_of_taps(axis: Axis, tile: int) -> float:
     """Of all taps of all tiles of so many outputs: those that meet the input somewhere in their tile."""
     first = np.array_split(np.arange(axis.output) * axis.stride - axis.before, ceil(axis.output / tile))

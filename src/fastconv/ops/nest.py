@@ -243,11 +243,14 @@ def filter_panels(filters: int, tile: dict[str, int]) -> tuple[int, int]:
     return panel, half if (filters - 1) % panel < half else panel
 
 
-def packed_bias(nest: Nest, filters: int, b: np.ndarray | None) -> np.ndarray:
-    """The bias, padded to `filters` per group."""
-    bias = np.zeros((nest.groups, filters), nest.dtype)
-    if b is not None:
-        bias[:, : nest.filters] = b.reshape(nest.groups, nest.filters)
+def packed_bias(nest: Nest, filters: int, b: np.ndarray | None, empty=np.empty) -> np.ndarray:
+    """The bias, padded with zeros to `filters` per group; ``empty(count, dtype)`` gives the memory."""
+    bias = empty(nest.groups * filters, nest.dtype)
+    by_group = bias.reshape(nest.groups, filters)
+    given = 0 if b is None else nest.filters
+    if given:
+        by_group[:, :given] = b.reshape(nest.groups, given)
+    by_group[:, given:] = 0
     return bias
 
 

@@ -139,7 +139,7 @@ class WinogradLoops:
         transformed = empty(self.nest.groups * filters * SIDE**2 * self.rows, self.nest.dtype)
         by_depth = w.reshape(len(w), self.nest.channels, -1, self.kernel, self.kernel).swapaxes(1, 2)
         self.transform_step(transformed, np.ascontiguousarray(by_depth))
-        return transformed, packed_bias(self.nest, filters, b)
+        return transformed, packed_bias(self.nest, filters, b, empty)
 
 
 class Tiling:

@@ -12,6 +12,7 @@ from fastconv.graph.lowerings.activation import clamp, elementwise
 from fastconv.graph.lowerings.arithmetic import arithmetic
 from fastconv.graph.memory import Tensor
 from fastconv.graph.passes.affine import scaled
+from fastconv.ops.arguments import settled
 from fastconv.ops.conv import CONV, conv_nest, trimmed_loops
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.conv_transpose import CONV_TRANSPOSE, ConvTransposeSpec, nests
@@ -27,7 +28,8 @@ def conv(build: Builder, node, x, w, b=None, residual=None):
     if not isinstance(x, Tensor) or x.dtype not in FLOATS or len(x.shape) > 5:
         return None
     facts = (x.shape, x.strides, x.dtype, w.shape, w.dtype, None if b is None else (b.shape, b.dtype))
-    spec = conv_spec(*facts, at["strides"], at["padding"], at["dilations"], at["group"])
+    geometry = (settled(at[name], name) for name in ("strides", "padding", "dilations"))
+    spec = build.once(conv_spec, *facts, *geometry, at["group"])
     row = build.choose(CONV, spec, strict=("direct",), default=(*LOOPS, "few_images"))
     if row is None:
         return None
@@ -39,11 +41,13 @@ def conv(build: Builder, node, x, w, b=None, residual=None):
     activation = at.get("activation")
     fused = {} if apart else {"low": low, "high": high, "activation": activation}
     nest = replace(conv_nest(spec), residual=adds, **fused)
-    loops = LOOPS[row.name](nest)
+    loops = build.once(LOOPS[row.name], nest)
     layout = (*loops.layout, spec.groups)
 
     def pack(w, b, scale, slab):
-        return loops.pack(scaled(w, scale, slab.temporary), b, slab.empty)
+        if row.name == "winograd":
+            return loops.pack(scaled(w, scale, slab.temporary), b, slab.empty)
+        return loops.pack(np.ascontiguousarray(w), b, slab.empty, scale)
 
     packed = build.packed(layout, pack, w, b, at.get("scale"), elements=loops.packed_elements)
     y = build.tensor(spec.y_shape, x.dtype)
@@ -64,15 +68,22 @@ def _few_images(build: Builder, at: dict, row, spec, x, w, b, residual):
     """Weights are read where they lie, unless a scale has to be applied to them."""
     plan = row.plan(spec).loops
     scale = at.get("scale")
+    copied = scale is not None or not w.flags.c_contiguous
+    bias_copied = b is None or not b.flags.c_contiguous
 
     def pack(w, b, scale, slab):
-        if scale is not None:
+        if copied:
             rows = slab.empty(w.size, w.dtype)
-            np.multiply(w.reshape(spec.filters, -1), scale.reshape(-1, 1), out=rows.reshape(spec.filters, -1))
+            factors = 1 if scale is None else scale.reshape(-1, 1)
+            np.multiply(w.reshape(spec.filters, -1), factors, out=rows.reshape(spec.filters, -1))
             w = rows
-        return plan.pack(w, b)
+        if bias_copied:
+            bias = slab.empty(spec.filters, w.dtype)
+            bias[:] = 0 if b is None else b.reshape(-1)
+            b = bias
+        return w, b
 
-    elements = (0 if scale is None else w.size, 0 if b is not None and b.flags.c_contiguous else spec.filters)
+    elements = (copied * w.size, bias_copied * spec.filters)
     packed = build.packed(("rows",), pack, w, b, scale, elements=elements)
     y = build.tensor(spec.y_shape, x.dtype)
     build.emit(plan.step, [y], [x, *packed], row.name, (CONV, spec))

@@ -78,12 +78,16 @@ def _linear(build: Builder, x: Tensor, w, transposed: bool, b, alpha: float, bet
     loops = getattr(plan, "loops", None)
 
     def pack(w, b, slab):
-        bias = np.zeros(spec.outputs, w.dtype) if b is None else b.reshape(-1) * w.dtype.type(beta)
         rows = w if transposed else w.T
         if copied:
             memory = slab.empty if loops is None else slab.temporary
             rows = np.multiply(rows, w.dtype.type(alpha), out=memory(w.size, w.dtype).reshape(rows.shape))
-        return (rows, bias) if loops is None else loops.pack(rows, bias, slab.empty)
+        scaled_bias = None if b is None else b.reshape(-1) * w.dtype.type(beta)
+        if loops is not None:
+            return loops.pack(rows, scaled_bias, slab.empty)
+        bias = slab.empty(spec.outputs, w.dtype)
+        bias[:] = 0 if b is None else scaled_bias
+        return rows, bias
 
     elements = (copied * w.size, spec.outputs) if loops is None else loops.packed_elements
     packed = build.packed((plan.layout or "rows", transposed, alpha, beta), pack, w, b, elements=elements)

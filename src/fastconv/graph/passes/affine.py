@@ -70,11 +70,14 @@ def _into_convolution(affine: Affine, conv: Node, output: str, work: Rewriting) 
     scale, bias = folded
     if "scale" in conv.attributes:
         scale = scale * conv.attributes["scale"]
-    by_filter = w.reshape(w.shape[0], -1)
-    extremes = finite(w.dtype, bias, by_filter.max(1) * scale, by_filter.min(1) * scale)
-    if extremes is None:
+    checked = [bias]
+    if w.dtype.kind != "f" or not work.norm(conv.inputs[1]) * np.abs(scale).max() < np.finfo(w.dtype).max / 2:
+        by_filter = w.reshape(w.shape[0], -1)
+        checked += [by_filter.max(1) * scale, by_filter.min(1) * scale]
+    rounded = finite(w.dtype, *checked)
+    if rounded is None:
         return False
-    names = [conv.inputs[1], work.new_constant(conv.inputs[1] + ".bias", extremes[0])]
+    names = [conv.inputs[1], work.new_constant(conv.inputs[1] + ".bias", rounded[0])]
     changed = {"inputs": [conv.inputs[0], *names, *conv.inputs[3:]], "attributes": conv.attributes | {"scale": scale}}
     work.absorb(conv, output, **changed)
     return True

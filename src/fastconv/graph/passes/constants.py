@@ -29,7 +29,7 @@ def fold_constants(graph: Graph, evaluate: Callable[[Node, list], tuple]) -> Gra
     for node in graph.nodes:
         given = [constants.get(name) for name in node.inputs]
         is_constant = all(array is not None or not name for array, name in zip(given, node.inputs, strict=True))
-        if not is_constant or node.op_type in RANDOM or any(True for _ in node.graphs()):
+        if not is_constant or node.op_type in RANDOM or node.graphs():
             nodes.append(node)
             continue
         results = evaluate(node, given)

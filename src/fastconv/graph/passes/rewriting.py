@@ -41,6 +41,7 @@ class Rewriting:
         self.uses = Counter(name for node in graph.nodes for name in node.reads())
         self.uses.update(info.name for info in graph.outputs)
         self._producers: dict[str, Node] = {}
+        self._norms: dict[str, float] = {}
 
     def add(self, node: Node) -> None:
         self.nodes.append(node)
@@ -67,6 +68,13 @@ class Rewriting:
 
     def constant(self, name: str) -> np.ndarray | None:
         return self.constants.get(name)
+
+    def norm(self, name: str) -> float:
+        """Of a constant of floats: no element is larger.  NaN or infinite where one is, or where it overflows."""
+        if name not in self._norms:
+            flat = self.constants[name].reshape(-1)
+            self._norms[name] = float(np.sqrt(np.dot(flat, flat)))
+        return self._norms[name]
 
     def new_constant(self, like: str, array: np.ndarray) -> str:
         """Enter `array` under a name derived from `like`."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 __all__ = ["OPERATORS", "Operator", "operator"]
 
@@ -24,12 +25,11 @@ class Operator:
     signature: inspect.Signature
     extras: tuple[str, ...]
     ignored: frozenset[str]
+    needed: tuple[str, ...]  # by position, the names of inputs without a default, "" for the others
 
     def omitted(self, inputs: list[str]) -> list[str]:
         """The function's names for inputs that it needs and the node leaves out."""
-        parameters = self.signature.parameters.values()
-        needed = [p.name if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD else "" for p in parameters]
-        return [name for name, given in zip(needed, inputs, strict=False) if name and not given]
+        return [name for name, given in zip(self.needed, inputs, strict=False) if name and not given]
 
     def bind(self, attributes: dict, input_count: int, opset: int, output_count: int) -> dict:
         """The keywords to call the function with; TypeError where it does not take such attributes or inputs."""
@@ -39,8 +39,14 @@ class Operator:
             raise TypeError(f"got an unexpected attribute {unknown.pop()!r}")
         given = {"opset": opset, "outputs": output_count}
         keywords.update({name: given[name] for name in self.extras})
-        self.signature.bind(*(None,) * input_count, **keywords)
+        _check_call(self.function, input_count, tuple(keywords))
         return keywords
+
+
+@lru_cache(maxsize=1024)
+def _check_call(function: Callable, count: int, keywords: tuple[str, ...]) -> None:
+    """TypeError where the function does not take so many inputs and these keywords."""
+    inspect.signature(function).bind(*(None,) * count, **dict.fromkeys(keywords))
 
 
 OPERATORS: dict[tuple[str, str], Operator] = {}
@@ -55,7 +61,11 @@ def operator(function: Callable | None = None, *, name: str | None = None, domai
     def register(function: Callable) -> Callable:
         signature = inspect.signature(function)
         extras = tuple(extra for extra in _FROM_EVALUATOR if extra in signature.parameters)
-        entry = Operator(function, signature, extras, _IGNORED.union(ignored))
+        needed = tuple(
+            p.name if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD else ""
+            for p in signature.parameters.values()
+        )
+        entry = Operator(function, signature, extras, _IGNORED.union(ignored), needed)
         OPERATORS[domain, name or function.__name__] = entry
         return function
 
