@@ -29,12 +29,15 @@ ONCE = ("probe", "engine", "pool_indices", "strided_copy")
 HEADERS = (
     "simd.h",
     "team.h",
+    "atomics.h",
     "array_head.h",
     "packing.pxd",
     "vector_math.h",
     "vector_math.pxd",
     "reduction.pxd",
     "pool_rows.pxd",
+    "winograd_tiles.pxd",
+    "winograd_filters.pxd",
 )
 
 # They stand behind Python's own flags and win: only -O3 unrolls the tiles into registers.  No -ffast-math: it would set

@@ -25,16 +25,20 @@ from fastconv.ops.nest import (
     nest_sizes,
     packed_bias,
     packed_sizes,
-    split_filters,
 )
 from fastconv.ops.winograd_error import SIDE, filter_transform
 
 __all__ = ["MOST_DEPTH", "WinogradLoops", "winograd_flops", "winograd_seconds"]
 
+HEAD_BYTES = 64  # of the scratch and of what threads share: tags of V, and a count
 MOST_DEPTH = 8  # taps along the depth: the kernel has so many tags
 
 LEAST_TILES, MOST_TILES = 16, 32  # of a chunk, the most no more than MAX_COLUMNS of the kernel
-CHUNKS_PER_THREAD = 4  # keep the threads equally busy
+CHUNKS_PER_THREAD = 16  # keep the threads equally busy
+RUNS_PER_THREAD = 4  # of chunks of neighbouring depths
+PIECES_PER_THREAD = 4  # of the channels of shared chunks
+LEAST_CHANNELS = 4  # of a piece
+PANELS_PER_THREAD = 8  # of shared chunks
 RESULT_ELEMENTS = 1 << 12  # results on their way to the output: half the first-level cache
 
 
@@ -55,19 +59,24 @@ class WinogradLoops:
         self.rows = depth.kernel * nest.channels  # of V
         itemsize = np.dtype(nest.dtype).itemsize
         lanes = tile_sizes["lanes"]
-        split = tiling.split(self.panels)
+        shares = tiling.shares(self.panels)
         tiles_of_chunk = tiling.images * sizes["chunk_rows"] * sizes["chunk_columns"]
         strip = aligned(sizes["row_slots"] * sizes["chunk_columns"] + lanes + 2)
         rounded = ceil(tiles_of_chunk / lanes) * lanes
         v_row = rounded if rounded * 4 <= tiles_of_chunk * 5 else tiles_of_chunk  # no register crosses a cache line
-        v_slot = aligned(nest.channels * v_row + lanes)
+        pieces, channels = shares["pieces"], shares["piece_channels"]
+        v_piece = aligned(channels * v_row + lanes)
+        v_slot = pieces * v_piece
         v_plane = depth.kernel * v_slot
-        v_rows = np.arange(depth.kernel)[:, None] * v_slot + np.arange(nest.channels) * v_row
+        v_channels = np.arange(nest.channels)
+        v_channels = v_channels // channels * v_piece + v_channels % channels * v_row
+        v_rows = np.arange(depth.kernel)[:, None] * v_slot + v_channels
         result_rows = max(1, RESULT_ELEMENTS // (sizes["chunk_columns"] * self.tile**2 * lanes))
         result_rows = min(result_rows, sizes["chunk_rows"])
         line_scratch = 2 * SIDE * self.tile * strip
         v_scratch = aligned(line_scratch + (sizes["column_slots"] + 2 * lanes) * self.tile)
-        m_scratch = v_scratch + SIDE**2 * v_plane
+        v_chunk = SIDE**2 * v_plane
+        m_scratch = v_scratch + (v_chunk if shares["own_chunks"] else 0)
         result_scratch = m_scratch + SIDE**2 * tiles_of_chunk * self.panel
         result = result_rows * sizes["chunk_columns"] * self.tile**2 * lanes
         self.step = Step(
@@ -76,7 +85,8 @@ class WinogradLoops:
                 "chunks": {
                     **nest_sizes(tiles),
                     **sizes,
-                    **split,
+                    "task_panels": self.panels,
+                    "chunk_tasks": 1,
                     "packed": True,
                     "panel": self.panel,
                     "last_panel": self.last_panel,
@@ -90,8 +100,11 @@ class WinogradLoops:
                 "strip": strip,
                 "chunk_tiles": tiles_of_chunk,
                 "v_row": v_row,
+                "v_piece": v_piece,
                 "v_slot": v_slot,
                 "v_plane": v_plane,
+                "v_chunk": v_chunk,
+                **shares,
                 "result_rows": result_rows,
                 "line_scratch": line_scratch,
                 "v_scratch": v_scratch,
@@ -99,9 +112,11 @@ class WinogradLoops:
             },
             inputs=3 + nest.residual,
             constants=(np.tile(v_rows.astype(np.int64).reshape(-1), 2),),
-            tasks=tiling.units * split["chunk_tasks"],
-            scratch=64 + (result_scratch + result) * itemsize,
-            threads=1 + nest.flops // THREAD_FLOPS,
+            tasks=count_tasks(shares, self.panels),
+            scratch=HEAD_BYTES + (result_scratch + result) * itemsize,
+            shared=HEAD_BYTES + shares["shared_chunks"] * v_chunk * itemsize if shares["shared_chunks"] else 0,
+            grain=1,
+            threads=most_threads(nest),
         )
         self.transform_step = Step(
             kernels.KERNELS["transform_filters"],
@@ -155,25 +170,40 @@ class Tiling:
         # More tiles make fewer passes over the filters, but what they become should not outgrow the cache by far.
         room = 2 * machine.cache_bytes(2) // (SIDE**2 * rows * itemsize)
         most = max(LEAST_TILES, min(MOST_TILES, room))
-        threads = engine.get_threads()
-        if threads > 1 and not self.streams:
-            tiles = nest.images * prod(axis.output for axis in self.nest.axes)
-            most = min(most, max(LEAST_TILES, tiles // (threads * CHUNKS_PER_THREAD)))
         self.sizes = packed_sizes(self.nest, *chunk_shape(self.nest, most, 1, inf))
         self.chunks = self.sizes["chunks_down"] * self.sizes["chunks_across"]
         self.images = 1
         if self.chunks == 1:
             most //= self.sizes["chunk_rows"] * self.sizes["chunk_columns"]
-            if not self.streams:  # a share for each thread; filters from memory had better be read once
-                most = min(most, nest.images // threads)
             self.images = even_part(max(nest.images, 1), most)
         self.units = ceil(nest.images / self.images) * nest.groups * nest.axes[0].output * self.chunks
 
-    def split(self, panels: int) -> dict[str, int]:
-        """Panels per task and tasks per chunk.  Who shares a chunk transforms it again, hence whole chunks where they do."""
-        if self.units >= engine.get_threads() * CHUNKS_PER_THREAD:
-            return {"task_panels": panels, "chunk_tasks": 1}
-        return split_filters(self.units, panels)
+    def shares(self, panels: int) -> dict[str, int]:
+        """How chunks become tasks: the last are shared where there are few for each thread, else they cost a little more.
+
+        They are those that are left over when each thread has taken the same number, or one for each.  What is left over
+        of their panels is cut into bands.
+        """
+        threads = min(engine.get_threads(), most_threads(self.nest))
+        shared = 0
+        if 1 < threads and self.units < threads * CHUNKS_PER_THREAD:
+            shared = self.units % threads or min(threads, self.units)
+        pieces = 1
+        if shared:
+            pieces = min(ceil(threads * PIECES_PER_THREAD / shared), ceil(self.nest.channels / LEAST_CHANNELS))
+        channels = ceil(self.nest.channels / pieces)
+        own = self.units - shared
+        along_depth = max(1, own // (threads * RUNS_PER_THREAD)) if self.nest.axes[0].kernel > 1 else 1
+        left = shared * panels % threads if shared * panels < threads * PANELS_PER_THREAD else 0
+        return {
+            "pieces": ceil(self.nest.channels / channels),
+            "piece_channels": channels,
+            "own_chunks": own,
+            "task_chunks": along_depth,
+            "shared_chunks": shared,
+            "whole_panels": shared * panels - left,
+            "bands": min(threads, self.images if self.images > 1 else self.sizes["chunk_rows"]),
+        }
 
     @property
     def streams(self) -> bool:
@@ -197,6 +227,19 @@ class Tiling:
         steps = (depth.output - 1) * depth.stride // depth.dilation + depth.kernel
         last = min(steps - 1, (depth.input - 1 + depth.before) // depth.dilation)
         return min(self.depth_taps, max(0, last + 1 - max(0, ceil(depth.before / depth.dilation))))
+
+
+def most_threads(nest: Nest) -> int:
+    """That are worth waking."""
+    return 1 + nest.flops // THREAD_FLOPS
+
+
+def count_tasks(shares: dict[str, int], panels: int) -> int:
+    """Pieces, runs of chunks that are not shared, whole panels and bands of the others."""
+    shared = shares["shared_chunks"]
+    cut = shared * panels - shares["whole_panels"]
+    own = ceil(shares["own_chunks"] / shares["task_chunks"])
+    return shared * shares["pieces"] + own + shares["whole_panels"] + cut * shares["bands"]
 
 
 # What the parts take beside the products, in multiply-adds of a register at the nominal peak.
