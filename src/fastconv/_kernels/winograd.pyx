@@ -17,13 +17,13 @@ g. A kernel with depth has the taps of its depth as further channels.  V is a ri
    tag that says which one it is, and neighbouring outputs in depth are neighbouring tasks: a plane is transformed once for
    all outputs that it belongs to.  Taps in the padding are left out, hence they come before the channels in U.
 
-h. The last chunks are shared: first all threads transform their inputs, a piece of the channels at a time, at the end all
-   take panels of their filters, and whole chunks in between leave nobody waiting.  Without that the threads would end at
-   different times, and with few chunks each would transform the same input.
+h. The last chunks are cut, so that threads end at the same time.  Where the second-level cache holds the filters, a part
+   of the tiles goes through all stages.  Where it does not, parts of the filters share one transformed input: all threads
+   make it before anything else, a piece of the channels at a time, and whole chunks in between leave nobody waiting.
 
     packed[column of the tile][row phase][row slot][tile across]    one channel of one image, phase = row % m
     V[point][slot of the ring][piece][channel][tile]    transformed input; rows are written up to a register too far:
-                                                        the next row mends it, a piece ends with room
+                                                    the next row mends it, a piece ends with room
     U[group][panel][point][depth tap][channel][F]   transformed filters
     M[point][tile][F]           products, of one panel
 
@@ -41,7 +41,7 @@ from fastconv._kernels.chunk cimport Chunk, ConvSizes, chunk_of
 from fastconv._kernels.packing cimport real
 from fastconv._kernels.tile cimport row_of_streamed_filters, taps_inside
 from fastconv._kernels.winograd_filters cimport TransformSizes, transform_block
-from fastconv._kernels.winograd_tiles cimport POINTS, WinogradSizes, store_tiles, transform_piece
+from fastconv._kernels.winograd_tiles cimport POINTS, WinogradSizes, store_tiles, transform_channels
 
 cdef extern from "atomics.h" nogil:
     Py_ssize_t fc_load(Py_ssize_t*)
@@ -50,8 +50,9 @@ cdef extern from "atomics.h" nogil:
     void fc_yield()
 
 cdef enum:
-    HEAD_BYTES = 64     # of the scratch: for each slot of the ring, which plane of which chunk it holds; and of the shared
-                        # memory: how many of the pieces of shared chunks are transformed
+    # Of the scratch: for each slot of the ring, which plane of which chunk it holds.  Of the shared memory: how many of the
+    # pieces are transformed.
+    HEAD_BYTES = 64
     MAX_PANEL = 64
     SPINS = 2000        # before a waiting thread lets others run
 
@@ -59,7 +60,7 @@ cdef enum:
 cdef struct Task:
     int64_t shared                      # bool: V is where all threads find it
     int64_t first_chunk, last_chunk
-    int64_t first_piece, last_piece     # of channels to transform
+    int64_t first_channel, last_channel     # to transform
     int64_t first_panel, last_panel
     int64_t band, bands                 # part of the chunks' tiles
 
@@ -71,31 +72,35 @@ cdef struct Place:
 
 
 cdef inline Task task_at(const WinogradSizes* s, int64_t index) noexcept nogil:
-    """Pieces of shared chunks come first, whole chunks follow, panels of shared chunks are last."""
+    """Pieces of shared inputs come first, whole chunks follow, parts of cut chunks are last."""
     cdef const ConvSizes* c = &s.chunks
     cdef int64_t panels = (c.filters + c.panel - 1) // c.panel
-    cdef int64_t transforms = s.shared_chunks * s.pieces, own = (s.own_chunks + s.task_chunks - 1) // s.task_chunks
+    cdef int64_t transforms = s.cut_chunks * s.pieces
+    cdef int64_t others = index - transforms - (s.whole_chunks + s.task_chunks - 1) // s.task_chunks
     cdef Task task
-    task.shared = index < transforms or index >= transforms + own
-    task.first_piece, task.last_piece = 0, 0
-    task.first_panel, task.last_panel = 0, 0
+    task.shared = index < transforms or others >= 0 and s.pieces > 0
+    task.first_channel, task.last_channel = 0, 0 if task.shared else c.channels
+    task.first_panel, task.last_panel = 0, 0 if task.shared else panels
     task.band, task.bands = 0, 1
     if index < transforms:
-        task.first_chunk = s.own_chunks + index // s.pieces
-        task.first_piece = index % s.pieces
-        task.last_piece = task.first_piece + 1
-    elif not task.shared:
+        task.first_chunk = s.whole_chunks + index // s.pieces
+        task.first_channel = index % s.pieces * s.piece_channels
+        task.last_channel = min(task.first_channel + s.piece_channels, c.channels)
+    elif others < 0:
         task.first_chunk = (index - transforms) * s.task_chunks
-        task.last_piece, task.last_panel = s.pieces, panels
+        task.last_chunk = min(task.first_chunk + s.task_chunks, s.whole_chunks)
+        return task
+    elif s.pieces == 0:
+        task.first_chunk = s.whole_chunks + others % s.cut_chunks
+        task.band, task.bands = others // s.cut_chunks, s.bands
     else:
-        index -= transforms + own
-        if index >= s.whole_panels:
-            task.bands, task.band = s.bands, (index - s.whole_panels) % s.bands
-            index = s.whole_panels + (index - s.whole_panels) // s.bands
-        task.first_chunk = s.own_chunks + index // panels
-        task.first_panel = index % panels
+        if others >= s.whole_panels:
+            task.band, task.bands = (others - s.whole_panels) % s.bands, s.bands
+            others = s.whole_panels + (others - s.whole_panels) // s.bands
+        task.first_chunk = s.whole_chunks + others // panels
+        task.first_panel = others % panels
         task.last_panel = task.first_panel + 1
-    task.last_chunk = task.first_chunk + 1 if task.shared else min(task.first_chunk + s.task_chunks, s.own_chunks)
+    task.last_chunk = task.first_chunk + 1
     return task
 
 
@@ -113,29 +118,38 @@ cdef inline Place place_of(const WinogradSizes* s, int64_t index) noexcept nogil
     return at
 
 
-cdef inline Place band_of(const WinogradSizes* s, const Place* whole, int64_t band, int64_t bands, int64_t* first_tile) noexcept nogil:
-    """Part of the images, if there are several, or of the rows of tiles; it may be empty.  Also the tiles before it."""
-    cdef Place part = whole[0]
-    cdef int64_t lines = whole.images if s.chunk_images > 1 else whole.chunk.rows
-    cdef int64_t first = band * lines // bands, count = (band + 1) * lines // bands - first
-    first_tile[0] = first * whole.chunk.columns
+cdef inline int64_t take_band(
+    const WinogradSizes* s, int64_t band, int64_t bands, Place* at
+) noexcept nogil:
+    """Leave a part of the images, of the rows of tiles, or of a single row; it may be empty.  The tiles before it."""
+    cdef Chunk* chunk = &at.chunk
+    cdef int64_t lines, first
     if s.chunk_images > 1:
-        part.chunk.image += first
-        part.images = count
-        first_tile[0] *= whole.chunk.rows
+        lines = at.images
     else:
-        part.chunk.row += first
-        part.chunk.rows = count
-    return part
+        lines = chunk.rows if chunk.rows > 1 else chunk.columns
+    first = band * lines // bands
+    lines = (band + 1) * lines // bands - first
+    if s.chunk_images > 1:
+        at.chunk.image += first
+        at.images = lines
+        return first * chunk.rows * chunk.columns
+    if chunk.rows > 1:
+        chunk.row += first
+        chunk.rows = lines
+        return first * chunk.columns
+    chunk.column += first
+    chunk.columns = lines
+    return first
 
 
 cdef inline void transform_planes(
-    const int m, const WinogradSizes* s, const Place* at, const real* x, const Task* task, int64_t* tags, int64_t tag,
-    real* packed, real* transformed,
+    const int m, const WinogradSizes* s, const Place* at, const real* x, const int64_t* rows, const Task* task,
+    int64_t* tags, int64_t tag, real* packed, real* transformed,
 ) noexcept nogil:
-    """Some pieces of the planes that a chunk needs, without those of which the tags of a thread's own V say they are there."""
+    """Some channels of the planes that a chunk needs; a thread's own V has tags that say which are there."""
     cdef const ConvSizes* c = &s.chunks
-    cdef int64_t tap, plane, slot, piece
+    cdef int64_t tap, plane, slot
     x += at.chunk.image * c.x_image + at.chunk.group * c.channels * c.x_channel
     for tap in range(at.begin, at.end):
         plane, slot = at.depth + tap * c.dilation_depth, (at.turn + tap) % c.kernel_depth
@@ -143,11 +157,10 @@ cdef inline void transform_planes(
             if tags[slot] == tag + plane:
                 continue
             tags[slot] = tag + plane
-        for piece in range(task.first_piece, task.last_piece):
-            transform_piece(
-                m, s, &at.chunk, at.images, piece, x + plane * c.x_depth, packed, packed + s.line_scratch,
-                transformed + slot * s.v_slot,
-            )
+        transform_channels(
+            m, s, &at.chunk, at.images, task.first_channel, task.last_channel, x + plane * c.x_depth,
+            rows + slot * c.channels, packed, packed + s.line_scratch, transformed,
+        )
 
 
 cdef inline void multiply_panel(
@@ -194,30 +207,29 @@ cdef inline void winograd_tasks(
     cdef Py_ssize_t* done = <Py_ssize_t*> arrays[5 + c.has_residual]
     cdef real* packed = <real*> (scratch + HEAD_BYTES)
     cdef real* transformed
-    cdef int64_t index, chunk, panel, first_tile
+    cdef int64_t index, chunk, panel, before
     cdef Task task
     cdef Place at
     for index in range(first, last):
         task = task_at(s, index)
         if task.shared and task.first_panel < task.last_panel:
-            wait_for(done, s.shared_chunks * s.pieces)
+            wait_for(done, s.cut_chunks * s.pieces)
         for chunk in range(task.first_chunk, task.last_chunk):
             at = place_of(s, chunk)
+            before = take_band(s, task.band, task.bands, &at) if task.bands > 1 else 0
+            if at.images * at.chunk.rows * at.chunk.columns == 0:
+                continue
             transformed = packed + s.v_scratch
             if task.shared:
-                transformed = <real*> (<char*> done + HEAD_BYTES) + (chunk - s.own_chunks) * s.v_chunk
-            transform_planes(
-                m, s, &at, <const real*> arrays[1], &task, <int64_t*> scratch,
-                chunk // c.out_depth * c.in_depth + 1, packed, transformed,
-            )
-            if task.bands > 1:
-                at = band_of(s, &at, task.band, task.bands, &first_tile)
-                transformed += first_tile
-            if at.images * at.chunk.rows == 0:
-                continue
+                transformed = <real*> (<char*> done + HEAD_BYTES) + (chunk - s.whole_chunks) * s.v_chunk + before
+            if task.first_channel < task.last_channel:
+                transform_planes(
+                    m, s, &at, <const real*> arrays[1], <const int64_t*> arrays[4 + c.has_residual], &task,
+                    <int64_t*> scratch, (chunk // c.out_depth * s.bands + task.band) * c.in_depth + 1, packed, transformed,
+                )
             for panel in range(task.first_panel, task.last_panel):
                 multiply_panel(m, s, arrays, &at, panel, transformed, packed)
-        if task.shared and task.first_piece < task.last_piece:
+        if index < s.cut_chunks * s.pieces:
             fc_add(done, 1)
 
 
@@ -235,7 +247,7 @@ cdef inline void wait_for(Py_ssize_t* done, int64_t pieces) noexcept nogil:
 cdef void winograd(
     const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
 ) noexcept nogil:
-    """arrays: y, x, transformed filters, bias padded to panels, [residual,] offset of each row of V, all twice, V of shared chunks."""
+    """arrays: y, x, transformed filters, bias padded to panels, [residual,] offset of each row of V, all twice, [shared V]."""
     if (<const WinogradSizes*> sizes).tile == 4:
         winograd_tasks(4, <const WinogradSizes*> sizes, arrays, first, last, scratch)
     else:

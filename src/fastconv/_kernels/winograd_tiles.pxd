@@ -27,11 +27,12 @@ cdef struct WinogradSizes:
     int64_t images, chunk_images
     int64_t strip                       # elements of one column and row phase of the packed channel
     int64_t chunk_tiles                 # of all images of a full chunk
-    int64_t pieces, piece_channels      # of a chunk's channels: a transform task of a shared chunk
-    int64_t v_row, v_piece, v_slot, v_plane, v_chunk    # elements of V: a channel, a piece, a slot, a point, all
-    int64_t own_chunks, task_chunks     # chunks that are not shared, and how many make a task
-    int64_t shared_chunks               # those that come after them
-    int64_t whole_panels, bands         # panels of shared chunks that are a task each; the others are as many as this
+    int64_t v_plane, v_chunk            # elements of one point of V, and of all
+    int64_t whole_chunks, task_chunks   # chunks that are not cut, and how many make a task
+    int64_t cut_chunks                  # those that come after them
+    int64_t pieces, piece_channels      # in which all threads transform a cut chunk's channels; 0: each its own tiles
+    int64_t whole_panels                # panels of shared inputs that are a task each; the others are cut
+    int64_t bands                       # parts of the tiles
     int64_t result_rows                 # rows of tiles whose results are made, and stored, at a time
     int64_t line_scratch, v_scratch, m_scratch      # elements of the scratch where they start
 
@@ -163,35 +164,33 @@ cdef inline void transform_channel(
         tile += LANES
 
 
-cdef inline void transform_piece(
-    const int m, const WinogradSizes* s, const Chunk* chunk, int64_t images, int64_t piece, const real* x, real* packed,
-    real* line, real* transformed,
+cdef inline void transform_channels(
+    const int m, const WinogradSizes* s, const Chunk* chunk, int64_t images, int64_t first, int64_t last, const real* x,
+    const int64_t* rows, real* packed, real* line, real* transformed,
 ) noexcept nogil:
     """The next channel is packed before one is transformed: what has just been stored in pieces is slow to load."""
     cdef const ConvSizes* c = &s.chunks
     cdef vmask inside[4 * (MAX_COLUMNS + MAX_REACH + 1)]
-    cdef int64_t tile = 0, index, buffer = SIDE * m * s.strip
+    cdef int64_t tile = 0, index, next_index, buffer = SIDE * m * s.strip
     cdef int64_t left = chunk.column * m - c.pad_column, size = c.in_columns
-    cdef int64_t count = min(s.piece_channels, c.channels - piece * s.piece_channels) * images
     cdef int j
-    x += piece * s.piece_channels * c.x_channel
-    transformed += piece * s.v_piece
     if c.x_column != 1:
         left, size = 0, (chunk.columns + MAX_REACH + LANES) * m
     while tile < chunk.columns + (SIDE - 1) // m:
         for j in range(m):
             inside[tile // LANES * m + j] = vinside(left + tile * m + j * LANES, size)
         tile += LANES
-    pack_channel(m, s, chunk, x, inside, line, packed)
-    for index in range(count):
-        if index + 1 < count:
+    pack_channel(m, s, chunk, x + first * c.x_channel, inside, line, packed)
+    for index in range(first * images, last * images):
+        next_index = index + 1
+        if next_index < last * images:
             pack_channel(
-                m, s, chunk, x + (index + 1) // images * c.x_channel + (index + 1) % images * c.x_image, inside, line,
-                packed + (index + 1) % 2 * buffer,
+                m, s, chunk, x + next_index // images * c.x_channel + next_index % images * c.x_image, inside, line,
+                packed + (next_index - first * images) % 2 * buffer,
             )
         transform_channel(
-            m, s, chunk, packed + index % 2 * buffer,
-            transformed + index // images * s.v_row + index % images * chunk.rows * chunk.columns,
+            m, s, chunk, packed + (index - first * images) % 2 * buffer,
+            transformed + rows[index // images] + index % images * chunk.rows * chunk.columns,
         )
 
 

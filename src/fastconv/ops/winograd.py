@@ -34,11 +34,11 @@ HEAD_BYTES = 64  # of the scratch and of what threads share: tags of V, and a co
 MOST_DEPTH = 8  # taps along the depth: the kernel has so many tags
 
 LEAST_TILES, MOST_TILES = 16, 32  # of a chunk, the most no more than MAX_COLUMNS of the kernel
-CHUNKS_PER_THREAD = 16  # keep the threads equally busy
-RUNS_PER_THREAD = 4  # of chunks of neighbouring depths
-PIECES_PER_THREAD = 4  # of the channels of shared chunks
+CHUNKS_PER_THREAD = 16  # keep the threads equally busy, as do so many panels of shared inputs:
+PANELS_PER_THREAD = 8
+PIECES_PER_THREAD = 4  # of the channels of shared inputs
 LEAST_CHANNELS = 4  # of a piece
-PANELS_PER_THREAD = 8  # of shared chunks
+RUNS_PER_THREAD = 4  # of chunks of neighbouring depths, which share planes
 RESULT_ELEMENTS = 1 << 12  # results on their way to the output: half the first-level cache
 
 
@@ -59,12 +59,12 @@ class WinogradLoops:
         self.rows = depth.kernel * nest.channels  # of V
         itemsize = np.dtype(nest.dtype).itemsize
         lanes = tile_sizes["lanes"]
-        shares = tiling.shares(self.panels)
+        cuts = tiling.cuts(self.panels)
         tiles_of_chunk = tiling.images * sizes["chunk_rows"] * sizes["chunk_columns"]
         strip = aligned(sizes["row_slots"] * sizes["chunk_columns"] + lanes + 2)
         rounded = ceil(tiles_of_chunk / lanes) * lanes
         v_row = rounded if rounded * 4 <= tiles_of_chunk * 5 else tiles_of_chunk  # no register crosses a cache line
-        pieces, channels = shares["pieces"], shares["piece_channels"]
+        pieces, channels = max(cuts["pieces"], 1), cuts["piece_channels"]
         v_piece = aligned(channels * v_row + lanes)
         v_slot = pieces * v_piece
         v_plane = depth.kernel * v_slot
@@ -76,7 +76,7 @@ class WinogradLoops:
         line_scratch = 2 * SIDE * self.tile * strip
         v_scratch = aligned(line_scratch + (sizes["column_slots"] + 2 * lanes) * self.tile)
         v_chunk = SIDE**2 * v_plane
-        m_scratch = v_scratch + (v_chunk if shares["own_chunks"] else 0)
+        m_scratch = v_scratch + (v_chunk if cuts["whole_chunks"] or not cuts["pieces"] else 0)
         result_scratch = m_scratch + SIDE**2 * tiles_of_chunk * self.panel
         result = result_rows * sizes["chunk_columns"] * self.tile**2 * lanes
         self.step = Step(
@@ -99,12 +99,9 @@ class WinogradLoops:
                 "chunk_images": tiling.images,
                 "strip": strip,
                 "chunk_tiles": tiles_of_chunk,
-                "v_row": v_row,
-                "v_piece": v_piece,
-                "v_slot": v_slot,
                 "v_plane": v_plane,
                 "v_chunk": v_chunk,
-                **shares,
+                **cuts,
                 "result_rows": result_rows,
                 "line_scratch": line_scratch,
                 "v_scratch": v_scratch,
@@ -112,11 +109,11 @@ class WinogradLoops:
             },
             inputs=3 + nest.residual,
             constants=(np.tile(v_rows.astype(np.int64).reshape(-1), 2),),
-            tasks=count_tasks(shares, self.panels),
+            tasks=count_tasks(cuts, self.panels),
             scratch=HEAD_BYTES + (result_scratch + result) * itemsize,
-            shared=HEAD_BYTES + shares["shared_chunks"] * v_chunk * itemsize if shares["shared_chunks"] else 0,
+            shared=HEAD_BYTES + cuts["cut_chunks"] * v_chunk * itemsize if cuts["pieces"] else 0,
             grain=1,
-            threads=most_threads(nest),
+            threads=tiling.threads,
         )
         self.transform_step = Step(
             kernels.KERNELS["transform_filters"],
@@ -162,6 +159,7 @@ class Tiling:
 
     def __init__(self, nest: Nest):
         self.m = SIDE + 1 - nest.axes[1].kernel
+        self.threads = 1 + nest.flops // THREAD_FLOPS  # worth waking
         axes = (replace(a, output=ceil(a.output / self.m), kernel=SIDE, stride=self.m) for a in nest.axes[1:])
         self.nest = replace(nest, axes=(nest.axes[0], *axes))
         itemsize = np.dtype(nest.dtype).itemsize
@@ -178,31 +176,32 @@ class Tiling:
             self.images = even_part(max(nest.images, 1), most)
         self.units = ceil(nest.images / self.images) * nest.groups * nest.axes[0].output * self.chunks
 
-    def shares(self, panels: int) -> dict[str, int]:
-        """How chunks become tasks: the last are shared where there are few for each thread, else they cost a little more.
+    def cuts(self, panels: int) -> dict[str, int]:
+        """How chunks become tasks: the last are cut where there are few for each thread.
 
-        They are those that are left over when each thread has taken the same number, or one for each.  What is left over
-        of their panels is cut into bands.
+        They are those that are left over when each thread has taken the same number, or one for each.  Where filters are
+        streamed, the threads share one transformed input, so that each filter is read once; else each has its own tiles.
         """
-        threads = min(engine.get_threads(), most_threads(self.nest))
-        shared = 0
-        if 1 < threads and self.units < threads * CHUNKS_PER_THREAD:
-            shared = self.units % threads or min(threads, self.units)
-        pieces = 1
-        if shared:
-            pieces = min(ceil(threads * PIECES_PER_THREAD / shared), ceil(self.nest.channels / LEAST_CHANNELS))
-        channels = ceil(self.nest.channels / pieces)
-        own = self.units - shared
-        along_depth = max(1, own // (threads * RUNS_PER_THREAD)) if self.nest.axes[0].kernel > 1 else 1
-        left = shared * panels % threads if shared * panels < threads * PANELS_PER_THREAD else 0
+        threads = min(engine.get_threads(), self.threads)
+        cut = 0
+        if threads > 1 and self.units < threads * CHUNKS_PER_THREAD:
+            cut = self.units % threads or min(threads, self.units)
+        pieces = 0
+        if self.streams and cut:
+            pieces = min(ceil(threads * PIECES_PER_THREAD / cut), ceil(self.nest.channels / LEAST_CHANNELS))
+        channels = ceil(self.nest.channels / max(pieces, 1))
+        whole = self.units - cut
+        along_depth = max(1, whole // (threads * RUNS_PER_THREAD)) if self.nest.axes[0].kernel > 1 else 1
+        left = cut * panels % threads if cut * panels < threads * PANELS_PER_THREAD else 0
+        lines = max(self.images, self.sizes["chunk_rows"])
         return {
-            "pieces": ceil(self.nest.channels / channels),
-            "piece_channels": channels,
-            "own_chunks": own,
+            "whole_chunks": whole,
             "task_chunks": along_depth,
-            "shared_chunks": shared,
-            "whole_panels": shared * panels - left,
-            "bands": min(threads, self.images if self.images > 1 else self.sizes["chunk_rows"]),
+            "cut_chunks": cut,
+            "pieces": ceil(self.nest.channels / channels) if pieces else 0,
+            "piece_channels": channels,
+            "whole_panels": cut * panels - left,
+            "bands": min(threads, lines if lines > 1 else self.sizes["chunk_columns"]),
         }
 
     @property
@@ -229,17 +228,13 @@ class Tiling:
         return min(self.depth_taps, max(0, last + 1 - max(0, ceil(depth.before / depth.dilation))))
 
 
-def most_threads(nest: Nest) -> int:
-    """That are worth waking."""
-    return 1 + nest.flops // THREAD_FLOPS
-
-
-def count_tasks(shares: dict[str, int], panels: int) -> int:
-    """Pieces, runs of chunks that are not shared, whole panels and bands of the others."""
-    shared = shares["shared_chunks"]
-    cut = shared * panels - shares["whole_panels"]
-    own = ceil(shares["own_chunks"] / shares["task_chunks"])
-    return shared * shares["pieces"] + own + shares["whole_panels"] + cut * shares["bands"]
+def count_tasks(cuts: dict[str, int], panels: int) -> int:
+    """Pieces, runs of whole chunks, and what is made of the others."""
+    cut, whole_panels = cuts["cut_chunks"], cuts["whole_panels"]
+    tasks = ceil(cuts["whole_chunks"] / cuts["task_chunks"])
+    if not cuts["pieces"]:
+        return tasks + cut * cuts["bands"]
+    return tasks + cut * cuts["pieces"] + whole_panels + (cut * panels - whole_panels) * cuts["bands"]
 
 
 # What the parts take beside the products, in multiply-adds of a register at the nominal peak.
