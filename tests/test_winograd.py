@@ -232,6 +232,7 @@ CUT = [
     (1, 9, 5, 130, 33, 3),
     (5, 12, 7, 6, 20, 3),
     (1, 16, 4, 100, 70, 5),
+    (1, 30, 33, 33, 40, 3),
     (1, 120, 14, 13, 260, 3),
     (1, 260, 4, 40, 130, 3),
     (3, 100, 6, 7, 300, 3),
@@ -283,14 +284,24 @@ def test_threads_end_at_the_same_time():
     assert not tiling.streams
     for threads, left in ((1, 0), (2, tiling.units % 2 or 2), (3, tiling.units % 3 or 3)):
         with config.threads(threads):
-            cuts = tiling.cuts(2)
+            cuts = tiling.cuts(2, False)
         assert (cuts["whole_chunks"], cuts["cut_chunks"]) == (tiling.units - left, left)
         assert (tiling.units - left) % threads == 0
         step = tasks_of((1, 64, 56, 56), (64, 64, 3, 3), threads)
         assert step.tasks == tiling.units - left + left * cuts["bands"]
         assert step.shared == 0
     with config.threads(2):
-        assert Tiling(conv_nest(_spec((32, 64, 56, 56), (64, 64, 3, 3)))).cuts(2)["cut_chunks"] == 0
+        assert Tiling(conv_nest(_spec((32, 64, 56, 56), (64, 64, 3, 3)))).cuts(2, False)["cut_chunks"] == 0
+
+
+def test_parts_of_tiles_are_as_equal_as_can_be():
+    with config.threads(2):
+        cuts = [Tiling(conv_nest(_spec((1, 8, *side), (40, 8, 3, 3)))).cuts(2, False) for side in ((33, 33), (8, 40))]
+        assert [(c["bands"], c["bands_across"]) for c in cuts] == [(2, True), (2, False)]
+        streamed = [
+            Tiling(conv_nest(_spec((1, 120, *side), (260, 120, 3, 3)))).cuts(9, True) for side in ((12, 30), (4, 30))
+        ]
+        assert [(c["bands"], c["bands_across"]) for c in streamed] == [(2, False), (2, True)]
 
 
 def test_threads_share_the_input_of_filters_that_are_streamed():
@@ -299,7 +310,9 @@ def test_threads_share_the_input_of_filters_that_are_streamed():
     assert tiling.streams
     assert tiling.units == 1
     with config.threads(4):
-        cuts = tiling.cuts(7)
+        cuts = tiling.cuts(7, False)
+        assert tiling.cuts(8, False)["whole_panels"] == 8
+        assert tiling.cuts(8, True)["whole_panels"] == 4
     assert cuts["pieces"] * cuts["piece_channels"] >= 300 > (cuts["pieces"] - 1) * cuts["piece_channels"]
     assert cuts["pieces"] >= 4
     assert (cuts["whole_chunks"], cuts["cut_chunks"], cuts["whole_panels"]) == (0, 1, 4)

@@ -121,26 +121,25 @@ cdef inline Place place_of(const WinogradSizes* s, int64_t index) noexcept nogil
 cdef inline int64_t take_band(
     const WinogradSizes* s, int64_t band, int64_t bands, Place* at
 ) noexcept nogil:
-    """Leave a part of the images, of the rows of tiles, or of a single row; it may be empty.  The tiles before it."""
+    """Leave a part of the images, of the columns or of the rows of tiles; it may be empty.  The tiles before it."""
     cdef Chunk* chunk = &at.chunk
-    cdef int64_t lines, first
+    cdef int64_t lines = chunk.columns if s.bands_across else chunk.rows
+    cdef int64_t first
     if s.chunk_images > 1:
         lines = at.images
-    else:
-        lines = chunk.rows if chunk.rows > 1 else chunk.columns
     first = band * lines // bands
     lines = (band + 1) * lines // bands - first
     if s.chunk_images > 1:
         at.chunk.image += first
         at.images = lines
         return first * chunk.rows * chunk.columns
-    if chunk.rows > 1:
-        chunk.row += first
-        chunk.rows = lines
-        return first * chunk.columns
-    chunk.column += first
-    chunk.columns = lines
-    return first
+    if s.bands_across:
+        chunk.column += first
+        chunk.columns = lines
+        return first
+    chunk.row += first
+    chunk.rows = lines
+    return first * chunk.columns
 
 
 cdef inline void transform_planes(

@@ -32,7 +32,7 @@ cdef struct WinogradSizes:
     int64_t cut_chunks                  # those that come after them
     int64_t pieces, piece_channels      # in which all threads transform a cut chunk's channels; 0: each its own tiles
     int64_t whole_panels                # panels of shared inputs that are a task each; the others are cut
-    int64_t bands                       # parts of the tiles
+    int64_t bands, bands_across         # parts of the tiles, and whether they are columns of a chunk, not rows
     int64_t result_rows                 # rows of tiles whose results are made, and stored, at a time
     int64_t line_scratch, v_scratch, m_scratch      # elements of the scratch where they start
 

@@ -59,7 +59,7 @@ class WinogradLoops:
         self.rows = depth.kernel * nest.channels  # of V
         itemsize = np.dtype(nest.dtype).itemsize
         lanes = tile_sizes["lanes"]
-        cuts = tiling.cuts(self.panels)
+        cuts = tiling.cuts(self.panels, self.last_panel < self.panel)
         tiles_of_chunk = tiling.images * sizes["chunk_rows"] * sizes["chunk_columns"]
         strip = aligned(sizes["row_slots"] * sizes["chunk_columns"] + lanes + 2)
         rounded = ceil(tiles_of_chunk / lanes) * lanes
@@ -176,11 +176,12 @@ class Tiling:
             self.images = even_part(max(nest.images, 1), most)
         self.units = ceil(nest.images / self.images) * nest.groups * nest.axes[0].output * self.chunks
 
-    def cuts(self, panels: int) -> dict[str, int]:
+    def cuts(self, panels: int, half: bool) -> dict[str, int]:
         """How chunks become tasks: the last are cut where there are few for each thread.
 
         They are those that are left over when each thread has taken the same number, or one for each.  Where filters are
         streamed, the threads share one transformed input, so that each filter is read once; else each has its own tiles.
+        `half`: the last panel is one.
         """
         threads = min(engine.get_threads(), self.threads)
         cut = 0
@@ -192,8 +193,11 @@ class Tiling:
         channels = ceil(self.nest.channels / max(pieces, 1))
         whole = self.units - cut
         along_depth = max(1, whole // (threads * RUNS_PER_THREAD)) if self.nest.axes[0].kernel > 1 else 1
-        left = cut * panels % threads if cut * panels < threads * PANELS_PER_THREAD else 0
-        lines = max(self.images, self.sizes["chunk_rows"])
+        left = 0
+        if cut * panels < threads * PANELS_PER_THREAD:
+            left = cut * panels % threads or min(half * threads, cut * panels)
+        across = self.cut_across(threads, pieces > 0)
+        lines = self.images if self.images > 1 else self.sizes["chunk_columns" if across else "chunk_rows"]
         return {
             "whole_chunks": whole,
             "task_chunks": along_depth,
@@ -201,8 +205,20 @@ class Tiling:
             "pieces": ceil(self.nest.channels / channels) if pieces else 0,
             "piece_channels": channels,
             "whole_panels": cut * panels - left,
-            "bands": min(threads, lines if lines > 1 else self.sizes["chunk_columns"]),
+            "bands": min(threads, lines),
+            "bands_across": across,
         }
+
+    def cut_across(self, threads: int, shared: bool) -> bool:
+        """Whether parts of chunks are columns of tiles: where these are more equal; of a shared input, only a single row."""
+        sizes, (down, across) = self.sizes, (axis.output for axis in self.nest.axes[1:])
+        rows, columns = (
+            {sizes["chunk_rows"], down - (sizes["chunks_down"] - 1) * sizes["chunk_rows"]},
+            {sizes["chunk_columns"], across - (sizes["chunks_across"] - 1) * sizes["chunk_columns"]},
+        )
+        if shared:
+            return max(rows) == 1
+        return _largest_part(columns, threads) < _largest_part(rows, threads)
 
     @property
     def streams(self) -> bool:
@@ -226,6 +242,11 @@ class Tiling:
         steps = (depth.output - 1) * depth.stride // depth.dilation + depth.kernel
         last = min(steps - 1, (depth.input - 1 + depth.before) // depth.dilation)
         return min(self.depth_taps, max(0, last + 1 - max(0, ceil(depth.before / depth.dilation))))
+
+
+def _largest_part(sizes: set[int], parts: int) -> float:
+    """The largest share of one of so many parts that some sizes are cut into."""
+    return max(ceil(size / parts) / max(size, 1) for size in sizes)
 
 
 def count_tasks(cuts: dict[str, int], panels: int) -> int:
