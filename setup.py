@@ -29,6 +29,7 @@ ONCE = ("probe", "array_memory", "engine", "recent", "pool_indices", "strided_co
 HEADERS = (
     "simd.h",
     "team.h",
+    "atomics.h",
     "array_memory.h",
     "array_memory.pxd",
     "engine.pxd",
@@ -38,6 +39,8 @@ HEADERS = (
     "vector_math.pxd",
     "reduction.pxd",
     "pool_rows.pxd",
+    "winograd_tiles.pxd",
+    "winograd_filters.pxd",
 )
 
 # They stand behind Python's own flags and win: only -O3 unrolls the tiles into registers.  No -ffast-math: it would set

@@ -226,11 +226,106 @@ def test_images_that_share_a_chunk_and_maps_of_many_chunks(isa, team, images, si
         assert_within(y, expected, tolerance, f"{memory.strides}")
 
 
-def test_threads_do_not_transform_a_chunk_twice_where_there_are_enough(rng):
-    x, w = np.ones((1, 64, 56, 56), np.float32), np.ones((64, 64, 3, 3), np.float32)
+# images, channels, side, width, filters, taps: filters that stay in the second-level cache, and such as do not
+CUT = [
+    (1, 24, 30, 30, 40, 3),
+    (1, 9, 5, 130, 33, 3),
+    (5, 12, 7, 6, 20, 3),
+    (1, 16, 4, 100, 70, 5),
+    (1, 30, 33, 33, 40, 3),
+    (1, 120, 14, 13, 260, 3),
+    (1, 260, 4, 40, 130, 3),
+    (3, 100, 6, 7, 300, 3),
+    (1, 130, 9, 9, 250, 5),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", CUT, ids=str)
+def test_chunks_that_are_cut_for_threads_give_the_same_bits(isa, case, dtype, rng):
+    """Whether the threads come or not; every output is written, and no other memory."""
+    images, channels, side, width, filters, taps = case
+    x = rng.standard_normal((images, channels, side, width)).astype(dtype)
+    w = rng.standard_normal((filters, channels, taps, taps)).astype(dtype)
+    b = rng.standard_normal(filters).astype(dtype)
+    expected = None
+    for threads in (1, 2, 3, 7):
+        with config.threads(threads):
+            plan = conv_plan(x, w, b, 1, taps // 2, 1, 1, "winograd")
+            packed = plan.pack(w, b)
+        for present in (threads, 1):
+            memory = np.full(int(np.prod(plan.y_shape)) + 128, np.nan, dtype)
+            memory[:64] = memory[-64:] = 12345
+            with config.threads(present):
+                plan.step(memory[64:-64], x, *packed)
+            assert (memory[:64] == 12345).all()
+            assert (memory[-64:] == 12345).all()
+            y = memory[64:-64].reshape(plan.y_shape)
+            assert not np.isnan(y).any()
+            expected = y if expected is None else expected
+            assert y.tobytes() == expected.tobytes()
+    assert_within(
+        expected,
+        reference.conv(x, w, b, padding=taps // 2, accumulate=np.longdouble),
+        bound(x, w, b, taps // 2, dtype),
+        f"{case}",
+    )
+
+
+def tasks_of(x_shape, w_shape, threads):
+    x, w = np.ones(x_shape, np.float32), np.ones(w_shape, np.float32)
+    with config.threads(threads):
+        return conv_plan(x, w, None, 1, 1, 1, 1, "winograd").step
+
+
+def test_threads_end_at_the_same_time():
+    """Chunks are cut where there are few for each thread: one that is left over, else one for each."""
+    tiling = Tiling(conv_nest(_spec((1, 64, 56, 56), (64, 64, 3, 3))))
+    assert not tiling.streams
+    for threads, left in ((1, 0), (2, tiling.units % 2 or 2), (3, tiling.units % 3 or 3)):
+        with config.threads(threads):
+            cuts = tiling.cuts(2, False)
+        assert (cuts["whole_chunks"], cuts["cut_chunks"]) == (tiling.units - left, left)
+        assert (tiling.units - left) % threads == 0
+        step = tasks_of((1, 64, 56, 56), (64, 64, 3, 3), threads)
+        assert step.tasks == tiling.units - left + left * cuts["bands"]
+        assert step.shared == 0
     with config.threads(2):
-        step = conv_plan(x, w, None, 1, 1, 1, 1, "winograd").loops.step
-    assert 8 <= step.tasks <= 14
+        assert Tiling(conv_nest(_spec((32, 64, 56, 56), (64, 64, 3, 3)))).cuts(2, False)["cut_chunks"] == 0
+
+
+def test_parts_of_tiles_are_as_equal_as_can_be():
+    with config.threads(2):
+        cuts = [Tiling(conv_nest(_spec((1, 8, *side), (40, 8, 3, 3)))).cuts(2, False) for side in ((33, 33), (8, 40))]
+        assert [(c["bands"], c["bands_across"]) for c in cuts] == [(2, True), (2, False)]
+        streamed = [
+            Tiling(conv_nest(_spec((1, 120, *side), (260, 120, 3, 3)))).cuts(9, True) for side in ((12, 30), (4, 30))
+        ]
+        assert [(c["bands"], c["bands_across"]) for c in streamed] == [(2, False), (2, True)]
+
+
+def test_threads_share_the_input_of_filters_that_are_streamed():
+    """Its channels are transformed by all; panels that the threads cannot take in equal numbers are cut."""
+    tiling = Tiling(conv_nest(_spec((1, 300, 14, 14), (300, 300, 3, 3))))
+    assert tiling.streams
+    assert tiling.units == 1
+    with config.threads(4):
+        cuts = tiling.cuts(7, False)
+        assert tiling.cuts(8, False)["whole_panels"] == 8
+        assert tiling.cuts(8, True)["whole_panels"] == 4
+    assert cuts["pieces"] * cuts["piece_channels"] >= 300 > (cuts["pieces"] - 1) * cuts["piece_channels"]
+    assert cuts["pieces"] >= 4
+    assert (cuts["whole_chunks"], cuts["cut_chunks"], cuts["whole_panels"]) == (0, 1, 4)
+    one, four = (tasks_of((1, 300, 14, 14), (300, 300, 3, 3), threads) for threads in (1, 4))
+    assert one.shared == 0
+    assert four.shared > 4 * SIDE**2 * 300 * 16
+    assert four.scratch < one.scratch
+
+
+def _spec(x_shape, w_shape):
+    strides = np.cumprod((4, *x_shape[:0:-1]))[::-1]
+    kind = np.dtype(np.float32)
+    return conv_spec(x_shape, tuple(map(int, strides)), kind, w_shape, kind, None, 1, 1, 1, 1)
 
 
 def test_same_bits_for_small_images_whoever_shares_a_chunk(isa, rng):

@@ -70,6 +70,8 @@ cdef struct Job:
     Py_ssize_t threads
     char* scratch
     Py_ssize_t scratch_stride
+    Py_ssize_t shared      # bytes before the scratch, whose address is the last of `arrays`
+    Py_ssize_t shared_slot
 
 cdef struct Team:
     fc_mutex owner         # held by the caller whose job it is
@@ -188,6 +190,14 @@ cdef Py_ssize_t scratch_stride(Py_ssize_t scratch) noexcept nogil:
     return (scratch + 2 * ALIGNMENT - 1) & ~<Py_ssize_t> (ALIGNMENT - 1)
 
 
+cdef void place_scratch(Job* job, char* memory) noexcept nogil:
+    job.scratch = aligned(memory)
+    if job.shared:
+        memset(job.scratch, 0, ALIGNMENT)
+        job.arrays[job.shared_slot] = job.scratch
+        job.scratch += job.shared
+
+
 cdef bint run_job(Job* job) noexcept nogil:
     """False where memory for the scratch is missing; nothing has been computed then."""
     cdef char* memory
@@ -196,21 +206,23 @@ cdef bint run_job(Job* job) noexcept nogil:
     job.threads = max(1, min(job.threads, job.tasks))
     job.scratch_stride = scratch_stride(job.scratch_stride)
     if fc_trylock(&team.owner):
-        if not reserve_scratch(job.scratch_stride * job.threads):
+        if not reserve_scratch(job.shared + job.scratch_stride * job.threads):
             fc_unlock(&team.owner)
             return False
-        job.scratch = aligned(team.scratch)
-        job.grain = max(1, job.tasks // (job.threads * RANGES_PER_THREAD))
+        place_scratch(job, team.scratch)
+        if job.grain == 0:
+            job.grain = max(1, job.tasks // (job.threads * RANGES_PER_THREAD))
         if job.threads > 1:
             run_in_team(job)
         else:
             run_alone(job, job.scratch)
         fc_unlock(&team.owner)
         return True
-    memory = <char*> malloc(job.scratch_stride + ALIGNMENT)
+    memory = <char*> malloc(job.shared + job.scratch_stride + ALIGNMENT)
     if memory == NULL:
         return False
-    run_alone(job, aligned(memory))
+    place_scratch(job, memory)
+    run_alone(job, job.scratch)
     free(memory)
     return True
 
@@ -232,6 +244,10 @@ cdef class Step:
         Independent pieces of work.
     scratch : int
         Bytes that each thread needs.
+    shared : int
+        Bytes that all threads share, where more than none: they follow the constants, and the first 64 are zero at first.
+    grain : int
+        Tasks that a thread takes at a time, in their order; 0 for a quarter of an equal share.
     threads : int
         The most that are worth waking.
     """
@@ -242,9 +258,12 @@ cdef class Step:
     cdef readonly tuple constants
     cdef void* pointers[MAX_ARRAYS]
     cdef Py_ssize_t outputs, arrays
-    cdef readonly Py_ssize_t tasks, scratch, threads
+    cdef readonly Py_ssize_t tasks, scratch, shared, grain, threads
 
-    def __cinit__(self, kernel, dict sizes, *, outputs=1, inputs=1, constants=(), tasks, scratch=0, threads=MAX_THREADS):
+    def __cinit__(
+        self, kernel, dict sizes, *, outputs=1, inputs=1, constants=(), tasks, scratch=0, shared=0, grain=0,
+        threads=MAX_THREADS,
+    ):
         cdef Py_buffer view
         self.capsule, as_struct = kernel
         self.function = <kernel_function> PyCapsule_GetPointer(self.capsule, b"fastconv kernel")
@@ -252,12 +271,24 @@ cdef class Step:
         self.constants = tuple(constants)
         self.outputs, self.arrays = outputs, outputs + inputs
         self.tasks, self.scratch, self.threads = tasks, scratch, min(threads, MAX_THREADS)
-        if self.arrays + len(self.constants) > MAX_ARRAYS:
+        self.shared, self.grain = -(-shared // ALIGNMENT) * ALIGNMENT, grain
+        if self.arrays + len(self.constants) + (shared > 0) > MAX_ARRAYS:
             raise ValueError(f"a step takes at most {MAX_ARRAYS} arrays")
         for i, constant in enumerate(self.constants, self.arrays):
             PyObject_GetBuffer(constant, &view, PyBUF_STRIDES)
             self.pointers[i] = view.buf
             PyBuffer_Release(&view)
+
+    cdef Job job(self, void** pointers) noexcept:
+        """On arrays, and constants, whose addresses are in `pointers`."""
+        cdef Job job
+        job.function = self.function
+        job.sizes = <const void*> PyBytes_AS_STRING(self.sizes)
+        job.arrays = pointers
+        job.tasks, job.grain, job.threads = self.tasks, self.grain, self.threads
+        job.scratch, job.scratch_stride = NULL, self.scratch
+        job.shared, job.shared_slot = self.shared, self.arrays + <Py_ssize_t> len(self.constants)
+        return job
 
     def __call__(self, *arrays):
         """Run on `arrays` (outputs, then inputs), whose shapes and strides are those the sizes were made for."""
@@ -281,12 +312,8 @@ cdef class Step:
                 )
                 pointers[i] = views[taken].buf
                 taken += 1
-            job.function = self.function
-            job.sizes = <const void*> PyBytes_AS_STRING(self.sizes)
-            job.arrays = pointers
-            job.tasks = self.tasks
-            job.threads = min(threads_of_calls(), self.threads)
-            job.scratch_stride = self.scratch
+            job = self.job(pointers)
+            job.threads = min(threads_of_calls(), job.threads)
             with nogil:
                 done = run_job(&job)
         finally:
@@ -294,7 +321,7 @@ cdef class Step:
                 taken -= 1
                 PyBuffer_Release(&views[taken])
         if not done:
-            raise MemoryError(f"no memory for {self.scratch} bytes of scratch per thread")
+            raise MemoryError(f"no memory for {self.scratch} bytes of scratch per thread and {self.shared} for all")
 
 
 cdef class Program:
@@ -338,12 +365,7 @@ cdef class Program:
                 PyObject_GetBuffer(array, &view, PyBUF_STRIDES | (PyBUF_WRITABLE if slot < step.outputs else 0))
                 self.pointers[i * MAX_ARRAYS + slot] = view.buf
                 PyBuffer_Release(&view)
-            self.jobs[i].function = step.function
-            self.jobs[i].sizes = <const void*> PyBytes_AS_STRING(step.sizes)
-            self.jobs[i].arrays = &self.pointers[i * MAX_ARRAYS]
-            self.jobs[i].tasks = step.tasks
-            self.jobs[i].scratch_stride = step.scratch
-            self.jobs[i].threads = step.threads
+            self.jobs[i] = step.job(&self.pointers[i * MAX_ARRAYS])
             self.scratch = max(self.scratch, step.scratch)
             self.held.append((step, arrays))
         self.names = tuple(names)
@@ -418,9 +440,9 @@ def record_bytes():
     return sizeof(Job) + MAX_ARRAYS * sizeof(void*)
 
 
-def scratch_bytes(Py_ssize_t scratch, Py_ssize_t threads):
-    """Bytes allocated for `threads` threads that need `scratch` bytes each."""
-    return scratch_stride(scratch) * threads + ALIGNMENT
+def scratch_bytes(Step step, Py_ssize_t threads):
+    """Bytes allocated for a step where calls may use `threads` threads."""
+    return step.shared + scratch_stride(step.scratch) * max(1, min(threads, step.threads, step.tasks)) + ALIGNMENT
 
 
 def scratch_held():

@@ -1,13 +1,14 @@
-/* What the engine needs of the system and the compiler: threads, locks, atomics, a clock, products of 128 bits.  Without
+/* What the engine needs of the system and the compiler: threads, locks, a clock, products of 128 bits.  Without
    POSIX threads there is one thread. */
 #ifndef FASTCONV_TEAM_H
 #define FASTCONV_TEAM_H
 
 #include <Python.h>
 
+#include "atomics.h"
+
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <time.h>
@@ -22,7 +23,6 @@ static inline void fc_lock(fc_mutex *mutex) { pthread_mutex_lock(mutex); }
 static inline void fc_unlock(fc_mutex *mutex) { pthread_mutex_unlock(mutex); }
 static inline void fc_wait(fc_condition *condition, fc_mutex *mutex) { pthread_cond_wait(condition, mutex); }
 static inline void fc_wake_all(fc_condition *condition) { pthread_cond_broadcast(condition); }
-static inline void fc_yield(void) { sched_yield(); }
 static inline void fc_on_fork_in_child(void (*reset)(void)) { pthread_atfork(NULL, NULL, reset); }
 
 static inline void fc_reset(fc_mutex *mutex, fc_condition *condition) {
@@ -73,10 +73,6 @@ static inline int64_t fc_milliseconds(void) {
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-#define fc_load(address) __atomic_load_n(address, __ATOMIC_SEQ_CST)
-#define fc_store(address, value) __atomic_store_n(address, value, __ATOMIC_SEQ_CST)
-#define fc_add(address, value) __atomic_fetch_add(address, value, __ATOMIC_SEQ_CST)
-
 #else
 
 #define WIN32_LEAN_AND_MEAN
@@ -96,24 +92,12 @@ static void fc_reset(fc_mutex *mutex, fc_condition *condition) { (void)condition
 static int fc_start_thread(void (*body)(void *), void *argument) { (void)body; (void)argument; return 0; }
 #define fc_wait(condition, mutex) ((void)0)
 #define fc_wake_all(condition) ((void)0)
-#define fc_yield() ((void)0)
 #define fc_on_fork_in_child(reset) ((void)(reset))
-#define fc_load(address) (*(volatile Py_ssize_t *)(address))
-#define fc_store(address, value) (*(volatile Py_ssize_t *)(address) = (value))
-static Py_ssize_t fc_add(Py_ssize_t *address, Py_ssize_t value) { Py_ssize_t before = *address; *address += value; return before; }
 static int64_t fc_milliseconds(void) { return (int64_t)GetTickCount64(); }
 
 #endif
 
 /* The number of threads that calls of this thread may use; 0 for the process's. */
 static FC_THREAD_LOCAL Py_ssize_t fc_own_threads = 0;
-
-#if defined(__x86_64__) || defined(__i386__)
-#define fc_pause() __builtin_ia32_pause()
-#elif defined(__aarch64__)
-#define fc_pause() __asm__ volatile("yield")
-#else
-#define fc_pause() ((void)0)
-#endif
 
 #endif

@@ -66,15 +66,11 @@ def predict_memory(compiled: Compiled, file: Graph, optimised: Graph, threads: i
         executable.packed_bytes,
         _tables(steps) + engine.record_bytes() * len(steps),
         executable.context_bytes,
-        max((_scratch(step, threads) for step in steps), default=0),
+        max((engine.scratch_bytes(step, threads) for step in steps), default=0),
         executable.output_bytes,
         len(executable.calls) - len(steps),
         len(compiled.dynamic),
     )
-
-
-def _scratch(step: Step, threads: int) -> int:
-    return engine.scratch_bytes(step.scratch, max(1, min(threads, step.threads, step.tasks)))
 
 
 def _tables(steps: list[Step]) -> int:

@@ -25,16 +25,20 @@ from fastconv.ops.nest import (
     nest_sizes,
     packed_bias,
     packed_sizes,
-    split_filters,
 )
 from fastconv.ops.winograd_error import SIDE, filter_transform
 
 __all__ = ["MOST_DEPTH", "WinogradLoops", "winograd_flops", "winograd_seconds"]
 
+HEAD_BYTES = 64  # of the scratch and of what threads share: tags of V, and a count
 MOST_DEPTH = 8  # taps along the depth: the kernel has so many tags
 
 LEAST_TILES, MOST_TILES = 16, 32  # of a chunk, the most no more than MAX_COLUMNS of the kernel
-CHUNKS_PER_THREAD = 4  # keep the threads equally busy
+CHUNKS_PER_THREAD = 16  # keep the threads equally busy, as do so many panels of shared inputs:
+PANELS_PER_THREAD = 8
+PIECES_PER_THREAD = 4  # of the channels of shared inputs
+LEAST_CHANNELS = 4  # of a piece
+RUNS_PER_THREAD = 4  # of chunks of neighbouring depths, which share planes
 RESULT_ELEMENTS = 1 << 12  # results on their way to the output: half the first-level cache
 
 
@@ -55,19 +59,24 @@ class WinogradLoops:
         self.rows = depth.kernel * nest.channels  # of V
         itemsize = np.dtype(nest.dtype).itemsize
         lanes = tile_sizes["lanes"]
-        split = tiling.split(self.panels)
+        cuts = tiling.cuts(self.panels, self.last_panel < self.panel)
         tiles_of_chunk = tiling.images * sizes["chunk_rows"] * sizes["chunk_columns"]
         strip = aligned(sizes["row_slots"] * sizes["chunk_columns"] + lanes + 2)
         rounded = ceil(tiles_of_chunk / lanes) * lanes
         v_row = rounded if rounded * 4 <= tiles_of_chunk * 5 else tiles_of_chunk  # no register crosses a cache line
-        v_slot = aligned(nest.channels * v_row + lanes)
+        pieces, channels = max(cuts["pieces"], 1), cuts["piece_channels"]
+        v_piece = aligned(channels * v_row + lanes)
+        v_slot = pieces * v_piece
         v_plane = depth.kernel * v_slot
-        v_rows = np.arange(depth.kernel)[:, None] * v_slot + np.arange(nest.channels) * v_row
+        v_channels = np.arange(nest.channels)
+        v_channels = v_channels // channels * v_piece + v_channels % channels * v_row
+        v_rows = np.arange(depth.kernel)[:, None] * v_slot + v_channels
         result_rows = max(1, RESULT_ELEMENTS // (sizes["chunk_columns"] * self.tile**2 * lanes))
         result_rows = min(result_rows, sizes["chunk_rows"])
         line_scratch = 2 * SIDE * self.tile * strip
         v_scratch = aligned(line_scratch + (sizes["column_slots"] + 2 * lanes) * self.tile)
-        m_scratch = v_scratch + SIDE**2 * v_plane
+        v_chunk = SIDE**2 * v_plane
+        m_scratch = v_scratch + (v_chunk if cuts["whole_chunks"] or not cuts["pieces"] else 0)
         result_scratch = m_scratch + SIDE**2 * tiles_of_chunk * self.panel
         result = result_rows * sizes["chunk_columns"] * self.tile**2 * lanes
         self.step = Step(
@@ -76,7 +85,8 @@ class WinogradLoops:
                 "chunks": {
                     **nest_sizes(tiles),
                     **sizes,
-                    **split,
+                    "task_panels": self.panels,
+                    "chunk_tasks": 1,
                     "packed": True,
                     "panel": self.panel,
                     "last_panel": self.last_panel,
@@ -89,9 +99,9 @@ class WinogradLoops:
                 "chunk_images": tiling.images,
                 "strip": strip,
                 "chunk_tiles": tiles_of_chunk,
-                "v_row": v_row,
-                "v_slot": v_slot,
                 "v_plane": v_plane,
+                "v_chunk": v_chunk,
+                **cuts,
                 "result_rows": result_rows,
                 "line_scratch": line_scratch,
                 "v_scratch": v_scratch,
@@ -99,9 +109,11 @@ class WinogradLoops:
             },
             inputs=3 + nest.residual,
             constants=(np.tile(v_rows.astype(np.int64).reshape(-1), 2),),
-            tasks=tiling.units * split["chunk_tasks"],
-            scratch=64 + (result_scratch + result) * itemsize,
-            threads=1 + nest.flops // THREAD_FLOPS,
+            tasks=count_tasks(cuts, self.panels),
+            scratch=HEAD_BYTES + (result_scratch + result) * itemsize,
+            shared=HEAD_BYTES + cuts["cut_chunks"] * v_chunk * itemsize if cuts["pieces"] else 0,
+            grain=1,
+            threads=tiling.threads,
         )
         self.transform_step = Step(
             kernels.KERNELS["transform_filters"],
@@ -147,6 +159,7 @@ class Tiling:
 
     def __init__(self, nest: Nest):
         self.m = SIDE + 1 - nest.axes[1].kernel
+        self.threads = 1 + nest.flops // THREAD_FLOPS  # worth waking
         axes = (replace(a, output=ceil(a.output / self.m), kernel=SIDE, stride=self.m) for a in nest.axes[1:])
         self.nest = replace(nest, axes=(nest.axes[0], *axes))
         itemsize = np.dtype(nest.dtype).itemsize
@@ -155,25 +168,57 @@ class Tiling:
         # More tiles make fewer passes over the filters, but what they become should not outgrow the cache by far.
         room = 2 * machine.cache_bytes(2) // (SIDE**2 * rows * itemsize)
         most = max(LEAST_TILES, min(MOST_TILES, room))
-        threads = engine.get_threads()
-        if threads > 1 and not self.streams:
-            tiles = nest.images * prod(axis.output for axis in self.nest.axes)
-            most = min(most, max(LEAST_TILES, tiles // (threads * CHUNKS_PER_THREAD)))
         self.sizes = packed_sizes(self.nest, *chunk_shape(self.nest, most, 1, inf))
         self.chunks = self.sizes["chunks_down"] * self.sizes["chunks_across"]
         self.images = 1
         if self.chunks == 1:
             most //= self.sizes["chunk_rows"] * self.sizes["chunk_columns"]
-            if not self.streams:  # a share for each thread; filters from memory had better be read once
-                most = min(most, nest.images // threads)
             self.images = even_part(max(nest.images, 1), most)
         self.units = ceil(nest.images / self.images) * nest.groups * nest.axes[0].output * self.chunks
 
-    def split(self, panels: int) -> dict[str, int]:
-        """Panels per task and tasks per chunk.  Who shares a chunk transforms it again, hence whole chunks where they do."""
-        if self.units >= engine.get_threads() * CHUNKS_PER_THREAD:
-            return {"task_panels": panels, "chunk_tasks": 1}
-        return split_filters(self.units, panels)
+    def cuts(self, panels: int, half: bool) -> dict[str, int]:
+        """How chunks become tasks: the last are cut where there are few for each thread.
+
+        They are those that are left over when each thread has taken the same number, or one for each.  Where filters are
+        streamed, the threads share one transformed input, so that each filter is read once; else each has its own tiles.
+        `half`: the last panel is one.
+        """
+        threads = min(engine.get_threads(), self.threads)
+        cut = 0
+        if threads > 1 and self.units < threads * CHUNKS_PER_THREAD:
+            cut = self.units % threads or min(threads, self.units)
+        pieces = 0
+        if self.streams and cut:
+            pieces = min(ceil(threads * PIECES_PER_THREAD / cut), ceil(self.nest.channels / LEAST_CHANNELS))
+        channels = ceil(self.nest.channels / max(pieces, 1))
+        whole = self.units - cut
+        along_depth = max(1, whole // (threads * RUNS_PER_THREAD)) if self.nest.axes[0].kernel > 1 else 1
+        left = 0
+        if cut * panels < threads * PANELS_PER_THREAD:
+            left = cut * panels % threads or min(half * threads, cut * panels)
+        across = self.cut_across(threads, pieces > 0)
+        lines = self.images if self.images > 1 else self.sizes["chunk_columns" if across else "chunk_rows"]
+        return {
+            "whole_chunks": whole,
+            "task_chunks": along_depth,
+            "cut_chunks": cut,
+            "pieces": ceil(self.nest.channels / channels) if pieces else 0,
+            "piece_channels": channels,
+            "whole_panels": cut * panels - left,
+            "bands": min(threads, lines),
+            "bands_across": across,
+        }
+
+    def cut_across(self, threads: int, shared: bool) -> bool:
+        """Whether parts of chunks are columns of tiles: where these are more equal; of a shared input, only a single row."""
+        sizes, (down, across) = self.sizes, (axis.output for axis in self.nest.axes[1:])
+        rows, columns = (
+            {sizes["chunk_rows"], down - (sizes["chunks_down"] - 1) * sizes["chunk_rows"]},
+            {sizes["chunk_columns"], across - (sizes["chunks_across"] - 1) * sizes["chunk_columns"]},
+        )
+        if shared:
+            return max(rows) == 1
+        return _largest_part(columns, threads) < _largest_part(rows, threads)
 
     @property
     def streams(self) -> bool:
@@ -197,6 +242,20 @@ class Tiling:
         steps = (depth.output - 1) * depth.stride // depth.dilation + depth.kernel
         last = min(steps - 1, (depth.input - 1 + depth.before) // depth.dilation)
         return min(self.depth_taps, max(0, last + 1 - max(0, ceil(depth.before / depth.dilation))))
+
+
+def _largest_part(sizes: set[int], parts: int) -> float:
+    """The largest share of one of so many parts that some sizes are cut into."""
+    return max(ceil(size / parts) / max(size, 1) for size in sizes)
+
+
+def count_tasks(cuts: dict[str, int], panels: int) -> int:
+    """Pieces, runs of whole chunks, and what is made of the others."""
+    cut, whole_panels = cuts["cut_chunks"], cuts["whole_panels"]
+    tasks = ceil(cuts["whole_chunks"] / cuts["task_chunks"])
+    if not cuts["pieces"]:
+        return tasks + cut * cuts["bands"]
+    return tasks + cut * cuts["pieces"] + whole_panels + (cut * panels - whole_panels) * cuts["bands"]
 
 
 # What the parts take beside the products, in multiply-adds of a register at the nominal peak.
