@@ -37,6 +37,7 @@ cdef extern from "simd.h" nogil:
     bint vis_all(vmask)
     vmask vinside(int64_t, int64_t)
     vmask vno_nan(vmask, vec, vec)
+    vec vmul(vec, vec)
     vec vlow(vec, vec)
     vec vhigh(vec, vec)
     vec vplace(int64_t)
@@ -211,13 +212,25 @@ cdef inline void pool_boxes(
         settle_zeros(s, arrays, first, last)
 
 
+cdef inline void halve(const int op, const int left, vec* square) noexcept nogil:
+    cdef int i
+    for i in range(left):
+        square[i] = reduced(op, vlow(square[i], square[i + left]), vhigh(square[i], square[i + left]))
+
+
 cdef inline vec reduced_lanes(const int op, vec* square) noexcept nogil:
-    """LANES results: lane i is the reduction of all lanes of square[i], which is overwritten."""
-    cdef int left = LANES, i
-    while left > 1:
-        left //= 2
-        for i in range(left):
-            square[i] = reduced(op, vlow(square[i], square[i + left]), vhigh(square[i], square[i + left]))
+    """LANES results: lane i is the reduction of all lanes of square[i], which is overwritten.
+
+    Written out, because with a variable width the vectors would go through memory.
+    """
+    if LANES > 8:
+        halve(op, 8, square)
+    if LANES > 4:
+        halve(op, 4, square)
+    if LANES > 2:
+        halve(op, 2, square)
+    if LANES > 1:
+        halve(op, 1, square)
     return square[0]
 
 
@@ -257,7 +270,7 @@ cdef inline bint pool_planes(
 ) noexcept nogil:
     """`pool_boxes` for whole planes; whether LARGEST has met a NaN."""
     cdef vec square[MAX_LANES]
-    cdef vec filling = vset1(0 if op == SUM else -INFINITY)
+    cdef vec filling = vset1(0 if op == SUM else -INFINITY), zero
     cdef vmask ordered = vall(), inside = vinside(0, s.line % LANES)
     cdef int64_t vectors = s.line // LANES, i
     cdef bint rest = s.line % LANES > 0
@@ -275,7 +288,9 @@ cdef inline bint pool_planes(
         )))
     vstore_first(y, square[0], <int> (last - first))
     if op != SUM:
-        settle_zeros(s, arrays, first, last)
+        zero = vmul(square[0], vset1(INFINITY))        # zero times infinity is NaN
+        if not vis_all(vno_nan(vall(), zero, zero)):
+            settle_zeros(s, arrays, first, last)
     return op == LARGEST and not vis_all(ordered)
 
 
