@@ -117,6 +117,12 @@ def test_small_planes_in_units(isa, team, mode, rng):
     check(numbers(rng, (2, 2, 3, 700), np.float32), (2, 5, 1, 1), mode)
 
 
+def test_elements_larger_than_a_vector_have_no_unit():
+    tables = [np.arange(4) * 8]
+    assert largest_unit(tables, 8, 1)[1].words == 0
+    assert largest_unit(tables, 8, 2)[1].words == 8
+
+
 def test_a_filling_keeps_its_bits(isa):
     """Neither signalling NaN nor small integers, which are denormals to the vectors, may change on the way."""
     for bits in (0x7FA00001, 1, -0x80000000):

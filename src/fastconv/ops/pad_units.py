@@ -42,7 +42,7 @@ class Unit:
 def largest_unit(tables: list[np.ndarray], itemsize: int, vector: int) -> tuple[list[np.ndarray], Unit]:
     """The unit of the innermost axes that fits, in vectors of so many words, and the tables of what is left outside."""
     *outer, row = tables
-    if itemsize % WORD:
+    if itemsize % WORD or itemsize > vector * WORD:  # the filling is a vector of whole elements
         return outer, Unit()
     sources = added(row, np.arange(0, itemsize, WORD))
     unit = unit_of(sources, vector)
