@@ -9,6 +9,7 @@ import fastconv.nn.functional as F
 from fastconv import reference
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.ops.pad import MODES, PAD, PadSpec, pad_plan
+from fastconv.ops.pad_units import PLAIN, largest_unit
 
 DTYPES = [np.bool_, np.int8, np.uint16, np.float16, np.float32, np.int64, np.float64, np.complex64, np.complex128]
 
@@ -101,6 +102,57 @@ def test_writes_its_result_and_nothing_else(isa, team, rng):
         same_bytes(memory[64:-64].reshape(expected.shape), expected, (columns, pad))
         assert (memory[:64] == 12345).all()
         assert (memory[-64:] == 12345).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_small_planes_in_units(isa, team, mode, rng):
+    """Several planes at a time, planes whose number has no divisor, images that do not follow on, and wide rows."""
+    for side, channels in itertools.product((1, 2, 3, 5, 7, 8, 14, 17, 33), (1, 13, 48)):
+        x, wide = (numbers(rng, (2, channels, side, side + 1), dtype) for dtype in (np.float32, np.float64))
+        most = min(side - 1, 3) if mode == "reflect" else min(side, 3)
+        for pad in ((most,) * 4, (0, most, most, 0), (most, -1, 0, most)):
+            check(x, pad, mode)
+            check(wide, pad, mode)
+            check(x[:, ::3], pad, mode)
+    check(numbers(rng, (2, 2, 3, 700), np.float32), (2, 5, 1, 1), mode)
+
+
+def test_elements_larger_than_a_vector_have_no_unit():
+    tables = [np.arange(4) * 8]
+    assert largest_unit(tables, 8, 1)[1].words == 0
+    assert largest_unit(tables, 8, 2)[1].words == 8
+
+
+def test_a_filling_keeps_its_bits(isa):
+    """Neither signalling NaN nor small integers, which are denormals to the vectors, may change on the way."""
+    for bits in (0x7FA00001, 1, -0x80000000):
+        x = np.arange(2 * 3 * 5 * 5, dtype=np.int32).reshape(2, 3, 5, 5)
+        check(x, (1, 1, 1, 1), value=bits)
+        check(x, (40, 1), value=bits)
+
+
+@pytest.mark.parametrize("vector", [1, 4, 8, 16])
+@pytest.mark.parametrize("mode", MODES)
+def test_no_load_of_a_unit_leaves_what_it_reads(mode, vector):
+    for shape, pad in [((1, 32, 7, 7), 1), ((1, 8, 4, 3), 1), ((1, 6, 56, 56), 2), ((1, 2, 3, 900), 2)]:
+        strides = np.ones(shape, np.float32).strides
+        spec = PadSpec(shape, strides, "<f4", ((0, 0), (0, 0), (pad, pad), (pad, pad)), mode, bytes(4))
+        tables = [axis.table() for axis in spec.axes()]
+        outer, unit = largest_unit(tables, 4, vector)
+        assert unit.words * np.prod([len(table) for table in outer]) == np.prod(spec.y_shape)
+        loads, at = [], 0
+        for count, vectors in [*unit.groups.tolist(), (unit.last_loads, 1)]:
+            if count == PLAIN:
+                loads += [unit.entries[at] + 4 * vector * v for v in range(vectors)]
+                at += 1
+            else:
+                loads += unit.entries[at : at + 2 * count * vectors : 2].tolist()
+                at += 2 * count * vectors
+        assert at == len(unit.entries)
+        assert sum(unit.groups[:, 1]) + 1 == -(-unit.words // vector)
+        assert min(loads) >= 0
+        assert max(loads) + 4 * min(vector, unit.readable) <= 4 * unit.readable
+        assert unit.readable <= np.prod(shape)
 
 
 def test_any_axes_of_a_constant(rng):

@@ -11,7 +11,7 @@ from tolerance import assert_within, sum_tolerance
 import fastconv.nn.functional as F
 from fastconv import config, reference
 from fastconv.ops import pool_loops
-from fastconv.ops.pool import average_pool_plan, max_pool_plan
+from fastconv.ops.pool import adaptive_average_plan, adaptive_max_plan, average_pool_plan, max_pool_plan
 from fastconv.ops.pool_loops import BoxLoops, SlidingLoops, TurnedLoops
 from fastconv.ops.pool_plans import axes_of, planes_of
 from fastconv.ops.table import forget_plans
@@ -190,6 +190,44 @@ def test_channels_in_lanes(isa, memory, channels, dtype, rng, monkeypatch):
             y.fill(NAN)
             TurnedLoops(planes_of(plan.spec, axes, unit), plan.spec.divisors(axes)).step(y, x)
             same_bits(y, reference.avg_pool(x, kernel, stride, padding, False, False, None, dilation=dilation), shape)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_whole_planes(isa, team, dtype, rng):
+    """Global pooling: lines of every length, single NaN, zeros of both signs, planes that do not follow on."""
+    for shape in [(2, 17, side, side + side % 2) for side in range(1, 12)] + [(1, 40, 300), (3, 5, 3, 4, 5)]:
+        x = numbers(rng, shape, dtype)
+        x[rng.random(shape) < 0.5] = -0.0
+        for view in (x, x[:, ::2], x[:, 1:], x[..., 1:]):
+            if view.shape[-1]:
+                rank = view.ndim - 2
+                check_max(view, view.shape[2:])
+                y = adaptive_max_plan(view, rank, 1, False, "direct")(view)
+                same_bits(y, reference.adaptive_max_pool(view, (1,) * rank)[0], view.shape)
+        x = rng.integers(-9, 10, shape).astype(dtype)
+        for view in (x, x[:, ::2], x[:, 1:]):
+            y = adaptive_average_plan(view, view.ndim - 2, 1, "direct")(view)
+            same_bits(y, reference.adaptive_avg_pool(view, (1,) * (view.ndim - 2)), view.shape)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("channels", [2, 7, 16, 33, 130])
+def test_places_of_pixels(isa, team, channels, dtype, rng):
+    """Channels-last maxima: windows that slide, adapt, have a depth, and lie in the padding altogether."""
+    for shape, kernel, stride, padding, dilation in [
+        ((2, channels, 7, 9), 3, 2, 1, 1),
+        ((1, channels, 3, 5, 6), 2, 2, 0, 1),
+        ((1, channels, 3, 4, 5), (2, 3, 2), 1, (1, 1, 0), (1, 1, 2)),
+        ((1, channels, 6, 7), 2, 3, 1, 7),
+        ((2, channels, 19), 9, 1, 4, 1),
+    ]:
+        check_max(channels_last(numbers(rng, shape, dtype)), kernel, stride, padding, dilation)
+    x = channels_last(numbers(rng, (2, channels, 7, 10), dtype))
+    for actual, expected in zip(
+        adaptive_max_plan(x, 2, (3, 4), True, "direct")(x), reference.adaptive_max_pool(x, (3, 4)), strict=True
+    ):
+        same_bits(actual, expected)
+        assert np.moveaxis(actual, 1, -1).flags.c_contiguous
 
 
 @pytest.mark.parametrize("kernel", [2, 3, 4, 7, 40])

@@ -25,11 +25,12 @@ from libc.stdint cimport int64_t
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.pycapsule cimport PyCapsule_New
 
-from fastconv._kernels.reduction cimport LANES, LARGEST, LARGEST_OR_NAN, SUM, mean, real, reduced, vec, vset1
+from fastconv._kernels.reduction cimport (
+    LANES, LARGEST, LARGEST_OR_NAN, MAX_LANES, PLACES, SUM, mean, real, reduced, store_indices, vec, vset1,
+)  # fmt: skip
 
 cdef extern from "simd.h" nogil:
     ctypedef int vmask
-    ctypedef int real_bits
     vec vload(const real*)
     vec vload_mask(const real*, vmask, vec)
     void vstore(real*, vec)
@@ -43,9 +44,7 @@ cdef extern from "simd.h" nogil:
     void vmax_place(vec*, vec*, vec, vec)
 
 cdef enum:
-    MAX_LANES = 16
     TAG_BYTES = 64
-    PLACES = 100                # an operation: LARGEST_OR_NAN and where it was found
 
 cdef struct TurnedSizes:
     int64_t channels, groups                    # groups of LANES channels
@@ -217,13 +216,28 @@ cdef inline void place_block(
             y += LANES
 
 
-cdef inline void store_places(
-    const real* pixels, int64_t count, int64_t channels, int64_t y_channel, int64_t y_column, int64_t* y
+cdef inline void scatter_indices(
+    const real* pixels, int64_t count, int64_t channels, int64_t y_column, int64_t* y
 ) noexcept nogil:
-    cdef int64_t channel, at
-    for channel in range(channels):
-        for at in range(count):
-            y[channel * y_channel + at * y_column] = (<const real_bits*> pixels)[at * LANES + channel]
+    cdef int64_t at
+    for at in range(count):
+        store_indices(vload(pixels + at * LANES), channels, y + at * y_column)
+
+
+cdef inline void turn_indices_out(
+    const real* pixels, int64_t count, int64_t channels, int64_t y_channel, int64_t* y
+) noexcept nogil:
+    cdef vec square[MAX_LANES]
+    cdef int64_t at = 0
+    cdef int i
+    while at < count:
+        at = max(min(at, count - LANES), 0)
+        for i in range(LANES):
+            square[i] = vload(pixels + (at + i) * LANES)
+        vtranspose(square)
+        for i in range(<int> channels):
+            store_indices(square[i], min(count, LANES), y + i * y_channel + at)
+        at += LANES
 
 
 cdef inline void pool_block(
@@ -275,10 +289,13 @@ cdef inline void pool_block(
         scatter(scratch + s.y, rows * s.out_columns, channels, s.channels, y + row)
     else:
         turn_out(scratch + s.y, rows * s.out_columns, channels, y_channel, y + row)
-    if op == PLACES:
-        store_places(
-            scratch + s.y + s.places, rows * s.out_columns, channels, 1 if s.pixels else y_channel,
-            s.channels if s.pixels else 1, <int64_t*> arrays[1] + row,
+    if op == PLACES and s.pixels:
+        scatter_indices(
+            scratch + s.y + s.places, rows * s.out_columns, channels, s.channels, <int64_t*> arrays[1] + row
+        )
+    elif op == PLACES:
+        turn_indices_out(
+            scratch + s.y + s.places, rows * s.out_columns, channels, y_channel, <int64_t*> arrays[1] + row
         )
 
 

@@ -224,6 +224,28 @@ FC_INLINE vec vkeep(vec v) {
 FC_INLINE vec vkeep(vec v) { return v; }
 #endif
 
+/* `kept` with some lanes of `from` in it, each at any place: pick[i] is i where lane i is kept, and the lane of `from` plus
+ * LANES, with the sign bit set, where it is taken. */
+#if defined(FC_VECTORS) && defined(__AVX512F__)
+FC_INLINE vec vpicked(vec kept, vec from, const real_bits *pick) {
+    return (vec)FC_OP(permutex2var)(kept, _mm512_loadu_si512(pick), from);
+}
+#elif defined(FC_VECTORS) && defined(__AVX2__) && !defined(FASTCONV_DOUBLE)
+FC_INLINE vec vpicked(vec kept, vec from, const real_bits *pick) {
+    __m256i lanes = _mm256_loadu_si256((const __m256i *)pick);
+    return (vec)_mm256_blendv_ps(kept, _mm256_permutevar8x32_ps(from, lanes), _mm256_castsi256_ps(lanes));
+}
+#else
+FC_INLINE vec vpicked(vec kept, vec from, const real_bits *pick) {
+    real lanes[LANES], others[LANES];
+    vstore(lanes, kept);
+    vstore(others, from);
+    for (int i = 0; i < LANES; i++)
+        if (pick[i] < 0) lanes[i] = others[pick[i] & (LANES - 1)];
+    return vload(lanes);
+}
+#endif
+
 /* Lanes that fulfil a condition. */
 #if defined(FC_VECTORS) && defined(__AVX512F__)
 typedef uint16_t vmask;

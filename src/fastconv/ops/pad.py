@@ -13,6 +13,7 @@ from fastconv._kernels.engine import Step
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.geometry import element_count, is_sequence
 from fastconv.ops.arguments import settled, word
+from fastconv.ops.pad_units import NOWHERE, WORD, largest_unit
 from fastconv.ops.table import Algorithm, Op, plan_cache
 
 __all__ = ["MODES", "PAD", "PadSpec", "pad_plan"]
@@ -20,7 +21,6 @@ __all__ = ["MODES", "PAD", "PadSpec", "pad_plan"]
 MODES = ("constant", "reflect", "replicate", "circular")
 ROW_BYTES = 1024  # shorter runs of bytes than this become one row with the padded axis around them
 TASK_BYTES = 32 << 10
-NOWHERE = np.iinfo(np.int64).min  # the source of what is filled
 THREAD_BYTES = 100_000
 
 
@@ -145,7 +145,7 @@ class Direct(Algorithm[PadSpec]):
     name = "direct"
 
     def refusal(self, spec):
-        kernel = kernel_of(spec)
+        kernel = family("pad", "float32")
         if spec.itemsize not in kernel.ITEM_SIZES:
             return f"the kernel moves elements of 1, 2, 4, 8 or 16 bytes, the input has {spec.dtype}"
         if len(spec.axes()) > kernel.OUTER_AXES + 1:
@@ -159,43 +159,43 @@ class Direct(Algorithm[PadSpec]):
         return 2e-6 + 2 * prod(spec.y_shape) * spec.itemsize / 10e9
 
 
-def kernel_of(spec: PadSpec):
-    """The kernels for elements of 8 bytes, or those for 4 and, one at a time, all others."""
-    return family("pad", "float64" if spec.itemsize == 8 else "float32")
-
-
 class DirectPlan:
     def __init__(self, spec: PadSpec):
-        kernel = kernel_of(spec)
+        kernel = family("pad", "float32")
         self.dtype = np.dtype(spec.dtype)
         order = spec.memory_order
         self.memory_shape = tuple(spec.y_shape[axis] for axis in order)
         self.back = None if order == tuple(range(len(order))) else tuple(int(axis) for axis in np.argsort(order))
-        *outer, row = spec.axes()
-        unit = PadAxis.of(1, 0, 0, 0, "constant")
-        outer = [unit] * (kernel.OUTER_AXES - len(outer)) + outer
-        rows = prod(axis.size for axis in outer)
-        borders = np.concatenate([row.before, row.after])
-        task_rows = max(TASK_BYTES // (row.size * spec.itemsize or 1), 1)
+        axes = spec.axes()
+        outer, unit = largest_unit([axis.table() for axis in axes], spec.itemsize, kernel.SLOTS)
+        outer = [PadAxis.of(1, 0, 0, 0, "constant").table()] * (kernel.OUTER_AXES - len(outer)) + outer
+        rows = prod(len(table) for table in outer)
+        task_rows = max(TASK_BYTES * rows // (prod(spec.y_shape) * spec.itemsize), 1)
+        row = axes[-1]
+        filling = np.frombuffer(spec.value, np.uint8)
         self.step = Step(
             kernel.KERNELS["pad"],
             {
                 "itemsize": spec.itemsize,
-                **{f"size_{i}": axis.size for i, axis in enumerate(outer)},
+                **{f"size_{i}": len(table) for i, table in enumerate(outer)},
                 "before": len(row.before),
                 "run": row.run,
                 "after": len(row.after),
                 "run_start": row.start,
                 "run_step": row.step,
-                "filled": bool((borders == NOWHERE).all()),
-                "in_vectors": row.step == spec.itemsize in (4, 8)
-                and max(len(row.before), len(row.after)) < kernel.SLOTS,
+                "words": unit.words,
+                "groups": len(unit.groups),
+                "last_loads": unit.last_loads,
+                "readable": unit.readable,
                 "task_rows": task_rows,
             },
             constants=(
-                np.concatenate([axis.table() for axis in outer]),
-                borders,
-                np.frombuffer(spec.value, np.uint8),
+                np.concatenate(outer),
+                np.concatenate([row.before, row.after]),
+                np.tile(filling, max(kernel.SLOTS * WORD // len(filling), 1)),
+                unit.groups,
+                unit.entries,
+                unit.picks,
             ),
             tasks=ceil(rows / task_rows),
             threads=1 + prod(spec.y_shape) * spec.itemsize // THREAD_BYTES,

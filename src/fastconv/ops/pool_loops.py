@@ -241,9 +241,24 @@ def sliding_cost(planes: Planes) -> float:
     return 40 + 0.85 * cycles if narrow else 60 + 1.2 * cycles
 
 
+def whole_line(planes: Planes) -> int:
+    """Values of a plane if it is one window and all planes are lines at equal distances, else 0."""
+    size, x_image, x_channel = 1, *planes.x_strides
+    for axis in reversed(planes.axes):
+        ((first, taps),) = axis.windows() if axis.output == 1 else ((0, 0),)
+        if first or taps != axis.input or (taps > 1 and (axis.step != 1 or axis.x_stride != size)):
+            return 0
+        size *= taps
+    even = planes.images == 1 or x_image == planes.channels * x_channel
+    return size if even and planes.unit == 1 else 0
+
+
 def box_cost(planes: Planes) -> float:
     """The same in `BoxLoops`."""
     lanes = _kernels.family("pool", planes.dtype).SLOTS
+    line = whole_line(planes)
+    if line:
+        return 6 + 2 * ceil(line / lanes)
     depth, rows, columns = (axis.windows()[:, 1] for axis in planes.axes)
     if (columns == planes.axes[2].input).all():  # whole rows are one line
         lines = len(rows) * 3 + (2 * -(-rows * columns[0] // lanes)).sum()
@@ -253,18 +268,23 @@ def box_cost(planes: Planes) -> float:
 
 
 class BoxLoops:
-    """Windows as listed boxes, over contiguous columns or channels-last pixels: ``step(y, x)``."""
+    """Windows as listed boxes, over contiguous columns or channels-last pixels: ``step(y, [indices,] x)``.
 
-    def __init__(self, planes: Planes, divisors: list[np.ndarray] | None = None):
+    There are indices for pixels only.
+    """
+
+    def __init__(self, planes: Planes, divisors: list[np.ndarray] | None = None, indices: bool = False):
         kernels = _kernels.family("pool_boxes", planes.dtype)
         depth, down, _ = planes.axes
         sizes = planes.sizes() | {f"step_{name}": axis.step for name, axis in zip(AXES, planes.axes, strict=True)}
         pixels = planes.unit > 1
         operation = "max_pool" if divisors is None else "average_pool"
+        form = "pixel_places" if indices else "pixels" if pixels else "boxes"
         rows = planes.images * planes.channels * depth.output * down.output
         self.step = Step(
-            kernels.KERNELS[f"{operation}_{'pixels' if pixels else 'boxes'}"],
-            {**sizes, "images": planes.images, "unit": planes.unit},
+            kernels.KERNELS[f"{operation}_{form}"],
+            {**sizes, "images": planes.images, "unit": planes.unit, "line": whole_line(planes)},
+            outputs=1 + indices,
             constants=planes.windows() + [table.astype(planes.dtype) for table in divisors or ()],
             tasks=rows if pixels else ceil(planes.images * planes.channels * planes.outputs / kernels.BOXES_PER_TASK),
             threads=planes.threads,

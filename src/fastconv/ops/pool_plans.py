@@ -145,7 +145,10 @@ class IndexPlan(KernelPlan):
         super().__init__(spec)
         axes = axes_of(spec)
         planes = planes_of(spec, axes, spec.channels if spec.channels_last else 1)
-        if np.dtype(spec.dtype).kind == "f" and is_turnable(planes) and prod(spec.window.input) <= MAX_PLACES:
+        in_lanes = np.dtype(spec.dtype).kind == "f" and prod(spec.window.input) <= MAX_PLACES
+        if spec.indices and in_lanes and planes.unit > 1:
+            self.step = BoxLoops(planes, indices=True).step
+        elif spec.indices and in_lanes and is_turnable(planes):
             self.step = TurnedLoops(planes, indices=True).step
         else:
             y_strides = compact_strides(spec.y_shape, spec.memory_order, 1)
