@@ -1,12 +1,13 @@
-"""Direct convolution of an input that is read where it lies: lanes are pixels, several filters share what is loaded.
+"""Direct convolution of an input that is read where it lies: pixels are lanes, filters share loads.
 
 Decisions
 ---------
 a. Made for 1×1 convolutions of few channels, where packing the input and turning the results, which `conv.pyx` has to do,
    take as long as the products.  Here results leave the registers as they are.  Any window whose taps all lie inside the
    input will do, as long as neighbouring output pixels read neighbours.
-b. All filters see a tile of pixels before the next tile is read: its rows are far apart in memory, and stay in the cache.
-c. **No masks.**  The last register of a row ends with the row, and computes some pixels of the register before it again: the
+b. All filters see a chunk of pixels, which stays in the second-level cache, before the next chunk is read.
+c. The next tile's pixels and what is added to the results are fetched ahead: no hardware follows rows that are pages apart.
+d. **No masks.**  The last register of a row ends with the row, and computes some pixels of the register before it again: the
    same numbers in the same order.  Only rows that are shorter than a register are masked.
 
 Packed filters as in `conv.pyx`, with panels of up to TILE_FILTERS.
@@ -26,6 +27,7 @@ from fastconv._kernels.tile cimport (
 
 cdef extern from "simd.h" nogil:
     vec vkeep(vec)
+    void prefetch(const void*)
     const int TILE_FILTERS
     const int ROW_VECTORS
 
@@ -68,12 +70,18 @@ cdef inline void tile_in_place(
     cdef int64_t last = 0 if narrow else pixels - LANES     # where the last register begins
     cdef const real* at
     cdef int f, v
+    if residual:
+        for f in range(filters):
+            for v in range(vectors):
+                prefetch(residual + f * y_filter + v * LANES)
     for f in range(filters):
         weight = vset1(bias[f])
         for v in range(vectors):
             total[f][v] = weight
     for k in range(taps):
         at = x + offset[k]
+        for v in range(vectors):
+            prefetch(at + (vectors + v) * LANES)
         for v in range(vectors - 1):
             value[v] = vkeep(vload(at + v * LANES))
         value[vectors - 1] = vkeep(vload_first(at, <int> pixels) if narrow else vload(at + last))

@@ -42,6 +42,7 @@ __all__ = [
 
 CHUNK_PIXELS = 512  # output pixels of one chunk
 STORE_PIXELS = 224  # of one panel of filters: results that the first-level cache holds until they are stored
+FEW_LANES = 4  # of a register, which then may have no masked loads
 POINTWISE_TILES = 16  # side by side in a chunk that is read in place
 WEIGHT_BYTES_PER_SECOND = 20e9  # that come from beyond the second-level cache
 HEAD_BYTES = 64  # of the scratch: which chunk lies packed behind it
@@ -310,7 +311,8 @@ def taps_per_output(nest: Nest) -> dict[type[DirectLoops], float]:
     loads = (filters + vectors) / (filters * vectors)
     store = STORE_PIXEL_LANES * (1 if nest.axes[2].y_stride == 1 else STORE_APART)
     taps[PixelLanes] = filled * (1.06 * max(1.2 * loads, 1) * nest.taps + store)
-    if is_pointwise(nest) and (nest.filters > 1 or nest.taps == nest.channels):
+    masks = tile["lanes"] > FEW_LANES or columns >= tile["lanes"]
+    if is_pointwise(nest) and masks and (nest.filters > 1 or nest.taps == nest.channels):
         taps[PointwiseLanes] = filled * (1.02 * max(loads, 1) * nest.taps + STORE_POINTWISE)
     return taps
 
