@@ -22,8 +22,8 @@ if SANITIZE not in ("", "address"):
 
 # Kernel texts compiled for every instruction set and element type, and those compiled once, for the baseline.
 VARIED = (
-    "conv", "depthwise", "im2col", "linear", "winograd", "roof", "elementwise", "normalization", "softmax", "resample", "pool",
-    "pool_boxes", "pool_turned", "binary", "pad",
+    "conv", "pointwise", "depthwise", "im2col", "linear", "winograd", "roof", "elementwise", "normalization", "softmax",
+    "resample", "pool", "pool_boxes", "pool_turned", "binary", "pad",
 )  # fmt: skip
 ONCE = ("probe", "array_memory", "engine", "recent", "pool_indices", "strided_copy")
 HEADERS = (

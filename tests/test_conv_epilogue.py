@@ -9,17 +9,19 @@ import pytest
 from fastconv import config
 from fastconv.ops.conv import conv_nest
 from fastconv.ops.conv_spec import conv_spec
-from fastconv.ops.direct import FilterLanes, PixelLanes
+from fastconv.ops.direct import FilterLanes, PixelLanes, PointwiseLanes
 from fastconv.ops.elementwise import ACTIVATIONS, elementwise
 from fastconv.ops.winograd import WinogradLoops
 
-# loops, x, w, groups; maps with ragged last rows, columns and panels
+# loops, x, w, groups, padding; maps with ragged last rows, columns and panels
 CASES = {
-    "filters": (FilterLanes, (2, 5, 11, 19), (37, 5, 3, 3), 1),
-    "pixels": (PixelLanes, (2, 6, 9, 21), (6, 1, 3, 3), 6),
-    "few filters": (PixelLanes, (1, 4, 10, 33), (6, 2, 3, 3), 2),
-    "winograd": (WinogradLoops, (1, 7, 13, 22), (35, 7, 3, 3), 1),
-    "winograd with depth": (WinogradLoops, (1, 4, 3, 6, 9), (18, 4, 3, 3, 3), 1),
+    "filters": (FilterLanes, (2, 5, 11, 19), (37, 5, 3, 3), 1, 1),
+    "pixels": (PixelLanes, (2, 6, 9, 21), (6, 1, 3, 3), 6, 1),
+    "few filters": (PixelLanes, (1, 4, 10, 33), (6, 2, 3, 3), 2, 1),
+    "pointwise": (PointwiseLanes, (2, 6, 9, 17), (10, 3, 2, 1), 2, 0),
+    "pointwise, short rows": (PointwiseLanes, (1, 3, 1, 3), (8, 3, 1, 1), 1, 0),
+    "winograd": (WinogradLoops, (1, 7, 13, 22), (35, 7, 3, 3), 1, 1),
+    "winograd with depth": (WinogradLoops, (1, 4, 3, 6, 9), (18, 4, 3, 3, 3), 1, 1),
 }
 PARAMETERS = {
     "celu": (0.7,), "elu": (0.5,), "hardshrink": (0.5,), "hardtanh": (-0.5, 0.8), "leaky_relu": (0.1,),
@@ -29,10 +31,10 @@ PARAMETERS = {
 
 def convolution(case, dtype):
     """A function of what is fused that runs the case's kernel, and an array to add."""
-    make, x_shape, w_shape, groups = CASES[case]
+    make, x_shape, w_shape, groups, padding = CASES[case]
     rng = np.random.default_rng(7)
     x, w, b = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape, w_shape[:1]))
-    spec = conv_spec(x.shape, x.strides, x.dtype, w.shape, w.dtype, (b.shape, b.dtype), 1, 1, 1, groups, False)
+    spec = conv_spec(x.shape, x.strides, x.dtype, w.shape, w.dtype, (b.shape, b.dtype), 1, padding, 1, groups, False)
 
     def run(*added, **fused):
         loops = make(replace(conv_nest(spec), residual=bool(added), **fused))

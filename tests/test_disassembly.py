@@ -17,8 +17,8 @@ from fastconv import _kernels
 
 # Sums of a full tile (TILE_PIXELS × TILE_VECTORS in simd.h, with pixels as lanes TILE_FILTERS × ROW_VECTORS), registers.
 TILES = {
-    "avx512": ({"conv": {14 * 2, 6 * 4}, "winograd": {14 * 2}}, "zmm"),
-    "avx2": ({"conv": {6 * 2}, "winograd": {6 * 2}}, "ymm"),
+    "avx512": ({"conv": {14 * 2, 6 * 4}, "pointwise": {6 * 4}, "winograd": {14 * 2}}, "zmm"),
+    "avx2": ({"conv": {6 * 2}, "pointwise": {6 * 2}, "winograd": {6 * 2}}, "ymm"),
 }
 INSTRUCTION = re.compile(r"\s*([0-9a-f]+):\s+(\S.*)")
 JUMP = re.compile(r"j\w+\s+([0-9a-f]+)")
@@ -91,7 +91,7 @@ def loops_of(level: str, element: str, name: str) -> list[Loop]:
 
 @pytest.mark.parametrize("element", ["float32", "float64"])
 @pytest.mark.parametrize("level", TILES)
-@pytest.mark.parametrize("name", ["conv", "winograd"])
+@pytest.mark.parametrize("name", ["conv", "pointwise", "winograd"])
 def test_the_loops_over_tiles_keep_their_sums_in_registers(name, level, element):
     sums, register = TILES[level][0][name], TILES[level][1]
     loops = [loop for loop in loops_of(level, element, name) if loop.is_over_a_tile]

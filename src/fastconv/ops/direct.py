@@ -30,10 +30,10 @@ from fastconv.ops.nest import (
 )
 
 __all__ = [
-    "STORE_FILTER_LANES",
     "DirectLoops",
     "FilterLanes",
     "PixelLanes",
+    "PointwiseLanes",
     "direct_loops",
     "direct_seconds",
     "taps_per_output",
@@ -43,11 +43,13 @@ __all__ = [
 
 CHUNK_PIXELS = 512  # output pixels of one chunk
 STORE_PIXELS = 224  # of one panel of filters: results that the first-level cache holds until they are stored
+FEW_LANES = 4  # of a register, which then may have no masked loads
+POINTWISE_TILES = 16  # side by side in a chunk that is read in place
 WEIGHT_BYTES_PER_SECOND = 20e9  # that come from beyond the second-level cache
 HEAD_BYTES = 64  # of the scratch: which chunk lies packed behind it
 
 # What storing an output element costs, in taps: results of filter lanes are transposed on their way.
-STORE_FILTER_LANES, STORE_PIXEL_LANES = 18, 9
+STORE_FILTER_LANES, STORE_PIXEL_LANES, STORE_POINTWISE = 11, 9, 4
 STORE_APART = 3  # times as much where neighbouring pixels are not neighbours in memory
 
 
@@ -164,7 +166,7 @@ class FilterLanes(DirectLoops):
         sizes = packed_sizes(nest, rows, columns, blocks=True)
         store_rows = even_part(rows, max(STORE_PIXELS // columns, 1))
         chunks = count_chunks(nest, sizes)
-        packed = not self._readable_in_place()
+        packed = not _readable_in_place(nest)
         input_elements = aligned(packed_elements(nest, sizes)) if packed else 0
         panel_sizes = {"panel": self.panel, "last_panel": self.last_panel, "panel_scratch": input_elements}
         split = split_filters(chunks, self.panels)
@@ -185,14 +187,6 @@ class FilterLanes(DirectLoops):
     def _ordered(self, taps: np.ndarray) -> np.ndarray:
         """Trimmed: row, column, channel, depth, so that what is left of a row is one range of taps."""
         return np.ascontiguousarray(np.moveaxis(taps, (-2, -1), (-4, -3))) if self.trimmed else taps
-
-    def _readable_in_place(self) -> bool:
-        across = self.nest.axes[2]
-        return (
-            across.stride == 1
-            and across.x_stride == 1
-            and all(axis.before == 0 and _inside(axis) for axis in self.nest.axes)
-        )
 
 
 class PixelLanes(DirectLoops):
@@ -285,36 +279,67 @@ class PixelLanes(DirectLoops):
         return np.array(triples * (self.nest.channels * self.nest.axes[0].kernel) + [(0, 0, 0)], np.int64)
 
 
+class PointwiseLanes(DirectLoops):
+    """Lanes are pixels of an input that is read where it lies: `_kernels/pointwise.pyx`."""
+
+    def __init__(self, nest: Nest):
+        kernels = family("pointwise", nest.dtype)
+        tile = kernels.TILE
+        self.nest = nest
+        self.panel = even_part(nest.filters, tile["filters"])
+        self.last_panel = (nest.filters - 1) % self.panel + 1
+        step = tile["vectors"] * tile["lanes"]
+        widest = max(min(POINTWISE_TILES, cache_budget(nest) // (step * max(nest.taps, 1))), 1) * step
+        columns = even_part(nest.axes[2].output, widest, tile["lanes"])
+        sizes = packed_sizes(nest, even_part(nest.axes[1].output, widest // columns), columns)
+        chunks = count_chunks(nest, sizes)
+        split = split_filters(chunks, self.panels)
+        panel_sizes = {"panel": self.panel, "last_panel": self.last_panel, "panel_scratch": 0}
+        sizes = nest_sizes(nest) | sizes | split | panel_sizes | {"packed": False}
+        self.step = self._make_step(
+            kernels.KERNELS["pointwise"], sizes, chunks * split["chunk_tasks"], 0, self._tables(sizes)[:1]
+        )
+
+
+def is_pointwise(nest: Nest) -> bool:
+    """Whether neighbouring outputs, side by side in memory, read neighbouring inputs, none of them in the padding."""
+    return _readable_in_place(nest) and nest.axes[2].y_stride == 1
+
+
 def direct_loops(nest: Nest) -> DirectLoops:
-    """The loops with the lanes that are predicted to take less time."""
-    by_filters, by_pixels = taps_per_output(nest)
-    return FilterLanes(nest) if by_filters <= by_pixels else PixelLanes(nest)
+    """The loops with the lanes that are predicted to take the least time."""
+    taps = taps_per_output(nest)
+    return min(taps, key=taps.__getitem__)(nest)
 
 
-def taps_per_output(nest: Nest) -> tuple[float, float]:
-    """Predicted cost of an output element, in products of a full register tile: lanes that are filters, and pixels."""
+def taps_per_output(nest: Nest) -> dict[type[DirectLoops], float]:
+    """Predicted cost of an output element in products of a full register tile, for the loops that compute the nest."""
     tile, pixel_tile = family("conv", nest.dtype).TILE, family("depthwise", nest.dtype).TILE
-    by_filters = _filter_taps(nest, tile)
+    taps = {FilterLanes: _filter_taps(nest, tile)}
     if tile["lanes"] == 1:
-        return by_filters, float("inf")
+        return taps
     columns = nest.axes[2].output
     filled = ceil(columns / tile["lanes"]) * tile["lanes"] / columns
     filters = even_part(nest.filters, pixel_tile["filters"])
     vectors = min(pixel_tile["vectors"], ceil(columns / tile["lanes"]))
-    loads = 1.2 * (filters + vectors) / (filters * vectors)
+    loads = (filters + vectors) / (filters * vectors)
     store = STORE_PIXEL_LANES * (1 if nest.axes[2].y_stride == 1 else STORE_APART)
-    return by_filters, filled * (1.06 * max(loads, 1) * nest.taps + store)
+    taps[PixelLanes] = filled * (1.06 * max(1.2 * loads, 1) * nest.taps + store)
+    masks = tile["lanes"] > FEW_LANES or columns >= tile["lanes"]
+    if is_pointwise(nest) and masks and (nest.filters > 1 or nest.taps == nest.channels):
+        taps[PointwiseLanes] = filled * (1.02 * max(loads, 1) * nest.taps + STORE_POINTWISE)
+    return taps
 
 
 def _filter_taps(nest: Nest, tile: dict[str, int], share: float = 1.0) -> float:
     half = tile["half_panel"]
     filled = ceil(nest.filters / half) * half / nest.filters
-    return filled * (1.03 * nest.taps * share + STORE_FILTER_LANES)
+    return filled * (1.01 * nest.taps * share + STORE_FILTER_LANES)
 
 
 def direct_seconds(nest: Nest) -> float:
     """Predicted time on one thread."""
-    return _seconds(nest, min(taps_per_output(nest)))
+    return _seconds(nest, min(taps_per_output(nest).values()))
 
 
 def _seconds(nest: Nest, taps: float) -> float:
@@ -344,6 +369,12 @@ def _share_of_taps(axis: Axis, tile: int) -> float:
     taps = np.arange(axis.kernel) * axis.dilation
     used = [((part[-1] + taps >= 0) & (part[0] + taps < axis.input)).mean() * len(part) for part in first]
     return sum(used) / axis.output
+
+
+def _readable_in_place(nest: Nest) -> bool:
+    """Whether every tap of neighbouring outputs lies in the input, side by side."""
+    across = nest.axes[2]
+    return across.stride == 1 and across.x_stride == 1 and all(axis.before == 0 and _inside(axis) for axis in nest.axes)
 
 
 def _inside(axis: Axis) -> bool:

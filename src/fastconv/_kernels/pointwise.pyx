@@ -1,0 +1,195 @@
+"""Direct convolution of an input that is read where it lies: pixels are lanes, filters share loads.
+
+Decisions
+---------
+a. Made for 1×1 convolutions of few channels, where packing the input and turning the results, which `conv.pyx` has to do,
+   take as long as the products.  Here results leave the registers as they are.  Any window whose taps all lie inside the
+   input will do, as long as neighbouring output pixels read neighbours.
+b. All filters see a chunk of pixels, which stays in the second-level cache, before the next chunk is read.
+c. The next tile's pixels and what is added to the results are fetched ahead: no hardware follows rows that are pages apart.
+d. **No masks.**  The last register of a row ends with the row, and computes some pixels of the register before it again: the
+   same numbers in the same order.  Only rows that are shorter than a register are masked.
+
+Packed filters as in `conv.pyx`, with panels of up to TILE_FILTERS.
+"""
+
+from libc.stdint cimport int64_t
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.pycapsule cimport PyCapsule_New
+
+from fastconv._kernels.activation cimport activate
+from fastconv._kernels.chunk cimport Chunk, ConvSizes, chunk_of
+from fastconv._kernels.packing cimport real
+from fastconv._kernels.tile cimport (
+    LANES, MAX_VECTORS, Clamp, clamp, vadd, vec, vload, vload_first, vmuladd, vset1, vstore, vstore_first,
+)
+
+cdef extern from "simd.h" nogil:
+    vec vkeep(vec)
+    void prefetch(const void*)
+    const int TILE_FILTERS
+    const int ROW_VECTORS
+
+cdef enum:
+    MAX_FILTERS = 6
+
+
+cdef inline void store_row(
+    const int f, const int filters, const int vectors, const bint narrow, vec (*total)[MAX_VECTORS], const Clamp* limits,
+    const real* residual, real* y, int64_t y_filter, int64_t pixels,
+) noexcept nogil:
+    """The results of filter `f`, if there is one; spelled out, because the sums would leave their registers for a loop."""
+    cdef int64_t shift
+    cdef vec value
+    cdef int v
+    if f >= filters:
+        return
+    for v in range(vectors):
+        shift = f * y_filter + (pixels - LANES if v == vectors - 1 and not narrow else v * LANES)
+        value = total[f][v]
+        if narrow:
+            if residual:
+                value = vadd(value, vload_first(residual + shift, <int> pixels))
+            vstore_first(y + shift, clamp(value, limits), <int> pixels)
+        else:
+            if residual:
+                value = vadd(value, vload(residual + shift))
+            vstore(y + shift, clamp(value, limits))
+
+
+cdef inline void tile_in_place(
+    const int filters, const int vectors, const bint narrow, const real* x, const int64_t* offset, int64_t taps,
+    const real* w, const real* bias, const Clamp* limits, const real* residual, real* y, int64_t y_filter, int64_t pixels,
+) noexcept nogil:
+    """y[filter][pixel] = bias + Σ x[pixel + offset] · w[tap][filter] + residual; `narrow`: fewer pixels than lanes."""
+    cdef vec total[MAX_FILTERS][MAX_VECTORS]
+    cdef vec value[MAX_VECTORS]
+    cdef vec weight
+    cdef int64_t k
+    cdef int64_t last = 0 if narrow else pixels - LANES     # where the last register begins
+    cdef const real* at
+    cdef int f, v
+    if residual:
+        for f in range(filters):
+            for v in range(vectors):
+                prefetch(residual + f * y_filter + v * LANES)
+    for f in range(filters):
+        weight = vset1(bias[f])
+        for v in range(vectors):
+            total[f][v] = weight
+    for k in range(taps):
+        at = x + offset[k]
+        for v in range(vectors):
+            prefetch(at + (vectors + v) * LANES)
+        for v in range(vectors - 1):
+            value[v] = vkeep(vload(at + v * LANES))
+        value[vectors - 1] = vkeep(vload_first(at, <int> pixels) if narrow else vload(at + last))
+        for f in range(filters):
+            weight = vset1(w[f])
+            for v in range(vectors):
+                total[f][v] = vmuladd(total[f][v], weight, value[v])
+        w += filters
+    store_row(0, filters, vectors, narrow, total, limits, residual, y, y_filter, pixels)
+    store_row(1, filters, vectors, narrow, total, limits, residual, y, y_filter, pixels)
+    store_row(2, filters, vectors, narrow, total, limits, residual, y, y_filter, pixels)
+    store_row(3, filters, vectors, narrow, total, limits, residual, y, y_filter, pixels)
+    store_row(4, filters, vectors, narrow, total, limits, residual, y, y_filter, pixels)
+    store_row(5, filters, vectors, narrow, total, limits, residual, y, y_filter, pixels)
+
+
+cdef inline void filters_in_place(
+    int64_t filters, const int vectors, const bint narrow, const real* x, const int64_t* offset, int64_t taps,
+    const real* w, const real* bias, const Clamp* limits, const real* residual, real* y, int64_t y_filter, int64_t pixels,
+) noexcept nogil:
+    if filters == 1:
+        tile_in_place(1, vectors, narrow, x, offset, taps, w, bias, limits, residual, y, y_filter, pixels)
+    elif filters == 2:
+        tile_in_place(2, vectors, narrow, x, offset, taps, w, bias, limits, residual, y, y_filter, pixels)
+    elif filters == 3:
+        tile_in_place(3, vectors, narrow, x, offset, taps, w, bias, limits, residual, y, y_filter, pixels)
+    elif filters == 4:
+        tile_in_place(4, vectors, narrow, x, offset, taps, w, bias, limits, residual, y, y_filter, pixels)
+    elif filters == 5 and TILE_FILTERS >= 5:
+        tile_in_place(5, vectors, narrow, x, offset, taps, w, bias, limits, residual, y, y_filter, pixels)
+    elif TILE_FILTERS >= 6:
+        tile_in_place(6, vectors, narrow, x, offset, taps, w, bias, limits, residual, y, y_filter, pixels)
+
+
+cdef inline void row_in_place(
+    int64_t pixels, int64_t filters, const real* x, const int64_t* offset, int64_t taps,
+    const real* w, const real* bias, const Clamp* limits, const real* residual, real* y, int64_t y_filter,
+) noexcept nogil:
+    """One output row of each filter of a panel, in tiles of as equal a number of registers as possible."""
+    cdef int64_t vectors = (pixels + LANES - 1) // LANES
+    cdef int64_t tiles = (vectors + ROW_VECTORS - 1) // ROW_VECTORS
+    cdef int64_t tile, width, part
+    if pixels < LANES:
+        filters_in_place(filters, 1, True, x, offset, taps, w, bias, limits, residual, y, y_filter, pixels)
+        return
+    for tile in range(tiles):
+        width = (vectors + tiles - tile - 1) // (tiles - tile)
+        vectors -= width
+        part = min(width * LANES, pixels)
+        if width == 1:
+            filters_in_place(filters, 1, False, x, offset, taps, w, bias, limits, residual, y, y_filter, part)
+        elif width == 2 and ROW_VECTORS >= 2:
+            filters_in_place(filters, 2, False, x, offset, taps, w, bias, limits, residual, y, y_filter, part)
+        elif width == 3 and ROW_VECTORS >= 3:
+            filters_in_place(filters, 3, False, x, offset, taps, w, bias, limits, residual, y, y_filter, part)
+        elif ROW_VECTORS >= 4:
+            filters_in_place(filters, 4, False, x, offset, taps, w, bias, limits, residual, y, y_filter, part)
+        x, y, pixels = x + part, y + part, pixels - part
+        if residual:
+            residual += part
+
+
+cdef void pointwise(
+    const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
+) noexcept nogil:
+    """arrays: y, x, packed filters, bias, [residual,] offset of each tap."""
+    cdef const ConvSizes* s = <const ConvSizes*> sizes
+    cdef const int64_t* offset = <const int64_t*> arrays[4 + s.has_residual]
+    cdef int64_t panels = (s.filters + s.panel - 1) // s.panel
+    cdef int64_t task, panel, first_panel, width, filter, row, corner, to, i
+    cdef const real* image
+    cdef real* y
+    cdef Chunk chunk
+    cdef Clamp limits
+    limits.low, limits.high = vset1(<real> s.low), vset1(<real> s.high)
+    for task in range(first, last):
+        chunk = chunk_of(s, task // s.chunk_tasks)
+        image = (
+            <const real*> arrays[1] + chunk.image * s.x_image + chunk.group * s.channels * s.x_channel
+            + chunk.depth * s.stride_depth * s.x_depth + chunk.row * s.stride_row * s.x_row + chunk.column
+        )
+        corner = (
+            chunk.image * s.y_image + chunk.group * s.filters * s.y_channel + chunk.depth * s.y_depth
+            + chunk.row * s.y_row + chunk.column
+        )
+        first_panel = task % s.chunk_tasks * s.task_panels
+        for panel in range(first_panel, min(first_panel + s.task_panels, panels)):
+            width = s.panel if panel < panels - 1 else s.last_panel
+            filter = chunk.group * s.filters + panel * s.panel
+            for row in range(chunk.rows):
+                to = corner + panel * s.panel * s.y_channel + row * s.y_row
+                y = <real*> arrays[0] + to
+                row_in_place(
+                    chunk.columns, width, image + row * s.stride_row * s.x_row, offset, s.taps,
+                    <const real*> arrays[2] + filter * s.taps, <const real*> arrays[3] + filter, &limits,
+                    <const real*> arrays[4] + to if s.has_residual else NULL, y, s.y_channel,
+                )
+                if s.activation:
+                    for i in range(width):
+                        activate(
+                            s.activation, &s.parameters, y + i * s.y_channel, y + i * s.y_channel, chunk.columns
+                        )
+
+
+def conv_sizes(dict fields):
+    cdef ConvSizes sizes = fields
+    return PyBytes_FromStringAndSize(<const char*> &sizes, sizeof(sizes))
+
+
+KERNELS = {"pointwise": (PyCapsule_New(<void*> pointwise, b"fastconv kernel", NULL), conv_sizes)}
+TILE = {"lanes": LANES, "filters": TILE_FILTERS, "vectors": ROW_VECTORS}

@@ -1,0 +1,171 @@
+"""Convolution of inputs that are read where they lie, with pixels as lanes, against the reference."""
+
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tolerance import assert_within, conv_tolerance
+
+from fastconv import config, reference
+from fastconv.ops.conv import conv_nest
+from fastconv.ops.conv_spec import conv_spec
+from fastconv.ops.direct import FilterLanes, PointwiseLanes, direct_loops, is_pointwise
+
+GUARD, MARK = 80, 12345
+
+
+def nest_of(x, w, b, stride=1, padding=0, dilation=1, groups=1):
+    facts = (x.shape, x.strides, x.dtype, w.shape, w.dtype, (b.shape, b.dtype))
+    return conv_nest(conv_spec(*facts, stride, padding, dilation, groups, False))
+
+
+def run(loops_of, x, w, b, **geometry):
+    """The output of the kernel, written between guards that have to stay as they are."""
+    loops = loops_of(nest_of(x, w, b, **geometry))
+    expected = reference.conv(x, w, b, **geometry)
+    memory = np.full(expected.size + 2 * GUARD, np.nan, x.dtype)
+    memory[:GUARD] = memory[-GUARD:] = MARK
+    y = memory[GUARD:-GUARD].reshape(expected.shape)
+    loops.step(y, x, *loops.pack(np.ascontiguousarray(w), b))
+    assert (memory[:GUARD] == MARK).all()
+    assert (memory[-GUARD:] == MARK).all()
+    assert_within(y, expected, conv_tolerance(x, w, b, **geometry), f"{x.shape} {w.shape} {geometry}")
+    return y
+
+
+def arrays(rng, x_shape, w_shape, dtype=np.float32):
+    return [rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape, w_shape[:1])]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("columns", [*range(1, 82), 127, 128, 129, 1023, 1024, 1025, 1100])
+def test_every_width(isa, dtype, columns, rng):
+    for filters in (1, 6, 10):
+        run(PointwiseLanes, *arrays(rng, (2, 5, columns), (filters, 5, 1), dtype))
+
+
+@pytest.mark.parametrize("filters", range(1, 26))
+def test_every_number_of_filters(isa, filters, rng):
+    for columns in (9, 35, 64, 70):
+        run(PointwiseLanes, *arrays(rng, (1, 3, 4, columns), (filters, 3, 2, 3)))
+
+
+CASES = [
+    ((2, 17, 9, 11), (13, 17, 1, 1), {}),
+    ((1, 300, 7, 7), (7, 300, 1, 1), {}),
+    ((1, 2, 130, 130), (20, 2, 1, 1), {}),
+    ((3, 12, 9, 40), (15, 4, 1, 1), {"groups": 3}),
+    ((1, 4, 20, 33), (9, 4, 3, 3), {"dilation": (2, 5)}),
+    ((1, 4, 21, 33), (9, 4, 3, 4), {"stride": (2, 1)}),
+    ((2, 3, 5, 8, 19), (8, 3, 2, 3, 3), {"stride": (2, 3, 1), "dilation": (1, 2, 1)}),
+    ((1, 4, 30), (5, 4, 30), {}),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_same_bits_as_filter_lanes_for_any_team(isa, dtype, case, rng):
+    """Both sum in the order of the taps, so that a choice between them changes no result."""
+    x_shape, w_shape, geometry = case
+    x, w, b = arrays(rng, x_shape, w_shape, dtype)
+    results = set()
+    for threads in (1, 2, 3, 7):
+        with config.threads(threads):
+            results.add(run(PointwiseLanes, x, w, b, **geometry).tobytes())
+    results.add(run(FilterLanes, x, w, b, **geometry).tobytes())
+    assert len(results) == 1
+
+
+def test_the_same_bits_for_any_batch(isa, rng):
+    x, w, b = arrays(rng, (5, 7, 9, 9), (10, 7, 1, 1))
+    whole = run(PointwiseLanes, x, w, b)
+    for image in range(5):
+        assert run(PointwiseLanes, x[image : image + 1], w, b).tobytes() == whole[image].tobytes()
+
+
+@pytest.mark.parametrize("columns", [5, 18, 64])
+def test_gaps_between_rows_and_channels(isa, columns, rng):
+    """What lies between the rows of a view is never part of a sum."""
+    memory = np.full((2, 6, 9, columns + 20), np.nan, np.float32)
+    x = memory[:, ::2, 1:-1, 10:-10]
+    x[...] = rng.standard_normal(x.shape)
+    for kernel in (1, 3):
+        w = rng.standard_normal((8, 3, kernel, kernel)).astype(np.float32)
+        assert is_pointwise(nest_of(x, w, w[:, 0, 0, 0]))
+        run(PointwiseLanes, x, w, np.ascontiguousarray(w[:, 0, 0, 0]))
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "geometry", "pointwise"),
+    [
+        ((1, 24, 56, 56), (144, 24, 1, 1), {}, True),
+        ((1, 16, 112, 112), (96, 16, 1, 1), {}, True),
+        ((1, 24, 56, 56), (144, 24, 1, 1), {"stride": 2}, False),
+        ((1, 24, 56, 56), (144, 24, 1, 1), {"padding": 1}, False),
+        ((1, 24, 56, 56), (144, 24, 3, 3), {"padding": 1}, False),
+        ((1, 960, 7, 7), (160, 960, 1, 1), {}, False),
+    ],
+)
+def test_what_it_is_chosen_for(x_shape, w_shape, geometry, pointwise, rng):
+    nest = nest_of(*arrays(rng, x_shape, w_shape), **geometry)
+    assert (type(direct_loops(nest)) is PointwiseLanes) == pointwise
+
+
+def test_channels_last_is_not_pointwise(rng):
+    x, w, b = arrays(rng, (1, 9, 8, 24), (12, 24, 1, 1))
+    assert not is_pointwise(nest_of(np.moveaxis(x, -1, 1), w, b))
+
+
+PROTECTED = """
+import ctypes, itertools, mmap
+import numpy as np
+from fastconv.ops.conv import conv_nest
+from fastconv.ops.conv_spec import conv_spec
+from fastconv.ops.direct import PointwiseLanes
+
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+page, size = mmap.PAGESIZE, 1 << 20
+base = libc.mmap(None, size + 2 * page, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANON, -1, 0)
+for guard in (base, base + page + size):
+    assert libc.mprotect(guard, page, 0) == 0
+memory = np.frombuffer((ctypes.c_char * size).from_address(base + page), np.uint8)
+for at_end, dtype, columns, kernel in itertools.product((0, 1), "fd", (1, 3, 5, 15, 16, 17, 31, 50, 70), (1, 3)):
+    if kernel > columns:
+        continue
+    shape = (2, 5, 4, columns)
+    count = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    x = (memory[size - count:] if at_end else memory[:count]).view(dtype).reshape(shape)
+    w = np.ones((7, 5, kernel, kernel), dtype)
+    spec = conv_spec(x.shape, x.strides, x.dtype, w.shape, w.dtype, None, 1, 0, 1, 1, False)
+    loops = PointwiseLanes(conv_nest(spec))
+    loops.step(np.empty(spec.y_shape, dtype), x, *loops.pack(w, None))
+print("done")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are protected with Linux's mprotect")
+def test_reads_its_input_and_nothing_else(isa):
+    """A page before and one behind the input may not be touched."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROTECTED], env={"FASTCONV_ISA": isa, "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == "done\n", done.stderr
+
+
+def test_infinities_and_nan_as_the_definition_has_them(isa, rng):
+    for columns, (filters, channels) in itertools.product((7, 40), ((7, 4), (2, 4))):
+        x, w, b = arrays(rng, (1, channels, 1, columns), (filters, channels, 1, 1))
+        x[0, 0, 0, 0], x[0, 1, 0, -1], x[0, 2, 0, 3] = np.inf, -np.inf, np.nan
+        loops = PointwiseLanes(nest_of(x, w, b))
+        y = np.empty((1, filters, 1, columns), np.float32)
+        loops.step(y, x, *loops.pack(w, b))
+        with np.errstate(invalid="ignore"):
+            expected = reference.conv(x, w, b)
+        for kind in (np.isnan, np.isposinf, np.isneginf):
+            np.testing.assert_array_equal(kind(y), kind(expected))
