@@ -13,14 +13,20 @@ from fastconv.ops.direct import FilterLanes, PixelLanes, PointwiseLanes
 from fastconv.ops.elementwise import ACTIVATIONS, elementwise
 from fastconv.ops.winograd import WinogradLoops
 
-# loops, x, w, groups, padding; maps with ragged last rows, columns and panels
+# loops, x, w, groups, padding; maps with ragged last rows, columns and panels, and small ones whose rows and filters are
+# one run
 CASES = {
     "filters": (FilterLanes, (2, 5, 11, 19), (37, 5, 3, 3), 1, 1),
     "pixels": (PixelLanes, (2, 6, 9, 21), (6, 1, 3, 3), 6, 1),
     "few filters": (PixelLanes, (1, 4, 10, 33), (6, 2, 3, 3), 2, 1),
     "pointwise": (PointwiseLanes, (2, 6, 9, 17), (10, 3, 2, 1), 2, 0),
     "pointwise, short rows": (PointwiseLanes, (1, 3, 1, 3), (8, 3, 1, 1), 1, 0),
+    "filters of a small map": (FilterLanes, (2, 5, 7, 7), (37, 5, 3, 3), 1, 1),
+    "filters with depth": (FilterLanes, (2, 4, 3, 5, 7), (18, 4, 3, 3, 3), 1, 1),
+    "pixels of a small map": (PixelLanes, (2, 6, 7, 7), (6, 1, 3, 3), 6, 1),
+    "few filters of a small map": (PixelLanes, (2, 4, 5, 9), (10, 2, 3, 3), 2, 1),
     "winograd": (WinogradLoops, (1, 7, 13, 22), (35, 7, 3, 3), 1, 1),
+    "winograd of a small map": (WinogradLoops, (3, 7, 4, 4), (35, 7, 3, 3), 1, 1),
     "winograd with depth": (WinogradLoops, (1, 4, 3, 6, 9), (18, 4, 3, 3, 3), 1, 1),
 }
 PARAMETERS = {

@@ -268,3 +268,7 @@ def test_a_program_finds_parts_of_the_arrays_that_a_run_brings(rng):
     program({"x": x, "y": y})
     np.testing.assert_allclose(y[2:5], w @ x[3:8], rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(y[[0, 1, 5, 6]], 9)
+    y.flags.writeable = x.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        program({"x": x, "y": y})
+    program({"x": x, "y": memoryview(bytearray(28))})

@@ -381,6 +381,7 @@ cdef class Program:
         Python's signal handlers may run in between, and what they raise, KeyboardInterrupt say, ends the run.
         """
         cdef Py_buffer view
+        cdef fc_array_head* head
         cdef Job job
         cdef Py_ssize_t i, place, start, most = threads_of_calls()
         cdef int64_t next_check
@@ -388,6 +389,10 @@ cdef class Program:
         views = [arrays[name] for name in self.names]
         with self.running:
             for place, name, start, written in self.places:
+                head = head_of(views[name])
+                if head != NULL and (not written or head.flags & FC_ARRAY_WRITEABLE):
+                    self.pointers[place] = head.data + start
+                    continue
                 PyObject_GetBuffer(views[name], &view, PyBUF_STRIDES | (PyBUF_WRITABLE if written else 0))
                 self.pointers[place] = <char*> view.buf + start
                 PyBuffer_Release(&view)

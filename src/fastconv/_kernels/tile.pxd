@@ -277,37 +277,38 @@ cdef inline void store_panel(
 cdef inline void finish(
     const ConvSizes* s, const Chunk* chunk, int64_t filters, const real* residual, real* y
 ) noexcept nogil:
-    """Residual and activation for the results just stored, which are still in the cache; columns are contiguous."""
-    cdef int64_t filter, row
-    if s.has_residual:
-        add_residual(s, chunk, filters, residual, y)
-    if s.activation:
-        for filter in range(filters):
-            for row in range(chunk.rows):
+    """Residual and activation for the results just stored, which are still in the cache; columns are contiguous.
+
+    Rows that follow on one another are one run of elements, and so are such filters: a call for each row of a small map
+    would take longer than its elements.
+    """
+    cdef int64_t filter, row, rows = chunk.rows, columns = chunk.columns
+    if rows == 1 or s.y_row == columns:
+        rows, columns = 1, rows * columns
+        if s.y_channel == columns:
+            filters, columns = 1, filters * columns
+    for filter in range(filters):
+        for row in range(rows):
+            if s.has_residual:
+                add_residual(
+                    s, columns, residual + filter * s.y_channel + row * s.y_row, y + filter * s.y_channel + row * s.y_row
+                )
+            if s.activation:
                 activate(
                     s.activation, &s.parameters, y + filter * s.y_channel + row * s.y_row,
-                    y + filter * s.y_channel + row * s.y_row, chunk.columns,
+                    y + filter * s.y_channel + row * s.y_row, columns,
                 )
 
 
-cdef inline void add_residual(
-    const ConvSizes* s, const Chunk* chunk, int64_t filters, const real* residual, real* y
-) noexcept nogil:
+cdef inline void add_residual(const ConvSizes* s, int64_t columns, const real* residual, real* y) noexcept nogil:
     """y = clamp(y + residual)."""
-    cdef int64_t filter, row, column, columns
+    cdef int64_t column = 0
     cdef vec v
     cdef Clamp limits
     limits.low, limits.high = vset1(<real> s.low), vset1(<real> s.high)
-    for filter in range(filters):
-        for row in range(chunk.rows):
-            column = filter * s.y_channel + row * s.y_row
-            columns = column + chunk.columns
-            while column + LANES <= columns:
-                vstore(y + column, clamp(vadd(vload(y + column), vload(residual + column)), &limits))
-                column += LANES
-            if column < columns:
-                v = vadd(
-                    vload_first(y + column, <int> (columns - column)),
-                    vload_first(residual + column, <int> (columns - column)),
-                )
-                vstore_first(y + column, clamp(v, &limits), <int> (columns - column))
+    while column + LANES <= columns:
+        vstore(y + column, clamp(vadd(vload(y + column), vload(residual + column)), &limits))
+        column += LANES
+    if column < columns:
+        v = vadd(vload_first(y + column, <int> (columns - column)), vload_first(residual + column, <int> (columns - column)))
+        vstore_first(y + column, clamp(v, &limits), <int> (columns - column))

@@ -39,6 +39,7 @@ class Executable:
         self._name_outputs(shapes)
         packed_bytes = sum(packing.nbytes for packing in build.wanted.values())
         self.packed_bytes = packed_bytes and packed_bytes + ALIGNMENT
+        self._results = list(zip(self.direct, self.outputs, strict=True))
         self.arena_bytes = plan_arena(build.buffers)
         claim(self.context_bytes + self.output_bytes, "the values of a run")
         self.scratch_bytes = max((call.work.scratch for call in self.calls if isinstance(call.work, Step)), default=0)
@@ -78,18 +79,16 @@ class Executable:
         except IndexError:
             context = _Context(self)
         arrays = dict(feeds)
-        for name, value in zip(self.direct, self.outputs, strict=True):
+        for name, value in self._results:
             if name:
                 arrays[name] = np.empty(value.shape, value.dtype)
         for segment in context.segments:
             segment(arrays)
-        results = [self._result(i, value, context, arrays) for i, value in enumerate(self.outputs)]
+        results = [arrays[name] if name else self._copied(value, context, arrays) for name, value in self._results]
         self._free.append(context)
         return results
 
-    def _result(self, i: int, value, context: _Context, arrays: dict) -> np.ndarray:
-        if self.direct[i]:
-            return arrays[self.direct[i]]
+    def _copied(self, value, context: _Context, arrays: dict) -> np.ndarray:
         return np.array(value.view(context.arena, arrays) if isinstance(value, Tensor) else value, order="C")
 
 

@@ -81,7 +81,7 @@ class Compiled:
 def side_by_side(feeds: dict[str, object]) -> dict[str, np.ndarray]:
     """The arrays among the feeds as the kernels read them: C-contiguous and aligned."""
     return {
-        name: array if array.flags.c_contiguous and array.flags.aligned else np.array(array, order="C")
+        name: array if (flags := array.flags).c_contiguous and flags.aligned else np.array(array, order="C")
         for name, array in feeds.items()
         if isinstance(array, np.ndarray)
     }
