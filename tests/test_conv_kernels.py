@@ -143,6 +143,30 @@ def test_writes_its_output_and_nothing_else(isa, lanes, rng):
     assert (memory[-guard:] == 12345).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("stride", [2, 3, 4, 5, 16])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_strides_without_padding(isa, dtype, kernel, stride, rng):
+    """Read where they lie, up to the last column, and packed where there are many filters; to the same bits."""
+    for outputs, spare in ((1, 0), (13, 0), (15, 1), (30, 0)):
+        columns = (outputs - 1) * stride + kernel + min(spare, stride - 1)
+        x, w, b = arrays(rng, (2, 3, kernel + stride, columns), (300, 3, kernel, kernel), dtype)
+        many = check(x, w, b, "direct", stride=stride)
+        few = check(x, w[:17], b[:17], "direct", stride=stride)
+        assert many[:, :17].tobytes() == few.tobytes()
+
+
+@pytest.mark.parametrize("channels", [1, 5, 64])
+def test_pixels_apart_in_memory(isa, channels, rng):
+    """Channels-last and gaps between columns, all of them NaN."""
+    memory = np.full((2, 6, 19, channels + 3), np.nan, np.float32)
+    x = np.moveaxis(memory[..., 1:-2], -1, 1)
+    x[...] = rng.standard_normal(x.shape)
+    for kernel, stride, filters in itertools.product((1, 3), (1, 2), (7, 40, 300)):
+        w = rng.standard_normal((filters, channels, kernel, kernel)).astype(np.float32)
+        check(x, w, np.ascontiguousarray(w[:, 0, 0, 0]), "direct", stride=stride)
+
+
 LAYOUTS = {
     "transposed": lambda x: np.ascontiguousarray(x.transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2),
     "channels last": lambda x: np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1),

@@ -123,7 +123,7 @@ import ctypes, itertools, mmap
 import numpy as np
 from fastconv.ops.conv import conv_nest
 from fastconv.ops.conv_spec import conv_spec
-from fastconv.ops.direct import PointwiseLanes
+from fastconv.ops.direct import FilterLanes, PointwiseLanes
 
 libc = ctypes.CDLL(None)
 libc.mmap.restype = ctypes.c_void_p
@@ -141,9 +141,10 @@ for at_end, dtype, columns, kernel in itertools.product((0, 1), "fd", (1, 3, 5, 
     count = int(np.prod(shape)) * np.dtype(dtype).itemsize
     x = (memory[size - count:] if at_end else memory[:count]).view(dtype).reshape(shape)
     w = np.ones((7, 5, kernel, kernel), dtype)
-    spec = conv_spec(x.shape, x.strides, x.dtype, w.shape, w.dtype, None, 1, 0, 1, 1, False)
-    loops = PointwiseLanes(conv_nest(spec))
-    loops.step(np.empty(spec.y_shape, dtype), x, *loops.pack(w, None))
+    for loops_of, stride in ((PointwiseLanes, 1), (FilterLanes, 1), (FilterLanes, 2), (FilterLanes, 3)):
+        spec = conv_spec(x.shape, x.strides, x.dtype, w.shape, w.dtype, None, stride, 0, 1, 1, False)
+        loops = loops_of(conv_nest(spec))
+        loops.step(np.empty(spec.y_shape, dtype), x, *loops.pack(w, None))
 print("done")
 """
 

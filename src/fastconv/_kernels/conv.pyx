@@ -8,7 +8,8 @@ a. **One micro-kernel for every convolution.**  An output pixel is a sum over ta
 b. **Packing removes the stride.**  A chunk of the input is copied to the thread's scratch, padded with zeros and split
    into stride phases (below), so that neighbouring output pixels read neighbouring positions whatever the stride was.
    The distance between them is then a compile-time constant, which the compiler needs to keep the tile in registers.
-   The copy costs one pass over an input chunk that fits the second-level cache; borders cost nothing afterwards.
+   The copy costs one pass over an input chunk that fits the second-level cache; borders cost nothing afterwards.  Where no
+   window reaches the padding and few filters would read the copy, a tile with the distance as a variable does without.
 c. **Lanes are filters**, and each pixel is broadcast (`tile.pxd`).  With few filters to a group the lanes would stay empty:
    `depthwise.pyx` reads the same packed input with pixels as lanes.
 d. The order in which a pixel's taps are summed is the plan's and the same for every tile size: the value does not depend
@@ -28,7 +29,8 @@ from fastconv._kernels.chunk cimport Chunk, ConvSizes, chunk_of, pack_chunk
 from fastconv._kernels.packing cimport real
 from fastconv._kernels.panels cimport fill_panel
 from fastconv._kernels.tile cimport (
-    LANES, TILE_PIXELS, TILE_VECTORS, finish, row_of_filter_lanes, store_panel, trimmed_row_of_filter_lanes,
+    LANES, TILE_PIXELS, TILE_VECTORS, finish, row_of_filter_lanes, row_of_pixels_apart, store_panel,
+    trimmed_row_of_filter_lanes,
 )
 
 cdef enum:
@@ -47,7 +49,7 @@ cdef void direct(
     cdef real* result = packed + s.panel_scratch
     cdef int64_t panels = (s.filters + s.panel - 1) // s.panel
     cdef int64_t group_filters = (panels - 1) * s.panel + s.last_panel
-    cdef int64_t task, first_panel, panel, pitch, filter, width, filters, row, i
+    cdef int64_t task, first_panel, panel, pitch, apart, filter, width, filters, row, i
     cdef const real* image
     cdef const real* x
     cdef const real* w
@@ -62,10 +64,10 @@ cdef void direct(
             if tag[0] != task // s.chunk_tasks + 1:
                 pack_chunk(s, image, <const int64_t*> tables[1], <const int64_t*> tables[2], &chunk, packed)
                 tag[0] = task // s.chunk_tasks + 1
-            x, pitch = packed, s.pitch
+            x, pitch, apart = packed, s.pitch, 1
         else:
-            x = image + chunk.depth * s.stride_depth * s.x_depth + chunk.row * s.stride_row * s.x_row + chunk.column
-            pitch = s.stride_row * s.x_row
+            pitch, apart = s.stride_row * s.x_row, s.stride_column * s.x_column
+            x = image + chunk.depth * s.stride_depth * s.x_depth + chunk.row * pitch + chunk.column * apart
         w = <const real*> arrays[2] + chunk.group * group_filters * s.taps
         bias = <const real*> arrays[3] + chunk.group * group_filters
         y = (
@@ -85,6 +87,11 @@ cdef void direct(
                         trimmed_row_of_filter_lanes(
                             s, chunk.row + row + i, chunk.column, chunk.columns, width, x + (row + i) * pitch, offset,
                             w + filter * s.taps, bias + filter, result + i * chunk.columns * width,
+                        )
+                    elif apart != 1:
+                        row_of_pixels_apart(
+                            chunk.columns, width, x + (row + i) * pitch, apart, offset, s.taps, w + filter * s.taps,
+                            bias + filter, result + i * chunk.columns * width,
                         )
                     else:
                         row_of_filter_lanes(

@@ -35,10 +35,10 @@ cdef enum:
 
 
 cdef inline void tile_filters(
-    const int pixels, const int vectors, const real* x, const int64_t* offset, int64_t taps,
+    const int pixels, const int vectors, const real* x, int64_t apart, const int64_t* offset, int64_t taps,
     const real* w, const real* start, int64_t start_pixel, real* y, const bint streams, const real* ahead, int64_t step,
 ) noexcept nogil:
-    """y[pixel][filter] = start[pixel][filter] + Σ x[pixel + offset] · w[tap][filter]; lanes are filters.
+    """y[pixel][filter] = start[pixel][filter] + Σ x[pixel · apart + offset] · w[tap][filter]; lanes are filters.
 
     `start` is the bias, with a step of 0 between pixels, or the sum of other taps.  With `streams`, memory from `ahead` on
     is fetched on the way: `step` elements for each register of `w`.
@@ -62,7 +62,7 @@ cdef inline void tile_filters(
         if streams:
             ahead += vectors * step
         for i in range(pixels):
-            value = vset1(at[i])
+            value = vset1(at[i * apart])
             for j in range(vectors):
                 total[i][j] = vmuladd(total[i][j], value, weight[j])
     for i in range(pixels):
@@ -71,57 +71,57 @@ cdef inline void tile_filters(
 
 
 cdef inline void filters_by_pixels(
-    int pixels, const int vectors, const real* x, const int64_t* offset, int64_t taps,
+    int pixels, const int vectors, const real* x, int64_t apart, const int64_t* offset, int64_t taps,
     const real* w, const real* start, int64_t start_pixel, real* y, const bint streams, const real* ahead, int64_t step,
 ) noexcept nogil:
     """The tile with `pixels` as the constant it has to be; those beyond TILE_PIXELS vanish at compile time."""
     if pixels == 1:
-        tile_filters(1, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(1, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 2 and TILE_PIXELS >= 2:
-        tile_filters(2, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(2, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 3 and TILE_PIXELS >= 3:
-        tile_filters(3, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(3, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 4 and TILE_PIXELS >= 4:
-        tile_filters(4, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(4, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 5 and TILE_PIXELS >= 5:
-        tile_filters(5, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(5, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 6 and TILE_PIXELS >= 6:
-        tile_filters(6, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(6, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 7 and TILE_PIXELS >= 7:
-        tile_filters(7, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(7, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 8 and TILE_PIXELS >= 8:
-        tile_filters(8, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(8, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 9 and TILE_PIXELS >= 9:
-        tile_filters(9, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(9, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 10 and TILE_PIXELS >= 10:
-        tile_filters(10, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(10, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 11 and TILE_PIXELS >= 11:
-        tile_filters(11, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(11, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 12 and TILE_PIXELS >= 12:
-        tile_filters(12, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(12, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 13 and TILE_PIXELS >= 13:
-        tile_filters(13, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(13, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif TILE_PIXELS >= 14:
-        tile_filters(14, vectors, x, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(14, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
 
 
 cdef inline void tile_of_panel(
-    int64_t pixels, int64_t panel, const real* x, const int64_t* offset, int64_t taps,
+    int64_t pixels, int64_t panel, const real* x, int64_t apart, const int64_t* offset, int64_t taps,
     const real* w, const real* start, int64_t start_pixel, real* y, const bint streams, const real* ahead, int64_t step,
 ) noexcept nogil:
     """A panel is all vectors of a tile wide, or half of them."""
     if panel == TILE_VECTORS * LANES:
         filters_by_pixels(
-            <int> pixels, TILE_VECTORS, x, offset, taps, w, start, start_pixel, y, streams, ahead, step
+            <int> pixels, TILE_VECTORS, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step
         )
     else:
         filters_by_pixels(
-            <int> pixels, (TILE_VECTORS + 1) // 2, x, offset, taps, w, start, start_pixel, y, streams, ahead, step
+            <int> pixels, (TILE_VECTORS + 1) // 2, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step
         )
 
 
 cdef inline void row_of_tiles(
-    int64_t pixels, int64_t panel, const real* x, const int64_t* offset, int64_t taps,
+    int64_t pixels, int64_t panel, const real* x, int64_t apart, const int64_t* offset, int64_t taps,
     const real* w, const real* bias, real* y, const bint streams, const real* ahead,
 ) noexcept nogil:
     """One output row into [pixel][panel], in tiles as equal as possible: 30 pixels are 3 × 10, never 14 + 14 + 2."""
@@ -130,7 +130,9 @@ cdef inline void row_of_tiles(
     cdef int64_t tile, width, done = 0
     for tile in range(tiles):
         width = (pixels - done + tiles - tile - 1) // (tiles - tile)
-        tile_of_panel(width, panel, x + done, offset, taps, w, bias, 0, y + done * panel, streams, ahead, step)
+        tile_of_panel(
+            width, panel, x + done * apart, apart, offset, taps, w, bias, 0, y + done * panel, streams, ahead, step
+        )
         if streams:
             ahead += taps * panel // LANES * step
         done += width
@@ -141,7 +143,15 @@ cdef inline void row_of_filter_lanes(
     const real* w, const real* bias, real* y,
 ) noexcept nogil:
     """One output row into [pixel][panel]."""
-    row_of_tiles(pixels, panel, x, offset, taps, w, bias, y, False, w)
+    row_of_tiles(pixels, panel, x, 1, offset, taps, w, bias, y, False, w)
+
+
+cdef inline void row_of_pixels_apart(
+    int64_t pixels, int64_t panel, const real* x, int64_t apart, const int64_t* offset, int64_t taps,
+    const real* w, const real* bias, real* y,
+) noexcept nogil:
+    """The same where neighbouring pixels are not neighbours in memory."""
+    row_of_tiles(pixels, panel, x, apart, offset, taps, w, bias, y, False, w)
 
 
 cdef inline void row_of_streamed_filters(
@@ -149,7 +159,7 @@ cdef inline void row_of_streamed_filters(
     const real* w, const real* bias, real* y, const real* ahead,
 ) noexcept nogil:
     """The same where `ahead` is what comes after w, to be fetched evenly on the way."""
-    row_of_tiles(pixels, panel, x, offset, taps, w, bias, y, True, ahead)
+    row_of_tiles(pixels, panel, x, 1, offset, taps, w, bias, y, True, ahead)
 
 
 cdef inline void taps_inside(
@@ -188,7 +198,7 @@ cdef inline void trimmed_row_of_filter_lanes(
                 count *= bottom - row
                 row = bottom
             tile_of_panel(
-                width, panel, x + done, offset + begin, count, w + begin * panel, start, start_pixel, y + done * panel,
+                width, panel, x + done, 1, offset + begin, count, w + begin * panel, start, start_pixel, y + done * panel,
                 False, w, 0,
             )
             row += 1

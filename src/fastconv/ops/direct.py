@@ -43,6 +43,7 @@ __all__ = [
 
 CHUNK_PIXELS = 512  # output pixels of one chunk
 STORE_PIXELS = 224  # of one panel of filters: results that the first-level cache holds until they are stored
+FEW_PANELS = 8  # of filters, that may read an input whose neighbours lie apart
 FEW_LANES = 4  # of a register, which then may have no masked loads
 POINTWISE_TILES = 16  # side by side in a chunk that is read in place
 WEIGHT_BYTES_PER_SECOND = 20e9  # that come from beyond the second-level cache
@@ -166,7 +167,7 @@ class FilterLanes(DirectLoops):
         sizes = packed_sizes(nest, rows, columns, blocks=True)
         store_rows = even_part(rows, max(STORE_PIXELS // columns, 1))
         chunks = count_chunks(nest, sizes)
-        packed = not _readable_in_place(nest)
+        packed = not (_readable_in_place(nest) or (not trimmed and self._readable_apart()))
         input_elements = aligned(packed_elements(nest, sizes)) if packed else 0
         panel_sizes = {"panel": self.panel, "last_panel": self.last_panel, "panel_scratch": input_elements}
         split = split_filters(chunks, self.panels)
@@ -187,6 +188,16 @@ class FilterLanes(DirectLoops):
     def _ordered(self, taps: np.ndarray) -> np.ndarray:
         """Trimmed: row, column, channel, depth, so that what is left of a row is one range of taps."""
         return np.ascontiguousarray(np.moveaxis(taps, (-2, -1), (-4, -3))) if self.trimmed else taps
+
+    def _readable_apart(self) -> bool:
+        """Whether the input had better be read where it lies, although neighbouring outputs find theirs a step apart.
+
+        A copy in which they are neighbours pays where many filters read it and windows overlap, or registers are copied.
+        """
+        across = self.nest.axes[2]
+        in_registers = across.x_stride == 1 and across.stride in (2, 4)
+        overlap = any(axis.kernel > axis.stride for axis in self.nest.axes)
+        return _is_inside(self.nest) and (self.panels <= FEW_PANELS or not (in_registers or overlap))
 
 
 class PixelLanes(DirectLoops):
@@ -372,9 +383,14 @@ def _share_of_taps(axis: Axis, tile: int) -> float:
 
 
 def _readable_in_place(nest: Nest) -> bool:
-    """Whether every tap of neighbouring outputs lies in the input, side by side."""
+    """Whether neighbouring outputs find their inputs side by side, none of them in the padding."""
     across = nest.axes[2]
-    return across.stride == 1 and across.x_stride == 1 and all(axis.before == 0 and _inside(axis) for axis in nest.axes)
+    return across.stride == across.x_stride == 1 and _is_inside(nest)
+
+
+def _is_inside(nest: Nest) -> bool:
+    """Whether no window reaches the padding."""
+    return all(axis.before == 0 and _inside(axis) for axis in nest.axes)
 
 
 def _inside(axis: Axis) -> bool:
