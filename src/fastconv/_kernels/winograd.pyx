@@ -206,7 +206,7 @@ cdef inline void winograd_tasks(
     cdef Py_ssize_t* done = <Py_ssize_t*> arrays[5 + c.has_residual]
     cdef real* packed = <real*> (scratch + HEAD_BYTES)
     cdef real* transformed
-    cdef int64_t index, chunk, panel, before
+    cdef int64_t index, chunk, part, panel, before
     cdef Task task
     cdef Place at
     for index in range(first, last):
@@ -218,13 +218,14 @@ cdef inline void winograd_tasks(
             before = take_band(s, task.band, task.bands, &at) if task.bands > 1 else 0
             if at.images * at.chunk.rows * at.chunk.columns == 0:
                 continue
+            part = task.band + 1 if task.bands > 1 else 0       # 0: the whole, which lies in V in another way
             transformed = packed + s.v_scratch
             if task.shared:
                 transformed = <real*> (<char*> done + HEAD_BYTES) + (chunk - s.whole_chunks) * s.v_chunk + before
             if task.first_channel < task.last_channel:
                 transform_planes(
                     m, s, &at, <const real*> arrays[1], <const int64_t*> arrays[4 + c.has_residual], &task,
-                    <int64_t*> scratch, (chunk // c.out_depth * s.bands + task.band) * c.in_depth + 1, packed, transformed,
+                    <int64_t*> scratch, (chunk // c.out_depth * (s.bands + 1) + part) * c.in_depth + 1, packed, transformed,
                 )
             for panel in range(task.first_panel, task.last_panel):
                 multiply_panel(m, s, arrays, &at, panel, transformed, packed)
