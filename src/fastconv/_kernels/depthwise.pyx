@@ -9,7 +9,8 @@ b. With one filter to a group, taps one above the other share the input rows tha
 c. With one filter, and columns that are 1 or 2 apart, the input is read where it lies, and masks stand for the padding: a
    copy would cost more than the products.  With a stride of 2, the even lanes of two registers belong to one column of the
    kernel and the odd ones to the next; shuffles within 128 bits are cheaper, so sums are put in order when they are stored.
-   Wider strides, several filters and depth go through the packed chunk (`chunk.pxd`).
+   Wider strides (and 2, where masked loads go lane by lane), several filters and depth go through the packed chunk
+   (`chunk.pxd`).
 d. The inputs of several groups are packed before the first of them is read: a load that spans two fresh stores has to wait
    for both.
 e. Where rows are contiguous and a single strip wide, a row's last register is stored whole: what it writes too much is the
@@ -39,6 +40,7 @@ cdef extern from "simd.h" nogil:
     vec vload_inside(const real*, vmask)
     vmask vinside(int64_t, int64_t)
     void vstore_spread(real*, vec, int)
+    const int MASKED_LOADS
     const int TILE_FILTERS
     const int ROW_VECTORS
 
@@ -478,7 +480,7 @@ def conv_sizes(dict fields):
 KERNELS = {"depthwise": (PyCapsule_New(<void*> depthwise, b"fastconv kernel", NULL), conv_sizes)}
 TILE = {
     "kernel": MAX_KERNEL,
-    "stride": WIDEST_STRIDE,
+    "stride": WIDEST_STRIDE if MASKED_LOADS else 1,
     "lanes": LANES,
     "filters": TILE_FILTERS,
     "vectors": ROW_VECTORS,

@@ -277,7 +277,13 @@ FC_INLINE vec vload_mask(const real *p, vmask m, vec fill) { return m ? *p : fil
 FC_INLINE vec vload_inside(const real *p, vmask m) { return m ? *p : 0; }
 #endif
 
-/* vload_mask leaves `fill` in the other lanes, vload_inside zero; neither touches their memory. */
+/* vload_mask leaves `fill` in the other lanes, vload_inside zero; neither touches their memory.  Without MASKED_LOADS they
+ * go lane by lane. */
+#if defined(FC_VECTORS) && defined(__AVX2__)
+#define MASKED_LOADS 1
+#else
+#define MASKED_LOADS 0
+#endif
 
 /* A whole number in each lane, as bits; and the running maximum that remembers where it was found: `best` and `place`
  * take v and `at` in the lanes where v is larger or NaN. */
