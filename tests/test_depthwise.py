@@ -75,6 +75,32 @@ def test_padding_beyond_the_window(isa, pads, rng):
         check(rng, (1, 4, 6, 11), (4, 1, *kernel), groups=4, padding=pads, stride=stride)
 
 
+@pytest.mark.parametrize("stride", list(itertools.product((1, 2, 3), (1, 2))), ids=str)
+def test_strides_of_rows_and_columns(isa, stride, rng):
+    for kernel, dilation in itertools.product(
+        ((3, 3), (5, 4), (4, 5), (7, 7), (9, 2)), ((1, 1), (2, 1), (1, 2), (3, 3))
+    ):
+        for pads in (((0, 0), (0, 0)), ((1, 1), (1, 1)), ((3, 0), (0, 2))):
+            check(
+                rng, (1, 2, 28, 39), (2, 1, *kernel), groups=2, padding=pads, stride=stride, dilation=dilation
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_nothing_outside_the_input_is_read(isa, dtype, stride, rng):
+    """A window of a larger array: what lies around it is NaN and would show in the sums."""
+    for columns, kernel in itertools.product((5, 14, 16, 31, 64, 67, 130), (3, 5, 7)):
+        around = np.full((2, 3, 17, columns + 80), np.nan, dtype)
+        x = around[:, :, 4:13, 40:-40]
+        x[:] = rng.standard_normal(x.shape)
+        w, b = rng.standard_normal((3, 1, kernel, kernel)).astype(dtype), np.zeros(3, dtype)
+        geometry = {"groups": 3, "padding": kernel // 2, "stride": stride}
+        actual = pixel_lanes(x, w, b, **geometry)
+        tolerance = conv_tolerance(x, w, b, **geometry)
+        assert_within(actual, reference.conv(x, w, b, **geometry), tolerance, f"{columns} columns, kernel {kernel}")
+
+
 def test_a_kernel_wider_than_the_masks(isa, rng):
     check(rng, (1, 2, 5, 60), (2, 1, 1, 45), groups=2, padding=(0, 22))
 

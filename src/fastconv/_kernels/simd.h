@@ -299,7 +299,13 @@ FC_INLINE vec vload_mask(const real *p, vmask m, vec fill) { return m ? *p : fil
 FC_INLINE vec vload_inside(const real *p, vmask m) { return m ? *p : 0; }
 #endif
 
-/* vload_mask leaves `fill` in the other lanes, vload_inside zero; neither touches their memory. */
+/* vload_mask leaves `fill` in the other lanes, vload_inside zero; neither touches their memory.  Without MASKED_LOADS they
+ * go lane by lane. */
+#if defined(FC_VECTORS) && defined(__AVX2__)
+#define MASKED_LOADS 1
+#else
+#define MASKED_LOADS 0
+#endif
 
 /* A whole number in each lane, as bits; and the running maximum that remembers where it was found: `best` and `place`
  * take v and `at` in the lanes where v is larger or NaN. */
@@ -433,6 +439,34 @@ FC_INLINE vec vshift(vec a, vec b) {
     lanes[LANES] = last[LANES - 1];
     return vload(lanes + 1);
 }
+#endif
+
+/* The same in an order that needs no lane to leave its 128 bits: vordered of such a register is veven or vodd. */
+#if defined(FC_VECTORS) && VECTOR_BYTES > 16 && (defined(__clang__) || __GNUC__ >= 12)
+#if VECTOR_BYTES / REAL_BYTES == 4
+#define FC_NEAR_EVEN 0, 4, 2, 6
+#define FC_NEAR_ODD 1, 5, 3, 7
+#define FC_ORDERED 0, 2, 1, 3
+#elif VECTOR_BYTES / REAL_BYTES == 8 && REAL_BYTES == 4
+#define FC_NEAR_EVEN 0, 2, 8, 10, 4, 6, 12, 14
+#define FC_NEAR_ODD 1, 3, 9, 11, 5, 7, 13, 15
+#define FC_ORDERED 0, 1, 4, 5, 2, 3, 6, 7
+#elif VECTOR_BYTES / REAL_BYTES == 8
+#define FC_NEAR_EVEN 0, 8, 2, 10, 4, 12, 6, 14
+#define FC_NEAR_ODD 1, 9, 3, 11, 5, 13, 7, 15
+#define FC_ORDERED 0, 2, 4, 6, 1, 3, 5, 7
+#else
+#define FC_NEAR_EVEN 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30
+#define FC_NEAR_ODD 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31
+#define FC_ORDERED 0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15
+#endif
+FC_INLINE vec vnear_even(vec a, vec b) { return __builtin_shufflevector(a, b, FC_NEAR_EVEN); }
+FC_INLINE vec vnear_odd(vec a, vec b) { return __builtin_shufflevector(a, b, FC_NEAR_ODD); }
+FC_INLINE vec vordered(vec v) { return __builtin_shufflevector(v, v, FC_ORDERED); }
+#else
+FC_INLINE vec vnear_even(vec a, vec b) { return veven(a, b); }
+FC_INLINE vec vnear_odd(vec a, vec b) { return vodd(a, b); }
+FC_INLINE vec vordered(vec v) { return v; }
 #endif
 
 #endif

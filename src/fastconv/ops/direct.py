@@ -235,13 +235,18 @@ class PixelLanes(DirectLoops):
         )
 
     def _readable_in_place(self) -> bool:
-        depth, down, across = self.nest.axes
+        depth, _, across = self.nest.axes
         return (
-            self.panel == depth.kernel == down.stride == across.stride == across.x_stride == across.y_stride == 1
+            self.panel == depth.kernel == across.x_stride == across.y_stride == 1
             and depth.before == 0
             and _inside(depth)
+            and across.stride <= self.tile["stride"]
             and across.kernel <= self.tile["kernel"]
         )
+
+    def _skips_columns(self) -> bool:
+        """Input columns are two apart and read where they lie."""
+        return self.nest.axes[2].stride == 2 and self._readable_in_place()
 
     @property
     def layout(self) -> tuple:
@@ -264,7 +269,7 @@ class PixelLanes(DirectLoops):
 
     def _runs_of_rows(self) -> list[list[int]]:
         """Taps of a column that read neighbouring rows, as many together as the kernel has cases for, long runs first."""
-        longest, usual = self.tile["runs"]
+        longest, usual = self.tile["runs_apart" if self._skips_columns() else "runs"]
         positions = self.nest.axes[1].tap_positions
         neighbours: list[list[int]] = []
         for tap in sorted(range(len(positions)), key=positions.__getitem__):
@@ -280,14 +285,15 @@ class PixelLanes(DirectLoops):
         return sorted(runs, key=len, reverse=True)
 
     def _runs(self) -> np.ndarray:
-        """The kernel's table: taps of a run, row of the first, column; then zeros."""
+        """The kernel's table: taps of a run, input row of the first, column, columns; then zeros."""
         _, down, across = self.nest.axes
-        triples = [
-            (len(rows), down.tap_positions[rows[0]][1] - down.before, column)
+        step = 2 if self._skips_columns() and across.dilation == 1 else 1
+        entries = [
+            (len(rows), rows[0] * down.dilation - down.before, column, min(step, across.kernel - column))
             for rows in self._runs_of_rows()
-            for column in range(across.kernel)
+            for column in range(0, across.kernel, step)
         ]
-        return np.array(triples * (self.nest.channels * self.nest.axes[0].kernel) + [(0, 0, 0)], np.int64)
+        return np.array(entries * (self.nest.channels * self.nest.axes[0].kernel) + [(0, 0, 0, 0)], np.int64)
 
 
 class PointwiseLanes(DirectLoops):
