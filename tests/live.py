@@ -18,7 +18,9 @@ hypothesis = pytest.importorskip("hypothesis", reason="generated arguments: hypo
 st = hypothesis.strategies
 
 # What torch alone refuses, where it has no code for it or asks for more than the operation needs.
-LIMITS = r"not implemented for|Unsupported memory format|smaller than kernel size|too large relative to|tensor of size \[0\]"
+LIMITS = (
+    r"not implemented for|Unsupported memory format|smaller than kernel size|too large relative to|tensor of size \[0\]"
+)
 
 FLOATS = (np.float16, np.float32, np.float64)
 
