@@ -2,7 +2,8 @@
 
 # sizes    a struct of int64 fields, the kernel family's own
 # arrays   outputs, then inputs, then constants: element pointers
-# first, last   the range of tasks to do; tasks are independent of one another, so how they are shared changes no bit
+# first, last   the range of tasks to do; how they are shared changes no bit.  Threads take them in their order, so a task
+#          may wait for what an earlier one prepares, and for no later one
 # scratch  this thread's own buffer, 64-byte aligned; its first 64 bytes are zero when a job starts and persist between
 #          the ranges that one thread is given, so a kernel may remember there what it has prepared
 ctypedef void (*kernel_function)(

@@ -6,7 +6,8 @@ a. A team of our own instead of OpenMP: libgomp's child hangs after a fork, ever
    threads either spin when idle or wake slowly.  Here idle threads sleep, a forked child starts anew, and one number
    rules.
 b. Threads take ranges of tasks from a shared counter, so a core that is slowed by a neighbour delays nobody.  Tasks never
-   share an output element: the bits do not depend on who does what.
+   share an output element: the bits do not depend on who does what.  They are taken in their order, hence one may wait
+   for memory that earlier ones fill for all.
 c. One job at a time uses the team.  A second Python thread that comes meanwhile computes alone: it neither waits nor
    oversubscribes the cores.
 d. The number of threads belongs to a call.  A thread of Python may have a limit of its own, so that sessions with
