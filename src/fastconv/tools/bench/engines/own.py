@@ -16,6 +16,11 @@ def available() -> str:
     return fastconv.__version__
 
 
+def start() -> None:
+    """Import what sessions need, as the other libraries have imported everything by now."""
+    _ = fastconv.InferenceSession
+
+
 def candidates(problem) -> list[dict]:
     """Every algorithm's answer, as ``fastconv.algorithms`` gives it."""
     if problem.family == "pad":  # there is one way to do it
