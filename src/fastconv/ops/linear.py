@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 
 import numpy as np
 
-from fastconv import reference
+from fastconv import machine, reference
 from fastconv._kernels import engine, family
 from fastconv._kernels.engine import Step
 from fastconv.errors import ArgumentError
@@ -21,8 +21,8 @@ from fastconv.ops.weighted import PACK_BYTES, WeightedKernel, WeightedReference,
 __all__ = ["FEW_IMAGES", "LINEAR", "LinearSpec", "linear_plan"]
 
 MOST_IMAGES = 32
-TOGETHER = 4  # images that share a loaded weight; the next ones find it in the cache
 TASK_OUTPUTS = 16
+MEMORY_BYTES = 27e9  # per second
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,21 @@ class FewImages(WeightedKernel[LinearSpec]):
         return FewImagesPlan(spec)
 
     def seconds(self, spec):
-        products = spec.flops * ceil(spec.images / TOGETHER) * TOGETHER / max(spec.images, 1)
-        return 1e-6 + max(spec.weight_bytes / 20e9, products / 60e9)
+        sums = spec.images * spec.outputs * 4e-9  # across the lanes
+        return 0.6e-6 + sums + _stream_seconds(spec, 105e9, 67e9, 93e9)
 
     def scratch_bytes(self, spec):
         return few_images_scratch(spec)
+
+
+def _stream_seconds(spec: LinearSpec, level_2: float, level_3: float, flops: float) -> float:
+    """Time for reading the weights at the rate of the cache that holds them, bytes per second, or for the products.
+
+    From memory both algorithms read at the same rate: packed copies of large weights would buy nothing.
+    """
+    rates = {machine.cache_bytes(3): level_3, machine.cache_bytes(2): level_2}
+    rate = min((size, rate) for size, rate in [*rates.items(), (inf, MEMORY_BYTES)] if spec.weight_bytes <= size)[1]
+    return max(spec.weight_bytes / rate, spec.flops * np.dtype(spec.dtype).itemsize / 4 / flops)
 
 
 def few_images_scratch(spec: LinearSpec) -> int:
@@ -120,7 +130,7 @@ class Product(WeightedKernel[LinearSpec]):
         return ProductPlan(spec)
 
     def seconds(self, spec):
-        return 3e-6 + max(spec.weight_bytes / 20e9, spec.flops / 90e9)
+        return 1e-6 + _stream_seconds(spec, 90e9, 78e9, 100e9)
 
     def pack_seconds(self, spec):
         return spec.weight_bytes / PACK_BYTES
