@@ -67,20 +67,20 @@ class FewImages(WeightedKernel[LinearSpec]):
 
     def seconds(self, spec):
         sums = spec.images * spec.outputs * 4e-9  # across the lanes
-        return 0.6e-6 + sums + _stream_seconds(spec, 105e9, 67e9, 93e9)
+        return 0.6e-6 + _stream_seconds(spec, 105e9, 67e9, 93e9, sums)
 
     def scratch_bytes(self, spec):
         return few_images_scratch(spec)
 
 
-def _stream_seconds(spec: LinearSpec, level_2: float, level_3: float, flops: float) -> float:
-    """Time for reading the weights at the rate of the cache that holds them, bytes per second, or for the products.
+def _stream_seconds(spec: LinearSpec, level_2: float, level_3: float, flops: float, sums: float = 0.0) -> float:
+    """Time for reading the weights at the rate of the cache that holds them, bytes per second, or for products and sums.
 
     From memory both algorithms read at the same rate: packed copies of large weights would buy nothing.
     """
     rates = {machine.cache_bytes(3): level_3, machine.cache_bytes(2): level_2}
     rate = min((size, rate) for size, rate in [*rates.items(), (inf, MEMORY_BYTES)] if spec.weight_bytes <= size)[1]
-    return max(spec.weight_bytes / rate, spec.flops * np.dtype(spec.dtype).itemsize / 4 / flops)
+    return max(spec.weight_bytes / rate, spec.flops * np.dtype(spec.dtype).itemsize / 4 / flops + sums)
 
 
 def few_images_scratch(spec: LinearSpec) -> int:
