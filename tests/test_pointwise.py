@@ -1,11 +1,10 @@
 """Convolution of inputs that are read where they lie, with pixels as lanes, against the reference."""
 
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from protected import run_protected
 from tolerance import assert_within, conv_tolerance
 
 from fastconv import config, reference
@@ -119,44 +118,24 @@ def test_channels_last_is_not_pointwise(rng):
 
 
 PROTECTED = """
-import ctypes, itertools, mmap
-import numpy as np
 from fastconv.ops.conv import conv_nest
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.direct import FilterLanes, PointwiseLanes
 
-libc = ctypes.CDLL(None)
-libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
-libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-page, size = mmap.PAGESIZE, 1 << 20
-base = libc.mmap(None, size + 2 * page, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANON, -1, 0)
-for guard in (base, base + page + size):
-    assert libc.mprotect(guard, page, 0) == 0
-memory = np.frombuffer((ctypes.c_char * size).from_address(base + page), np.uint8)
 for at_end, dtype, columns, kernel in itertools.product((0, 1), "fd", (1, 3, 5, 15, 16, 17, 31, 50, 70), (1, 3)):
     if kernel > columns:
         continue
-    shape = (2, 5, 4, columns)
-    count = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    x = (memory[size - count:] if at_end else memory[:count]).view(dtype).reshape(shape)
+    x = protected((2, 5, 4, columns), dtype, at_end)
     w = np.ones((7, 5, kernel, kernel), dtype)
     for loops_of, stride in ((PointwiseLanes, 1), (FilterLanes, 1), (FilterLanes, 2), (FilterLanes, 3)):
         spec = conv_spec(x.shape, x.strides, x.dtype, w.shape, w.dtype, None, stride, 0, 1, 1, False)
         loops = loops_of(conv_nest(spec))
         loops.step(np.empty(spec.y_shape, dtype), x, *loops.pack(w, None))
-print("done")
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="pages are protected with Linux's mprotect")
 def test_reads_its_input_and_nothing_else(isa):
-    """A page before and one behind the input may not be touched."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROTECTED], env={"FASTCONV_ISA": isa, "PYTHONPATH": ":".join(sys.path)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.stdout == "done\n", done.stderr
+    run_protected(PROTECTED, isa)
 
 
 def test_infinities_and_nan_as_the_definition_has_them(isa, rng):

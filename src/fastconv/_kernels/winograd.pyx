@@ -16,7 +16,6 @@ f. Images whose maps have few tiles share a chunk: each chunk reads all filters 
 g. A kernel with depth has the taps of its depth as further channels.  V is a ring of as many input planes, each with a
    tag that says which one it is, and neighbouring outputs in depth are neighbouring tasks: a plane is transformed once for
    all outputs that it belongs to.  Taps in the padding are left out, hence they come before the channels in U.
-
 h. The last chunks are cut, so that threads end at the same time.  Where the second-level cache holds the filters, a part
    of the tiles goes through all stages.  Where it does not, parts of the filters share one transformed input: all threads
    make it before anything else, a piece of the channels at a time, and whole chunks in between leave nobody waiting.
