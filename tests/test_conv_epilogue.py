@@ -11,7 +11,7 @@ from fastconv.ops.conv import conv_nest
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.direct import FilterLanes, PixelLanes, PointwiseLanes
 from fastconv.ops.elementwise import ACTIVATIONS, elementwise
-from fastconv.ops.winograd import WinogradLoops
+from fastconv.ops.winograd import WinogradLoops, large_winograd
 
 # loops, x, w, groups, padding; maps with ragged last rows, columns and panels, and small ones whose rows and filters are
 # one run
@@ -27,6 +27,10 @@ CASES = {
     "few filters of a small map": (PixelLanes, (2, 4, 5, 9), (10, 2, 3, 3), 2, 1),
     "winograd": (WinogradLoops, (1, 7, 13, 22), (35, 7, 3, 3), 1, 1),
     "winograd of a small map": (WinogradLoops, (3, 7, 4, 4), (35, 7, 3, 3), 1, 1),
+    "winograd in large tiles": (large_winograd, (1, 7, 13, 22), (35, 7, 3, 3), 1, 1),
+    "winograd in large tiles of 4×4": (WinogradLoops, (1, 7, 13, 22), (35, 7, 5, 5), 1, 2),
+    "winograd along rows": (WinogradLoops, (2, 7, 9, 17), (35, 7, 1, 7), 1, 3),
+    "winograd along columns": (WinogradLoops, (2, 7, 17, 9), (35, 7, 3, 1), 1, 1),
     "winograd with depth": (WinogradLoops, (1, 4, 3, 6, 9), (18, 4, 3, 3, 3), 1, 1),
 }
 PARAMETERS = {

@@ -11,40 +11,62 @@ from fastconv.nn import functional as F
 from fastconv.ops.conv import CONV, conv_nest, conv_plan
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.winograd import Tiling
-from fastconv.ops.winograd_error import SIDE, filter_transform, input_transform, output_transform, winograd_errors
+from fastconv.ops.winograd_error import winograd_error, winograd_errors, winograd_forms
+from fastconv.ops.winograd_forms import LARGE_FORMS, SMALL_FORMS
+
+# Every form that the kernel has, as an algorithm and the taps of rows and columns that have it.
+FORMS = [
+    *(("winograd", kernel) for kernel in SMALL_FORMS),
+    *(("winograd_large", kernel) for kernel in LARGE_FORMS),
+]
 
 
-@pytest.mark.parametrize("taps", [3, 5])
-def test_the_matrices_compute_a_correlation(taps, rng):
-    outputs = SIDE + 1 - taps
-    d, g = rng.standard_normal(SIDE), rng.standard_normal(taps)
-    y = output_transform(outputs) @ ((filter_transform(taps) @ g) * (input_transform() @ d))
-    np.testing.assert_allclose(y, [d[i : i + taps] @ g for i in range(outputs)], rtol=1e-13, atol=1e-13)
+def forms_of(algorithm, w):
+    """The forms by which a kernel of two dimensions is computed."""
+    if algorithm == "winograd":
+        return winograd_forms(w.shape[2:], w.shape[1])
+    return LARGE_FORMS[w.shape[2:]]
 
 
-def bound(x, w, b, padding, dtype):
+def same_padding(kernel):
+    return tuple(taps // 2 for taps in kernel)
+
+
+@pytest.mark.parametrize(
+    "form",
+    sorted({form for table in (SMALL_FORMS, LARGE_FORMS) for forms in table.values() for form in forms}, key=str),
+    ids=str,
+)
+def test_the_matrices_compute_a_correlation(form, rng):
+    d, g = rng.standard_normal(form.points), rng.standard_normal(form.taps)
+    y = form.output_transform() @ ((form.filter_transform() @ g) * (form.input_transform() @ d))
+    np.testing.assert_allclose(y, [d[i : i + form.taps] @ g for i in range(form.outputs)], rtol=1e-12, atol=1e-12)
+
+
+def bound(x, w, b, padding, dtype, algorithm="winograd"):
     """Largest error of an output element: the same computation on magnitudes, times the roundings on one path.
 
     Every stage is a sum of products with fixed coefficients, so its rounding errors are at most gamma(n) times the
     stage applied to magnitudes (Higham, section 3.5); paths have at most 6 roundings in each of two passes of the
     input and of the output transform, one per channel in between, one of the filter transform, and the bias.
     """
-    taps = w.shape[-1]
-    m = SIDE + 1 - taps
-    absolute_a, absolute_b, absolute_g = (
-        np.abs(matrix) for matrix in (output_transform(m), input_transform(), filter_transform(taps))
+    forms = forms_of(algorithm, w)
+    (a_down, a_across), (b_down, b_across), (g_down, g_across) = (
+        [np.abs(getattr(form, f"{name}_transform")()) for form in forms] for name in ("output", "input", "filter")
     )
+    (m, n), points = (form.outputs for form in forms), tuple(form.points for form in forms)
     batch, channels, height, width = x.shape
-    out_h, out_w = height + 2 * padding - taps + 1, width + 2 * padding - taps + 1
-    down, across = -(-out_h // m), -(-out_w // m)
-    padded = np.zeros((batch, channels, down * m + taps - 1, across * m + taps - 1))
-    padded[:, :, padding : padding + height, padding : padding + width] = np.abs(x)
-    tiles = np.lib.stride_tricks.sliding_window_view(padded, (SIDE, SIDE), axis=(2, 3))[:, :, ::m, ::m]
-    v = absolute_b @ tiles @ absolute_b.T
-    u = absolute_g @ np.abs(w.astype(np.float64)) @ absolute_g.T
+    (top, left), (rows, columns) = padding, w.shape[2:]
+    out_h, out_w = height + 2 * top - rows + 1, width + 2 * left - columns + 1
+    down, across = -(-out_h // m), -(-out_w // n)
+    padded = np.zeros((batch, channels, down * m + rows - 1, across * n + columns - 1))
+    padded[:, :, top : top + height, left : left + width] = np.abs(x)
+    tiles = np.lib.stride_tricks.sliding_window_view(padded, points, axis=(2, 3))[:, :, ::m, ::n]
+    v = b_down @ tiles @ b_across.T
+    u = g_down @ np.abs(w.astype(np.float64)) @ g_across.T
     products = np.einsum("ocij,ncyxij->noyxij", u, v)
-    y = np.einsum("pi,noyxij,qj->noypxq", absolute_a, products, absolute_a)
-    magnitude = y.reshape(batch, w.shape[0], down * m, across * m)[:, :, :out_h, :out_w] + np.abs(b)[:, None, None]
+    y = np.einsum("pi,noyxij,qj->noypxq", a_down, products, a_across)
+    magnitude = y.reshape(batch, w.shape[0], down * m, across * n)[:, :, :out_h, :out_w] + np.abs(b)[:, None, None]
     roundings = channels + 4 * 6 + 3
     return (2 * roundings + 2) * np.finfo(dtype).eps / 2 * magnitude
 
@@ -61,19 +83,21 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("taps", [3, 5])
+@pytest.mark.parametrize(("algorithm", "kernel"), FORMS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_within_the_derived_bound(isa, team, taps, shape, dtype, rng):
+def test_within_the_derived_bound(isa, team, algorithm, kernel, shape, dtype, rng):
     batch, channels, height, width, filters = shape
+    if algorithm == "winograd_large" and kernel == (5, 5):
+        channels = 100  # with fewer, the small form is the same
     x = rng.standard_normal((batch, channels, height, width)).astype(dtype)
-    w = rng.standard_normal((filters, channels, taps, taps)).astype(dtype)
+    w = rng.standard_normal((filters, channels, *kernel)).astype(dtype)
     b = rng.standard_normal(filters).astype(dtype)
-    for padding in (1, taps // 2, 4):
-        if height + 2 * padding < taps:
+    for padding in ((1, 1), same_padding(kernel), (4, 4)):
+        if height + 2 * padding[0] < kernel[0] or width + 2 * padding[1] < kernel[1]:
             continue
-        y = F.conv2d(x, w, b, padding=padding, algorithm="winograd")
+        y = F.conv2d(x, w, b, padding=padding, algorithm=algorithm)
         expected = reference.conv(x, w, b, padding=padding, accumulate=np.float64)
-        assert_within(y, expected, bound(x, w, b, padding, dtype), f"{shape} padding {padding}")
+        assert_within(y, expected, bound(x, w, b, padding, dtype, algorithm), f"{shape} padding {padding}")
 
 
 def images(kind, shape, rng):
@@ -90,24 +114,63 @@ def images(kind, shape, rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("taps", [3, 5])
+@pytest.mark.parametrize(("algorithm", "kernel"), FORMS, ids=str)
 @pytest.mark.parametrize("channels", [1, 3, 40, 200])
 @pytest.mark.parametrize("kinds", [("normal", "normal"), ("positive", "normal"), ("positive", "positive"),
                                    ("constant", "cancelling"), ("wide", "wide"), ("cancelling", "wide")], ids=str)  # fmt: skip
-def test_the_bound_for_known_arrays_holds_and_is_close(kinds, channels, taps, dtype, rng):
+def test_the_bounds_hold_and_that_for_known_arrays_is_close(kinds, channels, algorithm, kernel, dtype, rng):
+    """The bound for planning, which knows the arrays' largest values alone, is no smaller than that for the arrays."""
     x = images(kinds[0], (2, 2 * channels, 13, 10), rng).astype(dtype)
-    w = images(kinds[1], (10, channels, taps, taps), rng).astype(dtype)
+    w = images(kinds[1], (10, channels, *kernel), rng).astype(dtype)
     b = rng.standard_normal(10).astype(dtype)
     pads = ((0, 2), (1, 3))
-    y = F.conv2d(x, w, b, padding=pads, groups=2, algorithm="winograd")
+    forms = forms_of(algorithm, w)
+    if algorithm == "winograd_large" and forms == winograd_forms(kernel, channels):
+        algorithm = "winograd"
+    y = F.conv2d(x, w, b, padding=pads, groups=2, algorithm=algorithm)
     wide = (array.astype(np.longdouble) for array in (x, w, b))
     exact = reference.conv(*wide, padding=pads, groups=2, accumulate=np.longdouble)
     errors = np.abs(y - exact)
     window = Window.of(x.shape[2:], w.shape[2:], padding=pads)
-    bounds = winograd_errors(x, w, b, window, 2, np.dtype(dtype).name)
+    name = np.dtype(dtype).name
+    bounds = winograd_errors(x, w, b, window, 2, name, forms)
     assert bounds.shape == y.shape
     assert (errors <= bounds).all()
-    assert (bounds.max(axis=(2, 3)) <= 400 * errors.max()).any()
+    close = 1500 if forms in LARGE_FORMS.values() else 400
+    assert (bounds.max(axis=(2, 3)) <= close * errors.max()).any()
+    magnitudes = np.abs(x).max() * np.abs(w).sum((1, 2, 3), np.float64) + np.abs(b)
+    assert (bounds <= winograd_error(forms, channels, name) * magnitudes[:, None, None]).all()
+
+
+def test_a_5x5_kernel_has_large_tiles_where_they_err_no_more_than_many_channels_of_3x3():
+    large, most = LARGE_FORMS[5, 5], winograd_error(SMALL_FORMS[3, 3], 1024, "float32")
+    channels = [n for n in range(1, 200) if winograd_error(large, n, "float32") <= most]
+    assert channels == list(range(1, channels[-1] + 1))
+    assert 64 <= channels[-1] < 96
+    assert winograd_forms((5, 5), channels[-1]) == large
+    assert winograd_forms((5, 5), channels[-1] + 1) == SMALL_FORMS[5, 5]
+    assert winograd_forms((5, 5), channels[-1] + 1, large=True) == large
+    assert winograd_forms((3, 3), 1) == SMALL_FORMS[3, 3]
+    assert winograd_forms((3, 3), 1, large=True) == LARGE_FORMS[3, 3]
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (5, 5)])
+def test_one_dimension_is_one_row(isa, kernel, rng):
+    """Also where the rows or the columns are one: the loops have the axis in another place then."""
+    taps = kernel[0]
+    x = rng.standard_normal((2, 6, 150)).astype(np.float32)
+    w = rng.standard_normal((20, 6, taps)).astype(np.float32)
+    b = rng.standard_normal(20).astype(np.float32)
+    y = F.conv1d(x, w, b, padding=taps // 2, algorithm="winograd")
+    as_row = F.conv2d(x[:, :, None], w[:, :, None], b, padding=(0, taps // 2), algorithm="winograd")
+    as_column = F.conv2d(x[..., None], w[..., None], b, padding=(taps // 2, 0), algorithm="winograd")
+    assert y.tobytes() == as_row.tobytes() == as_column.tobytes()
+    window = Window.of((150,), (taps,), padding=taps // 2)
+    exact = reference.conv(x, w, b, padding=taps // 2, accumulate=np.float64)
+    forms = winograd_forms((1, taps), 6)
+    bounds = winograd_errors(x, w, b, window, 1, "float32", forms)
+    assert bounds.shape == y.shape
+    assert (np.abs(y - exact) <= bounds).all()
 
 
 def test_the_bound_for_known_arrays_follows_the_image(rng):
@@ -115,7 +178,7 @@ def test_the_bound_for_known_arrays_follows_the_image(rng):
     x = np.zeros((1, 4, 16, 16), np.float32)
     x[..., :4, :4] = 1000 * rng.standard_normal((4, 4, 4))
     w = rng.standard_normal((3, 4, 3, 3)).astype(np.float32)
-    bounds = winograd_errors(x, w, None, Window.of((16, 16), (3, 3)), 1, "float32")
+    bounds = winograd_errors(x, w, None, Window.of((16, 16), (3, 3)), 1, "float32", SMALL_FORMS[3, 3])
     assert (bounds[..., :4, :4] > 0).all()
     assert not bounds[..., 4:, :].any()
     assert not bounds[..., 4:].any()
@@ -149,7 +212,8 @@ def test_depth_within_the_bound_for_known_arrays(isa, case, dtype, rng):
     x, w, b, geometry = volume(case, dtype, rng)
     wide = (array.astype(np.longdouble) for array in (x, w, b))
     exact = reference.conv(*wide, **geometry, groups=2, accumulate=np.longdouble)
-    bounds = winograd_errors(x, w, b, Window.of(x.shape[2:], w.shape[2:], **geometry), 2, np.dtype(dtype).name)
+    forms = winograd_forms(w.shape[-2:], w.shape[1] * w.shape[2])
+    bounds = winograd_errors(x, w, b, Window.of(x.shape[2:], w.shape[2:], **geometry), 2, np.dtype(dtype).name, forms)
     results = set()
     for threads in (1, 2, 5):
         with config.threads(threads):
@@ -199,44 +263,56 @@ def test_groups_and_asymmetric_padding(isa, rng):
     np.testing.assert_allclose(y, reference.conv(x, w, **geometry), rtol=0, atol=1e-12)
 
 
-def test_same_bits_for_any_number_of_threads_and_any_batch(isa, rng):
-    x = rng.standard_normal((3, 20, 30, 30)).astype(np.float32)
-    w = rng.standard_normal((40, 20, 3, 3)).astype(np.float32)
+@pytest.mark.parametrize(("algorithm", "kernel"), FORMS, ids=str)
+def test_same_bits_for_any_number_of_threads_and_any_batch(isa, algorithm, kernel, rng):
+    x = rng.standard_normal((3, 100, 30, 30)).astype(np.float32)
+    w = rng.standard_normal((40, 100, *kernel)).astype(np.float32)
     results = []
     for threads in (1, 2, 3, 7):
         with config.threads(threads):
-            results.append(F.conv2d(x, w, padding=1, algorithm="winograd"))
-    alone = F.conv2d(x[1:2], w, padding=1, algorithm="winograd")
+            results.append(F.conv2d(x, w, padding=1, algorithm=algorithm))
+    alone = F.conv2d(x[1:2], w, padding=1, algorithm=algorithm)
     assert all(result.tobytes() == results[0].tobytes() for result in results)
     assert alone.tobytes() == results[0][1:2].tobytes()
 
 
-@pytest.mark.parametrize("taps", [3, 5])
+@pytest.mark.parametrize(("algorithm", "kernel"), FORMS, ids=str)
 @pytest.mark.parametrize(("images", "side", "width"), [(9, 4, 5), (5, 7, 7), (3, 14, 6), (2, 1, 150), (1, 70, 70)])
-def test_images_that_share_a_chunk_and_maps_of_many_chunks(isa, team, images, side, width, taps, rng):
+def test_images_that_share_a_chunk_and_maps_of_many_chunks(isa, team, images, side, width, algorithm, kernel, rng):
     """Also channels last in memory, and filters enough to be streamed."""
-    x = rng.standard_normal((images, 19, side, width)).astype(np.float32)
-    w = rng.standard_normal((37, 19, taps, taps)).astype(np.float32)
+    channels = 90 if (algorithm, kernel) == ("winograd_large", (5, 5)) else 19
+    x = rng.standard_normal((images, channels, side, width)).astype(np.float32)
+    w = rng.standard_normal((37, channels, *kernel)).astype(np.float32)
     b = rng.standard_normal(37).astype(np.float32)
-    expected = reference.conv(x, w, b, padding=taps // 2, accumulate=np.float64)
-    tolerance = bound(x, w, b, taps // 2, np.float32)
+    padding = same_padding(kernel)
+    expected = reference.conv(x, w, b, padding=padding, accumulate=np.float64)
+    tolerance = bound(x, w, b, padding, np.float32, algorithm)
     last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
     for memory in (x, last, np.ascontiguousarray(x[:, :, ::-1, ::-1])[:, :, ::-1, ::-1]):
-        y = F.conv2d(memory, w, b, padding=taps // 2, algorithm="winograd")
+        y = F.conv2d(memory, w, b, padding=padding, algorithm=algorithm)
         assert_within(y, expected, tolerance, f"{memory.strides}")
 
 
-# images, channels, side, width, filters, taps: filters that stay in the second-level cache, and such as do not
+# images, channels, side, width, filters, kernel, algorithm: filters that stay in the second-level cache, and such as do not
 CUT = [
-    (1, 24, 30, 30, 40, 3),
-    (1, 9, 5, 130, 33, 3),
-    (5, 12, 7, 6, 20, 3),
-    (1, 16, 4, 100, 70, 5),
-    (1, 30, 33, 33, 40, 3),
-    (1, 120, 14, 13, 260, 3),
-    (1, 260, 4, 40, 130, 3),
-    (3, 100, 6, 7, 300, 3),
-    (1, 130, 9, 9, 250, 5),
+    (1, 24, 30, 30, 40, (3, 3), "winograd"),
+    (1, 9, 5, 130, 33, (3, 3), "winograd"),
+    (5, 12, 7, 6, 20, (3, 3), "winograd"),
+    (1, 16, 4, 100, 70, (5, 5), "winograd"),
+    (1, 30, 33, 33, 40, (3, 3), "winograd"),
+    (1, 120, 14, 13, 260, (3, 3), "winograd"),
+    (1, 260, 4, 40, 130, (3, 3), "winograd"),
+    (3, 100, 6, 7, 300, (3, 3), "winograd"),
+    (1, 130, 9, 9, 250, (5, 5), "winograd"),
+    (1, 60, 13, 13, 150, (5, 5), "winograd"),
+    (1, 130, 19, 9, 250, (5, 5), "winograd_large"),
+    (1, 40, 70, 31, 40, (3, 3), "winograd_large"),
+    (1, 40, 17, 19, 40, (1, 7), "winograd"),
+    (2, 200, 17, 17, 200, (7, 1), "winograd"),
+    (3, 300, 8, 8, 300, (3, 1), "winograd"),
+    (3, 300, 8, 8, 300, (1, 3), "winograd"),
+    (1, 30, 1, 300, 40, (1, 5), "winograd"),
+    (1, 30, 40, 10, 40, (5, 1), "winograd"),
 ]
 
 
@@ -244,14 +320,15 @@ CUT = [
 @pytest.mark.parametrize("case", CUT, ids=str)
 def test_chunks_that_are_cut_for_threads_give_the_same_bits(isa, case, dtype, rng):
     """Whether the threads come or not; every output is written, and no other memory."""
-    images, channels, side, width, filters, taps = case
+    images, channels, side, width, filters, kernel, algorithm = case
+    padding = same_padding(kernel)
     x = rng.standard_normal((images, channels, side, width)).astype(dtype)
-    w = rng.standard_normal((filters, channels, taps, taps)).astype(dtype)
+    w = rng.standard_normal((filters, channels, *kernel)).astype(dtype)
     b = rng.standard_normal(filters).astype(dtype)
     expected = None
     for threads in (1, 2, 3, 7):
         with config.threads(threads):
-            plan = conv_plan(x, w, b, 1, taps // 2, 1, 1, "winograd")
+            plan = conv_plan(x, w, b, 1, padding, 1, 1, algorithm)
             packed = plan.pack(w, b)
         for present in (threads, 1):
             memory = np.full(int(np.prod(plan.y_shape)) + 128, np.nan, dtype)
@@ -266,8 +343,8 @@ def test_chunks_that_are_cut_for_threads_give_the_same_bits(isa, case, dtype, rn
             assert y.tobytes() == expected.tobytes()
     assert_within(
         expected,
-        reference.conv(x, w, b, padding=taps // 2, accumulate=np.longdouble),
-        bound(x, w, b, taps // 2, dtype),
+        reference.conv(x, w, b, padding=padding, accumulate=np.longdouble),
+        bound(x, w, b, padding, dtype, algorithm),
         f"{case}",
     )
 
@@ -318,7 +395,7 @@ def test_threads_share_the_input_of_filters_that_are_streamed():
     assert (cuts["whole_chunks"], cuts["cut_chunks"], cuts["whole_panels"]) == (0, 1, 4)
     one, four = (tasks_of((1, 300, 14, 14), (300, 300, 3, 3), threads) for threads in (1, 4))
     assert one.shared == 0
-    assert four.shared > 4 * SIDE**2 * 300 * 16
+    assert four.shared > 4 * 6**2 * 300 * 16
     assert four.scratch < one.scratch
 
 
@@ -383,8 +460,10 @@ def test_is_chosen_where_it_is_faster(images, channels, filters, side, taps, fas
 @pytest.mark.parametrize(
     ("kernel", "geometry", "reason"),
     [
-        ((1, 3), {}, r"it computes kernels of 3×3 and 5×5, this one has \(1, 3\)"),
-        ((1, 3, 5), {}, r"it computes kernels of 3×3 and 5×5, this one has \(1, 3, 5\)"),
+        ((2, 3), {}, r"it computes kernels of 3×3, 5×5, 1×3, 3×1, 1×5, 5×1, 1×7 and 7×1, this one has \(2, 3\)"),
+        ((1, 3, 5), {}, r"it computes kernels of 3×3, 5×5, .* and 7×1, this one has \(1, 3, 5\)"),
+        ((3, 1, 3), {}, r"it computes kernels of 3×3 and 5×5 with depth, this one has \(3, 1, 3\)"),
+        ((3, 1, 1), {}, r"it computes kernels of 3×3 and 5×5 with depth, this one has \(3, 1, 1\)"),
         ((9, 3, 3), {}, r"it computes at most 8 taps along the depth, the kernel is \(9, 3, 3\)"),
         ((1, 3, 3), {"stride": 2}, r"it needs stride and dilation 1, got \(2, 2\) and \(1, 1\)"),
         ((3, 3), {"stride": 2}, r"it needs stride and dilation 1, got \(2, 2\) and \(1, 1\)"),

@@ -40,7 +40,7 @@ from fastconv._kernels.chunk cimport Chunk, ConvSizes, chunk_of
 from fastconv._kernels.packing cimport real
 from fastconv._kernels.tile cimport row_of_streamed_filters, taps_inside
 from fastconv._kernels.winograd_filters cimport TransformSizes, transform_block
-from fastconv._kernels.winograd_tiles cimport POINTS, WinogradSizes, store_tiles, transform_channels
+from fastconv._kernels.winograd_tiles cimport WinogradSizes, store_tiles, transform_by_form
 
 cdef extern from "atomics.h" nogil:
     Py_ssize_t fc_load(Py_ssize_t*)
@@ -142,7 +142,7 @@ cdef inline int64_t take_band(
 
 
 cdef inline void transform_planes(
-    const int m, const WinogradSizes* s, const Place* at, const real* x, const int64_t* rows, const Task* task,
+    const WinogradSizes* s, const Place* at, const real* x, const int64_t* rows, const Task* task,
     int64_t* tags, int64_t tag, real* packed, real* transformed,
 ) noexcept nogil:
     """Some channels of the planes that a chunk needs; a thread's own V has tags that say which are there."""
@@ -155,14 +155,14 @@ cdef inline void transform_planes(
             if tags[slot] == tag + plane:
                 continue
             tags[slot] = tag + plane
-        transform_channels(
-            m, s, &at.chunk, at.images, task.first_channel, task.last_channel, x + plane * c.x_depth,
-            rows + slot * c.channels, packed, packed + s.line_scratch, transformed,
+        transform_by_form(
+            s, &at.chunk, at.images, task.first_channel, task.last_channel, x + plane * c.x_depth,
+            rows + slot * c.channels, packed, transformed,
         )
 
 
 cdef inline void multiply_panel(
-    const int m, const WinogradSizes* s, void* const* arrays, const Place* at, int64_t panel, const real* transformed,
+    const WinogradSizes* s, void* const* arrays, const Place* at, int64_t panel, const real* transformed,
     real* packed,
 ) noexcept nogil:
     """Products and results of one panel of filters."""
@@ -171,15 +171,15 @@ cdef inline void multiply_panel(
     cdef int64_t group_filters = (panels - 1) * c.panel + c.last_panel
     cdef int64_t width = c.panel if panel < panels - 1 else c.last_panel
     cdef int64_t tiles = at.chunk.rows * at.chunk.columns, point_rows = c.kernel_depth * c.channels
-    cdef int64_t point, image, start
+    cdef int64_t point, image, start, points = s.points_down * s.points_across
     cdef const int64_t* rows = <const int64_t*> arrays[4 + c.has_residual]
-    cdef const real* w = <const real*> arrays[2] + (at.chunk.group * group_filters + filter) * POINTS * point_rows
+    cdef const real* w = <const real*> arrays[2] + (at.chunk.group * group_filters + filter) * points * point_rows
     cdef real* products = packed + s.m_scratch
     cdef real zeros[MAX_PANEL]
     memset(zeros, 0, sizeof(zeros))
     rows += (at.turn + at.begin) % c.kernel_depth * c.channels
     w += at.begin * c.channels * width
-    for point in range(POINTS):
+    for point in range(points):
         row_of_streamed_filters(
             at.images * tiles, width, transformed + point * s.v_plane, rows, (at.end - at.begin) * c.channels,
             w + point * point_rows * width, zeros, products + point * s.chunk_tiles * width,
@@ -188,10 +188,10 @@ cdef inline void multiply_panel(
     for image in range(at.images):
         start = (
             (at.chunk.image + image) * c.y_image + (at.chunk.group * c.filters + filter) * c.y_channel
-            + at.chunk.depth * c.y_depth + at.chunk.row * m * c.y_row + at.chunk.column * m * c.y_column
+            + at.chunk.depth * c.y_depth + at.chunk.row * s.tile_rows * c.y_row + at.chunk.column * s.tile_columns * c.y_column
         )
         store_tiles(
-            m, s, &at.chunk, products + image * tiles * width, width,
+            s, &at.chunk, products + image * tiles * width, width,
             <const real*> arrays[3] + at.chunk.group * group_filters + filter, min(c.panel, c.filters - filter),
             packed + c.panel_scratch, <real*> arrays[0] + start,
             (<const real*> arrays[4] if c.has_residual else <const real*> arrays[0]) + start,
@@ -199,7 +199,7 @@ cdef inline void multiply_panel(
 
 
 cdef inline void winograd_tasks(
-    const int m, const WinogradSizes* s, void* const* arrays, int64_t first, int64_t last, char* scratch
+    const WinogradSizes* s, void* const* arrays, int64_t first, int64_t last, char* scratch
 ) noexcept nogil:
     cdef const ConvSizes* c = &s.chunks
     cdef Py_ssize_t* done = <Py_ssize_t*> arrays[5 + c.has_residual]
@@ -223,11 +223,11 @@ cdef inline void winograd_tasks(
                 transformed = <real*> (<char*> done + HEAD_BYTES) + (chunk - s.whole_chunks) * s.v_chunk + before
             if task.first_channel < task.last_channel:
                 transform_planes(
-                    m, s, &at, <const real*> arrays[1], <const int64_t*> arrays[4 + c.has_residual], &task,
+                    s, &at, <const real*> arrays[1], <const int64_t*> arrays[4 + c.has_residual], &task,
                     <int64_t*> scratch, (chunk // c.out_depth * (s.bands + 1) + part) * c.in_depth + 1, packed, transformed,
                 )
             for panel in range(task.first_panel, task.last_panel):
-                multiply_panel(m, s, arrays, &at, panel, transformed, packed)
+                multiply_panel(s, arrays, &at, panel, transformed, packed)
         if index < s.cut_chunks * s.pieces:
             fc_add(done, 1)
 
@@ -247,21 +247,18 @@ cdef void winograd(
     const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
 ) noexcept nogil:
     """arrays: y, x, transformed filters, bias padded to panels, [residual,] offset of each row of V, all twice, [shared V]."""
-    if (<const WinogradSizes*> sizes).tile == 4:
-        winograd_tasks(4, <const WinogradSizes*> sizes, arrays, first, last, scratch)
-    else:
-        winograd_tasks(2, <const WinogradSizes*> sizes, arrays, first, last, scratch)
+    winograd_tasks(<const WinogradSizes*> sizes, arrays, first, last, scratch)
 
 
 cdef void transform_filters(
     const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
 ) noexcept nogil:
-    """arrays: U, w[filter][channel][row][column], G[point][tap] in float64.  A task is LANES channels of one panel."""
+    """arrays: U, w[filter][channel][row][column], G[point][tap] of rows and of columns in float64.  A task is LANES channels of one panel."""
     cdef Py_ssize_t task
     for task in range(first, last):
         transform_block(
             <const TransformSizes*> sizes, task, <const real*> arrays[1], <const double*> arrays[2],
-            <real*> arrays[0], <real*> scratch,
+            <const double*> arrays[3], <real*> arrays[0], <real*> scratch,
         )
 
 

@@ -4,7 +4,6 @@ from libc.stdint cimport int64_t
 
 from fastconv._kernels.packing cimport real
 from fastconv._kernels.tile cimport LANES, MAX_LANES, vec, vload, vload_first, vstore, vtranspose
-from fastconv._kernels.winograd_tiles cimport POINTS, SIDE
 
 cdef extern from "simd.h" nogil:
     ctypedef double dvec
@@ -13,12 +12,13 @@ cdef extern from "simd.h" nogil:
     void dstore(real*, dvec)
 
 cdef enum:
-    MAX_SIDE_TAPS = 5
+    MAX_SIDE_TAPS = 7
 
 cdef struct TransformSizes:
     int64_t groups, channels, filters       # the last two per group
     int64_t panel, last_panel
-    int64_t kernel                          # r: taps along one side
+    int64_t kernel_rows, kernel_columns     # taps
+    int64_t points_down, points_across
 
 
 cdef inline void filters_to_lanes(
@@ -47,89 +47,102 @@ cdef inline void filters_to_lanes(
 
 cdef inline dvec even_terms(const int r, const double* g, const dvec* tap) noexcept nogil:
     """What the rows of G of the points p and -p have in common."""
-    if r == 3:
-        return g[0] * tap[0] + g[2] * tap[2]
-    return g[0] * tap[0] + g[2] * tap[2] + g[4] * tap[4]
+    cdef dvec total = g[0] * tap[0]
+    cdef int k
+    for k in range(2, r, 2):
+        total = total + g[k] * tap[k]
+    return total
 
 
 cdef inline dvec odd_terms(const int r, const double* g, const dvec* tap) noexcept nogil:
     """What they have with opposite signs."""
-    if r == 3:
-        return g[1] * tap[1]
-    return g[1] * tap[1] + g[3] * tap[3]
+    cdef dvec total = g[1] * tap[1]
+    cdef int k
+    for k in range(3, r, 2):
+        total = total + g[k] * tap[k]
+    return total
 
 
-cdef inline void filter_row(const int r, const double* g, const dvec* tap, real* to, int64_t step) noexcept nogil:
+cdef inline void filter_row(
+    const int r, int64_t points, const double* g, const dvec* tap, real* to, int64_t step
+) noexcept nogil:
     """All points of one row."""
     cdef dvec even, odd
+    cdef int64_t point
     dstore(to, g[0] * tap[0])
-    even, odd = even_terms(r, g + r, tap), odd_terms(r, g + r, tap)
-    dstore(to + step, even + odd)
-    dstore(to + 2 * step, even - odd)
-    even, odd = even_terms(r, g + 3 * r, tap), odd_terms(r, g + 3 * r, tap)
-    dstore(to + 3 * step, even + odd)
-    dstore(to + 4 * step, even - odd)
-    dstore(to + 5 * step, g[6 * r - 1] * tap[r - 1])
+    for point in range(1, points - 1, 2):
+        even, odd = even_terms(r, g + point * r, tap), odd_terms(r, g + point * r, tap)
+        dstore(to + point * step, even + odd)
+        dstore(to + (point + 1) * step, even - odd)
+    if points > 1:
+        dstore(to + (points - 1) * step, g[points * r - 1] * tap[r - 1])
 
 
 cdef inline void filter_rows(
-    const int r, const int row, const double* g, const real* taps, int64_t channels, int64_t width, real* to, int64_t step
+    const int rows, const int columns, const TransformSizes* s, int64_t row, const double* down, const double* across,
+    const real* taps, int64_t channels, int64_t width, real* to, int64_t step,
 ) noexcept nogil:
-    """Row 0 or 5 of the points, or the pair 1 and 2 or 3 and 4, for some channels, in float64."""
+    """The first or the last row of the points, or a pair in between, for some channels, in float64."""
     cdef dvec tap[MAX_SIDE_TAPS]
     cdef dvec first[MAX_SIDE_TAPS]
     cdef dvec second[MAX_SIDE_TAPS]
     cdef dvec even, odd
     cdef int64_t _channel, lane
+    cdef bint paired = 0 < row < s.points_down - 1
     cdef int i, j
-    to += row * SIDE * step
+    to += row * s.points_across * step
+    down += row * rows
     for _channel in range(channels):
         lane = 0
         while lane < width:
-            for j in range(r):
-                for i in range(r):
-                    tap[i] = dload(taps + (i * r + j) * width + lane)
+            for j in range(columns):
+                for i in range(rows):
+                    tap[i] = dload(taps + (i * columns + j) * width + lane)
                 if row == 0:
-                    first[j] = g[0] * tap[0]
-                elif row == 5:
-                    first[j] = g[6 * r - 1] * tap[r - 1]
-                else:
-                    even, odd = even_terms(r, g + row * r, tap), odd_terms(r, g + row * r, tap)
+                    first[j] = down[0] * tap[0]
+                elif paired:
+                    even, odd = even_terms(rows, down, tap), odd_terms(rows, down, tap)
                     first[j], second[j] = even + odd, even - odd
-            filter_row(r, g, first, to + lane, step)
-            if row == 1 or row == 3:
-                filter_row(r, g, second, to + SIDE * step + lane, step)
+                else:
+                    first[j] = down[rows - 1] * tap[rows - 1]
+            filter_row(columns, s.points_across, across, first, to + lane, step)
+            if paired:
+                filter_row(columns, s.points_across, across, second, to + s.points_across * step + lane, step)
             lane += DOUBLE_LANES
-        taps += r * r * width
+        taps += rows * columns * width
         to += width
 
 
 cdef inline void filter_block(
-    const int r, const double* g, const real* taps, int64_t channels, int64_t width, real* to, int64_t step
+    const int rows, const int columns, const TransformSizes* s, const double* down, const double* across,
+    const real* taps, int64_t channels, int64_t width, real* to,
 ) noexcept nogil:
-    """Few rows of points at a time: 36 streams, often a power of two apart, would push each other out of the cache."""
-    filter_rows(r, 0, g, taps, channels, width, to, step)
-    filter_rows(r, 1, g, taps, channels, width, to, step)
-    filter_rows(r, 3, g, taps, channels, width, to, step)
-    filter_rows(r, 5, g, taps, channels, width, to, step)
+    """Few rows of points at a time: all streams, often a power of two apart, would push each other out of the cache."""
+    cdef int64_t row = 0
+    while row < s.points_down:
+        filter_rows(rows, columns, s, row, down, across, taps, channels, width, to, s.channels * width)
+        row += 2 if 0 < row < s.points_down - 1 else 1
 
 
 cdef inline void transform_block(
-    const TransformSizes* s, int64_t index, const real* w, const double* g, real* transformed, real* taps
+    const TransformSizes* s, int64_t index, const real* w, const double* down, const double* across, real* transformed,
+    real* taps,
 ) noexcept nogil:
     """LANES channels of one panel."""
     cdef int64_t panels = (s.filters + s.panel - 1) // s.panel
-    cdef int64_t group_filters = (panels - 1) * s.panel + s.last_panel
-    cdef int64_t square = s.kernel * s.kernel, blocks = (s.channels + LANES - 1) // LANES
+    cdef int64_t group_filters = (panels - 1) * s.panel + s.last_panel, points = s.points_down * s.points_across
+    cdef int64_t elements = s.kernel_rows * s.kernel_columns, blocks = (s.channels + LANES - 1) // LANES
     cdef int64_t group = index // blocks // panels, first_filter = index // blocks % panels * s.panel
     cdef int64_t channel = index % blocks * LANES, channels = min(s.channels - channel, LANES)
     cdef int64_t width = s.panel if first_filter + s.panel < s.filters else s.last_panel
-    w += ((group * s.filters + first_filter) * s.channels + channel) * square
-    transformed += (group * group_filters + first_filter) * POINTS * s.channels + channel * width
+    w += ((group * s.filters + first_filter) * s.channels + channel) * elements
+    transformed += (group * group_filters + first_filter) * points * s.channels + channel * width
     filters_to_lanes(
-        w, s.channels * square, min(s.panel, s.filters - first_filter), channels * square, width, taps
+        w, s.channels * elements, min(s.panel, s.filters - first_filter), channels * elements, width, taps
     )
-    if s.kernel == 3:
-        filter_block(3, g, taps, channels, width, transformed, s.channels * width)
+    if s.kernel_rows == 3 and s.kernel_columns == 3:
+        filter_block(3, 3, s, down, across, taps, channels, width, transformed)
     else:
-        filter_block(5, g, taps, channels, width, transformed, s.channels * width)
+        filter_block(
+            <int> s.kernel_rows, <int> s.kernel_columns, s, down, across, taps, channels, width, transformed
+        )

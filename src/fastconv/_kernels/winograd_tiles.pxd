@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 
 from fastconv._kernels.chunk cimport Chunk, ConvSizes
 from fastconv._kernels.packing cimport pack_row, real, veven, vinside, vload_inside, vmask, vodd
-from fastconv._kernels.tile cimport LANES, finish, store_panel, vadd, vec, vload, vmuladd, vset1, vstore
+from fastconv._kernels.tile cimport LANES, MAX_LANES, finish, store_panel, vadd, vec, vload, vmuladd, vset1, vstore
 
 cdef extern from "simd.h" nogil:
     vec vsub(vec, vec)
@@ -15,14 +15,16 @@ cdef extern from "simd.h" nogil:
     void prefetch(const void*)
 
 cdef enum:
-    SIDE = 6                # points of one dimension
-    POINTS = SIDE * SIDE
+    MAX_SIDE = 8            # points of one axis
+    MAX_POINTS = MAX_SIDE * MAX_SIDE
+    MAX_TILE = 6            # outputs of one axis
     MAX_COLUMNS = 32        # tiles across a chunk
-    MAX_REACH = 2           # tiles that a tile's columns reach beyond it
+    MAX_REACH = 3           # tiles that a tile's columns reach beyond it
 
 cdef struct WinogradSizes:
-    ConvSizes chunks                    # of tiles: kernel 6×6, stride m; its images are blocks of `chunk_images`
-    int64_t tile                        # m: output pixels along one side of a tile
+    ConvSizes chunks                    # of tiles: kernels of as many taps as points; its images are blocks of `chunk_images`
+    int64_t points_down, points_across  # of the form of each axis, 1: not transformed
+    int64_t tile_rows, tile_columns     # output pixels of a tile
     int64_t y_rows, y_columns           # output pixels
     int64_t images, chunk_images
     int64_t strip                       # elements of one column and row phase of the packed channel
@@ -37,8 +39,23 @@ cdef struct WinogradSizes:
     int64_t line_scratch, v_scratch, m_scratch      # elements of the scratch where they start
 
 
-cdef inline void input_transform(vec* d, const int stride) noexcept nogil:
-    """Six values, `stride` apart, by the rows of Bᵀ: the polynomial's values at the points."""
+cdef inline void input_transform(const int points, vec* d, const int stride) noexcept nogil:
+    """As many values as points, `stride` apart, by the rows of Bᵀ: the polynomial's values at the points."""
+    if points == 6:
+        input_at_6_points(d, stride)
+    elif points == 8:
+        input_at_8_points(d, stride)
+
+
+cdef inline void output_transform(const int points, const int outputs, vec* p, const int stride) noexcept nogil:
+    """Products at all points, `stride` apart, by the rows of Aᵀ, into the first `outputs` of them."""
+    if points == 6:
+        output_of_6_points(p, stride, outputs)
+    elif points == 8:
+        output_of_8_points(p, stride, outputs)
+
+
+cdef inline void input_at_6_points(vec* d, const int stride) noexcept nogil:
     cdef vec half_root = vset1(<real> (0.5 * M_SQRT2))
     cdef vec root = vset1(<real> M_SQRT2)
     cdef vec d0 = d[0]
@@ -60,8 +77,31 @@ cdef inline void input_transform(vec* d, const int stride) noexcept nogil:
     d[5 * stride] = vmuladd(vadd(d1, d5), vset1(-2.5), d3)
 
 
-cdef inline void output_transform(vec* p, const int stride, const int outputs) noexcept nogil:
-    """Six products, `stride` apart, by the rows of Aᵀ, into the first `outputs` of them."""
+cdef inline void input_at_8_points(vec* d, const int stride) noexcept nogil:
+    cdef vec d1 = d[stride]
+    cdef vec d2 = d[2 * stride]
+    cdef vec d3 = d[3 * stride]
+    cdef vec d4 = d[4 * stride]
+    cdef vec d5 = d[5 * stride]
+    cdef vec d6 = d[6 * stride]
+    cdef vec even, odd
+    d[0] = vmuladd(vsub(d6, d[0]), vset1(5.25), vsub(d2, d4))
+    d[7 * stride] = vmuladd(vsub(d[7 * stride], d1), vset1(5.25), vsub(d3, d5))
+    even = vmuladd(vmuladd(d6, vset1(4), d2), vset1(-5), d4)
+    odd = vmuladd(vmuladd(vmul(vset1(0.5), d5), vset1(2), d1), vset1(-2.5), d3)
+    d[stride] = vadd(even, odd)
+    d[2 * stride] = vsub(even, odd)
+    even = vmuladd(vadd(d2, d6), vset1(-4.25), d4)
+    odd = vmuladd(vadd(d1, d5), vset1(-4.25), d3)
+    d[3 * stride] = vadd(even, odd)
+    d[4 * stride] = vsub(even, odd)
+    even = vmuladd(vmuladd(d6, vset1(0.25), d2), vset1(-1.25), d4)
+    odd = vmuladd(vmuladd(vmul(vset1(0.5), d1), vset1(2), d5), vset1(-2.5), d3)
+    d[5 * stride] = vadd(even, odd)
+    d[6 * stride] = vsub(even, odd)
+
+
+cdef inline void output_of_6_points(vec* p, const int stride, const int outputs) noexcept nogil:
     cdef vec root = vset1(<real> M_SQRT2)
     cdef vec half_root = vset1(<real> (0.5 * M_SQRT2))
     cdef vec low_even = vadd(p[stride], p[2 * stride])
@@ -80,13 +120,32 @@ cdef inline void output_transform(vec* p, const int stride, const int outputs) n
     )
 
 
+cdef inline void output_of_8_points(vec* p, const int stride, const int outputs) noexcept nogil:
+    cdef vec low_even = vadd(p[stride], p[2 * stride])
+    cdef vec low_odd = vsub(p[stride], p[2 * stride])
+    cdef vec one_even = vadd(p[3 * stride], p[4 * stride])
+    cdef vec one_odd = vsub(p[3 * stride], p[4 * stride])
+    cdef vec high_even = vadd(p[5 * stride], p[6 * stride])
+    cdef vec high_odd = vsub(p[5 * stride], p[6 * stride])
+    cdef vec last = p[7 * stride]
+    cdef int i
+    p[0] = vadd(vadd(p[0], low_even), vadd(one_even, high_even))
+    for i in range(1, outputs):
+        if i == outputs - 1:
+            one_odd = vadd(one_odd, last)
+        if i % 2:
+            p[i * stride] = vmuladd(vmuladd(one_odd, vset1(1.0 / (1 << i)), low_odd), vset1(1 << i), high_odd)
+        else:
+            p[i * stride] = vmuladd(vmuladd(one_even, vset1(1.0 / (1 << i)), low_even), vset1(1 << i), high_even)
+
+
 cdef inline void pack_register(
-    const int m, const real* x, const vmask* inside, int64_t tile, int64_t step, real* packed
+    const int points, const int m, const real* x, const vmask* inside, int64_t tile, int64_t step, real* packed
 ) noexcept nogil:
-    """One row of up to LANES tiles, from `tile` on: their six columns, `step` apart."""
-    cdef vec value[4]
-    cdef vec half[4]
-    cdef int j, shift
+    """One row of up to LANES tiles, from `tile` on: their columns, one for each point, `step` apart."""
+    cdef vec value[MAX_TILE]
+    cdef vec half[MAX_TILE]
+    cdef int j, shift, _down
     for j in range(m):
         if vis_all(inside[j]):
             value[j] = vload(x + j * LANES)
@@ -95,40 +154,56 @@ cdef inline void pack_register(
     if m == 2:
         half[0], half[1] = veven(value[0], value[1]), vodd(value[0], value[1])
         value[0], value[1] = half[0], half[1]
-    else:
+    elif m == 4:
         half[0], half[1] = veven(value[0], value[1]), veven(value[2], value[3])
         half[2], half[3] = vodd(value[0], value[1]), vodd(value[2], value[3])
         value[0], value[2] = veven(half[0], half[1]), vodd(half[0], half[1])
         value[1], value[3] = veven(half[2], half[3]), vodd(half[2], half[3])
+    elif m == 6:
+        split_sixths(value)
     for j in range(m):
         vstore(packed + j * step + tile, value[j])
-    for j in range(m, SIDE):        # what is the next tile's column j - m: a register's own, moved down
+    for j in range(m, points):      # what is the next tile's column j - m: a register's own, moved down
         shift = j // m
         if tile >= shift:
             vstore(packed + j * step + tile - shift, value[j % m])
-        elif tile == 0:
-            half[0] = vshift(value[j % m], value[j % m])
-            if shift == 2:
+        else:
+            half[0] = value[j % m]
+            for _down in range(shift - <int> tile):
                 half[0] = vshift(half[0], half[0])
             vstore(packed + j * step, half[0])
 
 
+cdef inline void split_sixths(vec* value) noexcept nogil:
+    """Neighbours to registers of every sixth."""
+    cdef real together[6 * MAX_LANES]
+    cdef real apart[MAX_LANES]
+    cdef int i, j
+    for j in range(6):
+        vstore(together + j * LANES, value[j])
+    for j in range(6):
+        for i in range(LANES):
+            apart[i] = together[6 * i + j]
+        value[j] = vload(apart)
+
+
 cdef inline void pack_channel(
-    const int m, const WinogradSizes* s, const Chunk* chunk, const real* x, const vmask* inside, real* line, real* packed
+    const int down, const int height, const int points, const int m, const WinogradSizes* s, const Chunk* chunk,
+    const real* x, const vmask* inside, real* line, real* packed,
 ) noexcept nogil:
     cdef const ConvSizes* c = &s.chunks
-    cdef int64_t top = chunk.row * m - c.pad_row, left = chunk.column * m - c.pad_column
-    cdef int64_t row, tile, slots = chunk.columns + (SIDE - 1) // m
+    cdef int64_t top = chunk.row * height - c.pad_row, left = chunk.column * m - c.pad_column
+    cdef int64_t row, tile, slots = chunk.columns + (points - 1) // m
     cdef const real* at
     cdef real* to
     cdef int j
-    for row in range(chunk.rows * m + SIDE - m):
-        to = packed + row % m * s.strip + row // m * chunk.columns
+    for row in range((chunk.rows - 1) * height + down):
+        to = packed + row % height * s.strip + row // height * chunk.columns
         if top + row < 0 or top + row >= c.in_rows:
             tile = 0
             while tile < chunk.columns:
-                for j in range(SIDE):
-                    vstore(to + j * m * s.strip + tile, vset1(0))
+                for j in range(points):
+                    vstore(to + j * height * s.strip + tile, vset1(0))
                 tile += LANES
             continue
         at = x + (top + row) * c.x_row
@@ -141,101 +216,157 @@ cdef inline void pack_channel(
         while tile < slots:
             for j in range(m):
                 prefetch(at + tile * m + j * LANES + 2 * c.x_channel)
-            pack_register(m, at + tile * m, inside + tile // LANES * m, tile, m * s.strip, to)
+            pack_register(points, m, at + tile * m, inside + tile // LANES * m, tile, height * s.strip, to)
             tile += LANES
 
 
 cdef inline void transform_channel(
-    const int m, const WinogradSizes* s, const Chunk* chunk, const real* packed, real* transformed
+    const int down, const int height, const int across, const WinogradSizes* s, const Chunk* chunk, const real* packed,
+    real* transformed,
 ) noexcept nogil:
-    cdef vec d[POINTS]
+    cdef vec d[MAX_POINTS]
     cdef int64_t tile = 0
     cdef int i, j
     while tile < chunk.rows * chunk.columns:
-        for i in range(SIDE):
-            for j in range(SIDE):
-                d[i * SIDE + j] = vload(packed + (j * m + i % m) * s.strip + i // m * chunk.columns + tile)
-        for j in range(SIDE):
-            input_transform(d + j, SIDE)
-        for i in range(SIDE):
-            input_transform(d + i * SIDE, 1)
-        for i in range(POINTS):
+        for i in range(down):
+            for j in range(across):
+                d[i * across + j] = vload(
+                    packed + (j * height + i % height) * s.strip + i // height * chunk.columns + tile
+                )
+        for j in range(across):
+            input_transform(down, d + j, across)
+        for i in range(down):
+            input_transform(across, d + i * across, 1)
+        for i in range(down * across):
             vstore(transformed + i * s.v_plane + tile, d[i])
         tile += LANES
 
 
 cdef inline void transform_channels(
-    const int m, const WinogradSizes* s, const Chunk* chunk, int64_t images, int64_t first, int64_t last, const real* x,
-    const int64_t* rows, real* packed, real* line, real* transformed,
+    const int down, const int height, const int across, const int m, const WinogradSizes* s, const Chunk* chunk, int64_t images,
+    int64_t first, int64_t last, const real* x, const int64_t* rows, real* packed, real* line, real* transformed,
 ) noexcept nogil:
     """The next channel is packed before one is transformed: what has just been stored in pieces is slow to load."""
     cdef const ConvSizes* c = &s.chunks
-    cdef vmask inside[4 * (MAX_COLUMNS + MAX_REACH + 1)]
-    cdef int64_t tile = 0, index, next_index, buffer = SIDE * m * s.strip
+    cdef vmask inside[MAX_TILE * (MAX_COLUMNS + MAX_REACH + 1)]
+    cdef int64_t tile = 0, index, next_index, buffer = across * height * s.strip
     cdef int64_t left = chunk.column * m - c.pad_column, size = c.in_columns
-    cdef int j
+    cdef int i
     if c.x_column != 1:
         left, size = 0, (chunk.columns + MAX_REACH + LANES) * m
-    while tile < chunk.columns + (SIDE - 1) // m:
-        for j in range(m):
-            inside[tile // LANES * m + j] = vinside(left + tile * m + j * LANES, size)
+    while tile < chunk.columns + (across - 1) // m:
+        for i in range(m):
+            inside[tile // LANES * m + i] = vinside(left + tile * m + i * LANES, size)
         tile += LANES
-    pack_channel(m, s, chunk, x + first * c.x_channel, inside, line, packed)
+    pack_channel(down, height, across, m, s, chunk, x + first * c.x_channel, inside, line, packed)
     for index in range(first * images, last * images):
         next_index = index + 1
         if next_index < last * images:
             pack_channel(
-                m, s, chunk, x + next_index // images * c.x_channel + next_index % images * c.x_image, inside, line,
+                down, height, across, m, s, chunk,
+                x + next_index // images * c.x_channel + next_index % images * c.x_image, inside, line,
                 packed + (next_index - first * images) % 2 * buffer,
             )
         transform_channel(
-            m, s, chunk, packed + (index - first * images) % 2 * buffer,
+            down, height, across, s, chunk, packed + (index - first * images) % 2 * buffer,
             transformed + rows[index // images] + index % images * chunk.rows * chunk.columns,
         )
 
 
-cdef inline void inverse_tiles(
-    const int m, const real* products, int64_t point_step, int64_t width, vec bias, int64_t tiles_down,
-    int64_t tiles_across, int64_t rows, int64_t columns, real* panel,
+cdef inline void transform_by_form(
+    const WinogradSizes* s, const Chunk* chunk, int64_t images, int64_t first, int64_t last, const real* x,
+    const int64_t* rows, real* packed, real* transformed,
 ) noexcept nogil:
-    """LANES filters, from [point][tile][width] to [pixel][LANES], `rows` × `columns` pixels."""
-    cdef vec p[POINTS]
-    cdef int64_t tile, row, column, down, across
+    cdef real* line = packed + s.line_scratch
+    cdef int64_t down = s.points_down, across = s.points_across, m = s.tile_columns
+    if down == 6 and across == 6 and m == 4:
+        transform_channels(6, 4, 6, 4, s, chunk, images, first, last, x, rows, packed, line, transformed)
+    elif down == 6 and across == 6:
+        transform_channels(6, 2, 6, 2, s, chunk, images, first, last, x, rows, packed, line, transformed)
+    elif down == 8 and across == 8 and m == 4:
+        transform_channels(8, 4, 8, 4, s, chunk, images, first, last, x, rows, packed, line, transformed)
+    elif down == 8 and across == 8:
+        transform_channels(8, 6, 8, 6, s, chunk, images, first, last, x, rows, packed, line, transformed)
+    elif down == 6:
+        transform_channels(6, 4, 1, 1, s, chunk, images, first, last, x, rows, packed, line, transformed)
+    elif down == 8:
+        transform_channels(8, <int> s.tile_rows, 1, 1, s, chunk, images, first, last, x, rows, packed, line, transformed)
+    elif across == 6:
+        transform_channels(1, 1, 6, 4, s, chunk, images, first, last, x, rows, packed, line, transformed)
+    elif m == 4:
+        transform_channels(1, 1, 8, 4, s, chunk, images, first, last, x, rows, packed, line, transformed)
+    else:
+        transform_channels(1, 1, 8, 2, s, chunk, images, first, last, x, rows, packed, line, transformed)
+
+
+cdef inline void inverse_tiles(
+    const int down, const int height, const int across, const int width, const real* products, int64_t point_step,
+    int64_t panel_width, vec bias, int64_t tiles_down, int64_t tiles_across, int64_t rows, int64_t columns, real* panel,
+) noexcept nogil:
+    """LANES filters, from [point][tile][panel width] to [pixel][LANES], `rows` × `columns` pixels."""
+    cdef vec p[MAX_POINTS]
+    cdef int64_t tile, row, column, y, x
     cdef int i
     for tile in range(tiles_down * tiles_across):
-        row, column = tile // tiles_across * m, tile % tiles_across * m
-        for i in range(POINTS):
-            p[i] = vload(products + i * point_step + tile * width)
-        for i in range(SIDE):
-            output_transform(p + i, SIDE, m)
-        for i in range(m):
-            output_transform(p + i * SIDE, 1, m)
-        for down in range(min(m, rows - row)):
-            for across in range(min(m, columns - column)):
-                vstore(
-                    panel + ((row + down) * columns + column + across) * LANES, vadd(p[down * SIDE + across], bias)
-                )
+        row, column = tile // tiles_across * height, tile % tiles_across * width
+        for i in range(down * across):
+            p[i] = vload(products + i * point_step + tile * panel_width)
+        for i in range(across):
+            output_transform(down, height, p + i, across)
+        for i in range(height):
+            output_transform(across, width, p + i * across, 1)
+        for y in range(min(height, rows - row)):
+            for x in range(min(width, columns - column)):
+                vstore(panel + ((row + y) * columns + column + x) * LANES, vadd(p[y * across + x], bias))
+
+
+cdef inline void inverse_by_form(
+    const WinogradSizes* s, const real* products, int64_t width, const real* bias, int64_t tiles_down,
+    int64_t tiles_across, int64_t rows, int64_t columns, real* panel,
+) noexcept nogil:
+    cdef int64_t down = s.points_down, across = s.points_across, step = s.chunk_tiles * width
+    cdef vec b = vload(bias)
+    if down == 6 and across == 6 and s.tile_rows == 4:
+        inverse_tiles(6, 4, 6, 4, products, step, width, b, tiles_down, tiles_across, rows, columns, panel)
+    elif down == 6 and across == 6:
+        inverse_tiles(6, 2, 6, 2, products, step, width, b, tiles_down, tiles_across, rows, columns, panel)
+    elif down == 8 and across == 8 and s.tile_rows == 4:
+        inverse_tiles(8, 4, 8, 4, products, step, width, b, tiles_down, tiles_across, rows, columns, panel)
+    elif down == 8 and across == 8:
+        inverse_tiles(8, 6, 8, 6, products, step, width, b, tiles_down, tiles_across, rows, columns, panel)
+    elif down == 6:
+        inverse_tiles(6, 4, 1, 1, products, step, width, b, tiles_down, tiles_across, rows, columns, panel)
+    elif down == 8 and s.tile_rows == 4:
+        inverse_tiles(8, 4, 1, 1, products, step, width, b, tiles_down, tiles_across, rows, columns, panel)
+    elif down == 8:
+        inverse_tiles(8, 2, 1, 1, products, step, width, b, tiles_down, tiles_across, rows, columns, panel)
+    elif across == 6:
+        inverse_tiles(1, 1, 6, 4, products, step, width, b, tiles_down, tiles_across, rows, columns, panel)
+    elif s.tile_columns == 4:
+        inverse_tiles(1, 1, 8, 4, products, step, width, b, tiles_down, tiles_across, rows, columns, panel)
+    else:
+        inverse_tiles(1, 1, 8, 2, products, step, width, b, tiles_down, tiles_across, rows, columns, panel)
 
 
 cdef inline void store_tiles(
-    const int m, const WinogradSizes* s, const Chunk* chunk, const real* products, int64_t width, const real* bias,
+    const WinogradSizes* s, const Chunk* chunk, const real* products, int64_t width, const real* bias,
     int64_t filters, real* panel, real* y, const real* residual,
 ) noexcept nogil:
     """Results of one image for one panel, a few rows and LANES filters at a time while they are near."""
     cdef const ConvSizes* c = &s.chunks
     cdef int64_t lane = 0, row, rows, shift
     cdef Chunk pixels = chunk[0]
-    pixels.columns = min(chunk.columns * m, s.y_columns - chunk.column * m)
+    pixels.columns = min(chunk.columns * s.tile_columns, s.y_columns - chunk.column * s.tile_columns)
     while lane < filters:
         row = 0
         while row < chunk.rows:
             rows = min(s.result_rows, chunk.rows - row)
-            pixels.rows = min(rows * m, s.y_rows - (chunk.row + row) * m)
-            inverse_tiles(
-                m, products + row * chunk.columns * width + lane, s.chunk_tiles * width, width, vload(bias + lane),
-                rows, chunk.columns, pixels.rows, pixels.columns, panel,
+            pixels.rows = min(rows * s.tile_rows, s.y_rows - (chunk.row + row) * s.tile_rows)
+            inverse_by_form(
+                s, products + row * chunk.columns * width + lane, width, bias + lane, rows, chunk.columns, pixels.rows,
+                pixels.columns, panel,
             )
-            shift = lane * c.y_channel + row * m * c.y_row
+            shift = lane * c.y_channel + row * s.tile_rows * c.y_row
             store_panel(c, panel, LANES, &pixels, min(filters - lane, LANES), y + shift)
             if c.has_residual or c.activation:
                 finish(c, &pixels, min(filters - lane, LANES), residual + shift, y + shift)

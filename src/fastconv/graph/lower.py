@@ -176,12 +176,13 @@ class Builder:
         self.calls.append(Call(self.node, work, outputs, inputs, algorithm, detail))
         return outputs
 
-    def choose(self, op: Op, spec, strict: tuple[str, ...], default: tuple[str, ...]):
+    def choose(self, op: Op, spec, strict: tuple[str, ...], default: tuple[str, ...], larger: tuple[str, ...] = ()):
         """The row predicted fastest among those of these names that accept `spec`, for the precision; None without one.
 
-        A strict sum is formed in one order, whatever the number of images.
+        Those of `larger` errors are for fast precision.  A strict sum is formed in one order, whatever the number of images.
         """
-        return self.once(_fastest, op, spec, strict if self.precision == "strict" else default)
+        names = {"strict": strict, "default": default, "fast": default + larger}
+        return self.once(_fastest, op, spec, names[self.precision])
 
     def packed(self, layout, pack: Callable, *arrays, elements: tuple[int, ...]) -> list[Packed]:
         """Weights in a kernel's form, packed once for a session however many shapes it sees.

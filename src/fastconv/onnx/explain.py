@@ -11,7 +11,7 @@ from fastconv.graph.ir import Node
 from fastconv.graph.lower import Call, arrival_seconds
 from fastconv.onnx.compiled import Compiled
 from fastconv.onnx.report import Column, Report, bytes_text, seconds_text, shapes_text
-from fastconv.ops.table import Candidate
+from fastconv.ops.table import Candidate, Op
 
 __all__ = ["Explanation", "StepPlan", "explain", "planned_steps"]
 
@@ -127,7 +127,7 @@ def _step(index: int, call: Call, origins, precision: str) -> StepPlan:
         *shapes,
         dtype,
         call.algorithm,
-        _why(call.algorithm, candidates, precision, {row.name: arrival_seconds(row, spec) for row in op.rows}),
+        _why(call.algorithm, candidates, precision, op, spec),
         {c.algorithm: c.refusal for c in candidates if c.refusal},
         spec.flops if hasattr(spec, "flops") else chosen and chosen.flops,
         chosen and chosen.flops,
@@ -138,11 +138,8 @@ def _step(index: int, call: Call, origins, precision: str) -> StepPlan:
     )
 
 
-def _why(chosen: str, candidates: list[Candidate], precision: str, arrival: dict[str, float]) -> str:
-    """How the chosen algorithm's prediction compares with those of the others that can compute the step.
-
-    `arrival` is the time in which the weights of each come from memory.
-    """
+def _why(chosen: str, candidates: list[Candidate], precision: str, op: Op, spec) -> str:
+    """How the chosen algorithm's prediction compares with those of the others that can compute the step."""
     accepted = {c.algorithm: c.seconds for c in candidates if not c.refusal}
     if chosen not in accepted:
         return "the lowering's own way"
@@ -155,7 +152,13 @@ def _why(chosen: str, candidates: list[Candidate], precision: str, arrival: dict
         return f"fastest; {text}"
     if precision == "strict":
         return f"strict rules out {', '.join(faster)}; {text}"
-    outweighed = [name for name in faster if accepted[name] + arrival[name] > accepted[chosen] + arrival[chosen]]
+    rows = {row.name: row for row in op.rows if row.name in accepted}
+    if precision == "default":
+        larger, faster = faster, [name for name in faster if rows[name].automatic]
+        if not faster:
+            return f"default rules out {', '.join(larger)}; {text}"
+    total = {name: accepted[name] + arrival_seconds(row, spec) for name, row in rows.items()}
+    outweighed = [name for name in faster if total[name] > total[chosen]]
     if outweighed == faster:
         return f"the packed weights of {', '.join(faster)} take longer to come from memory; {text}"
     return f"programs cannot take {', '.join(faster)}; {text}"

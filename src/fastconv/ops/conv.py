@@ -21,7 +21,8 @@ from fastconv.ops.nest import THREAD_FLOPS, Axis, Nest, merge
 from fastconv.ops.table import Op, plan_cache
 from fastconv.ops.weighted import PACK_BYTES, WeightedKernel, WeightedReference, uneven_strides
 from fastconv.ops.winograd import MOST_DEPTH, WinogradLoops, winograd_flops, winograd_seconds
-from fastconv.ops.winograd_error import SIDE, winograd_error, winograd_errors
+from fastconv.ops.winograd_error import winograd_error, winograd_errors, winograd_forms
+from fastconv.ops.winograd_forms import LARGE_FORMS, SMALL_FORMS
 
 __all__ = [
     "CALL_SECONDS",
@@ -212,46 +213,76 @@ class LoopsPlan:
 
 
 class Winograd(Kernel):
-    """F(4×4, 3×3) and F(2×2, 5×5): 4 and 2.8 times fewer products, between transforms that stay in the cache.
+    """Fewer products, between transforms that stay in the cache: F(4×4, 3×3) makes a quarter of them, F(4×4, 5×5) 16 %.
 
     A kernel with depth is a sum of such over its depth.
     """
 
     name = "winograd"
+    large = False
 
     def refusal(self, spec):
         window = spec.window
-        *depth, rows, columns = (1, *window.kernel)
-        if (rows, columns) not in ((3, 3), (5, 5)):
-            return f"it computes kernels of 3×3 and 5×5, this one has {window.kernel}"
+        *depth, rows, columns = (1, 1, *window.kernel)[-3:]
+        if len(window.kernel) == 3 and 1 in (rows, columns):
+            return f"it computes kernels of 3×3 and 5×5 with depth, this one has {window.kernel}"
+        if (rows, columns) not in SMALL_FORMS:
+            return f"it computes kernels of {_names(SMALL_FORMS)}, this one has {window.kernel}"
         if prod(depth) > MOST_DEPTH:
             return f"it computes at most {MOST_DEPTH} taps along the depth, the kernel is {window.kernel}"
-        if (*window.stride[-2:], *window.dilation[-2:]) != (1, 1, 1, 1):
-            return f"it needs stride and dilation 1, got {window.stride[-2:]} and {window.dilation[-2:]}"
+        stride, dilation = window.stride[-2:], window.dilation[-2:]
+        if any(step != 1 for step in (*stride, *dilation)):
+            return f"it needs stride and dilation 1, got {stride} and {dilation}"
         if not spec.group_channels:
             return "there are no input channels"
         return super().refusal(spec)
 
     def plan_kernel(self, spec):
-        return LoopsPlan(spec, WinogradLoops(conv_nest(spec)))
+        return LoopsPlan(spec, WinogradLoops(conv_nest(spec), self.large))
 
     def flops(self, spec):
-        return winograd_flops(kernel_nest(spec))
+        return winograd_flops(kernel_nest(spec), self.large)
 
     def seconds(self, spec):
-        return CALL_SECONDS + winograd_seconds(kernel_nest(spec))
+        return CALL_SECONDS + winograd_seconds(kernel_nest(spec), self.large)
 
     def pack_seconds(self, spec):
-        return spec.filters * summed_channels(spec) * SIDE**2 * spec.itemsize / PACK_BYTES
+        points = prod(form.points for form in self.forms(spec))
+        return spec.filters * summed_channels(spec) * points * spec.itemsize / PACK_BYTES
 
     def scratch_bytes(self, spec):
-        return WinogradLoops(kernel_nest(spec)).step.scratch
+        return WinogradLoops(kernel_nest(spec), self.large).step.scratch
+
+    def forms(self, spec):
+        return winograd_forms((1, *spec.window.kernel)[-2:], summed_channels(spec), self.large)
 
     def error_bound(self, spec):
-        return winograd_error(spec.window.kernel[-1], summed_channels(spec), spec.dtype)
+        return winograd_error(self.forms(spec), summed_channels(spec), spec.dtype)
 
     def errors(self, spec, x, w, b):
-        return winograd_errors(x, w, b, spec.window, spec.groups, spec.dtype)
+        return winograd_errors(x, w, b, spec.window, spec.groups, spec.dtype, self.forms(spec))
+
+
+class LargeWinograd(Winograd):
+    """The same in larger tiles, whose rounding errors are larger, too: chosen in fast precision, or by name."""
+
+    name = "winograd_large"
+    large = True
+    automatic = False
+
+    def refusal(self, spec):
+        if refusal := super().refusal(spec):
+            return refusal
+        if (1, *spec.window.kernel)[-2:] not in LARGE_FORMS:
+            return f"it has large tiles for kernels of {_names(LARGE_FORMS)}, this one has {spec.window.kernel}"
+        if self.forms(spec) == Winograd().forms(spec):
+            return "its tiles are those of 'winograd'"
+        return ""
+
+
+def _names(kernels) -> str:
+    first, *others = (f"{rows}×{columns}" for rows, columns in kernels)
+    return ", ".join([first, *others[:-1]]) + f" and {others[-1]}"
 
 
 def summed_channels(spec: ConvSpec) -> int:
@@ -356,7 +387,7 @@ def conv_nest(spec: ConvSpec) -> Nest:
     )
 
 
-CONV = Op("convolution", (Direct(), Trimmed(), Winograd(), FewImages(), Im2col(), Reference()))
+CONV = Op("convolution", (Direct(), Trimmed(), Winograd(), LargeWinograd(), FewImages(), Im2col(), Reference()))
 
 
 def conv_plan(x, w, b, stride, padding, dilation, groups: int, algorithm: str, packed: bool = False):

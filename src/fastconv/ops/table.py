@@ -42,6 +42,7 @@ class Algorithm(ABC, Generic[Spec]):
     """One way to compute an operation."""
 
     name: str
+    automatic = True  # may be chosen without being named
 
     def refusal(self, spec: Spec) -> str:
         """The sentence that says why this algorithm cannot compute `spec`; empty where it can."""
@@ -149,7 +150,7 @@ class Op(Generic[Spec]):
         With `packed` False the weights are packed for this call alone, and that time counts.
         """
         if algorithm == "auto":
-            accepted = [row for row in self.rows if not row.refusal(spec)]
+            accepted = [row for row in self.rows if row.automatic and not row.refusal(spec)]
             return min(accepted, key=lambda row: row.seconds(spec) + (0 if packed else row.pack_seconds(spec)))
         for row in self.rows:
             if row.name == algorithm:

@@ -1,7 +1,4 @@
-"""Winograd convolution: fewer products for a stride of 1, at the price of two transforms.
-
-F(m, r) computes m outputs of a filter of r taps from the m + r - 1 values of a polynomial product at as many points.
-"""
+"""Winograd convolution: fewer products for a stride of 1, at the price of two transforms."""
 
 from __future__ import annotations
 
@@ -26,13 +23,15 @@ from fastconv.ops.nest import (
     packed_bias,
     packed_sizes,
 )
-from fastconv.ops.winograd_error import SIDE, filter_transform
+from fastconv.ops.winograd_error import winograd_forms
+from fastconv.ops.winograd_forms import Forms
 
-__all__ = ["MOST_DEPTH", "WinogradLoops", "winograd_flops", "winograd_seconds"]
+__all__ = ["MOST_DEPTH", "WinogradLoops", "large_winograd", "winograd_flops", "winograd_seconds"]
 
 HEAD_BYTES = 64  # of the scratch and of what threads share: tags of V, and a count
 MOST_DEPTH = 8  # taps along the depth: the kernel has so many tags
 
+MAX_REACH = 3  # tiles that a tile's columns reach beyond it
 LEAST_TILES, MOST_TILES = 16, 32  # of a chunk, the most no more than MAX_COLUMNS of the kernel
 CHUNKS_PER_THREAD = 16  # keep the threads equally busy, as do so many panels of shared inputs:
 PANELS_PER_THREAD = 8
@@ -43,25 +42,26 @@ RESULT_ELEMENTS = 1 << 12  # results on their way to the output: half the first-
 
 
 class WinogradLoops:
-    """A nest with 3×3 or 5×5 taps and stride 1 in rows and columns, computed in tiles of 4×4 or 2×2 of one depth."""
+    """A nest with stride 1 in rows and columns whose kernel has forms, computed in tiles of one depth."""
 
-    def __init__(self, nest: Nest):
+    def __init__(self, nest: Nest, large: bool = False):
         self.nest = nest
         kernels = family("winograd", nest.dtype)
         tile_sizes = family("conv", nest.dtype).TILE
-        self.kernel = nest.axes[1].kernel
-        self.tile = SIDE + 1 - self.kernel
         self.panel, self.last_panel = filter_panels(nest.filters, tile_sizes)
         self.panels = ceil(nest.filters / self.panel)
         depth, down, across = nest.axes
-        tiling = Tiling(nest)
-        tiles, sizes = tiling.nest, tiling.sizes
+        tiling = Tiling(nest, large)
+        tiles, sizes, self.forms, points = tiling.nest, tiling.sizes, tiling.forms, tiling.points
+        points_down, points_across = (form.points for form in self.forms)
+        tile_rows, tile_columns = (form.outputs for form in self.forms)
+        self.kernel = tuple(form.taps for form in self.forms)
         self.rows = depth.kernel * nest.channels  # of V
         itemsize = np.dtype(nest.dtype).itemsize
         lanes = tile_sizes["lanes"]
         cuts = tiling.cuts(self.panels, self.last_panel < self.panel)
         tiles_of_chunk = tiling.images * sizes["chunk_rows"] * sizes["chunk_columns"]
-        strip = aligned(sizes["row_slots"] * sizes["chunk_columns"] + lanes + 2)
+        strip = aligned(sizes["row_slots"] * sizes["chunk_columns"] + lanes + MAX_REACH)
         rounded = ceil(tiles_of_chunk / lanes) * lanes
         v_row = rounded if rounded * 4 <= tiles_of_chunk * 5 else tiles_of_chunk  # no register crosses a cache line
         pieces, channels = max(cuts["pieces"], 1), cuts["piece_channels"]
@@ -71,14 +71,14 @@ class WinogradLoops:
         v_channels = np.arange(nest.channels)
         v_channels = v_channels // channels * v_piece + v_channels % channels * v_row
         v_rows = np.arange(depth.kernel)[:, None] * v_slot + v_channels
-        result_rows = max(1, RESULT_ELEMENTS // (sizes["chunk_columns"] * self.tile**2 * lanes))
+        row_results = sizes["chunk_columns"] * tile_rows * tile_columns * lanes
+        result_rows = max(1, RESULT_ELEMENTS // row_results)
         result_rows = min(result_rows, sizes["chunk_rows"])
-        line_scratch = 2 * SIDE * self.tile * strip
-        v_scratch = aligned(line_scratch + (sizes["column_slots"] + 2 * lanes) * self.tile)
-        v_chunk = SIDE**2 * v_plane
+        line_scratch = 2 * points_across * tile_rows * strip
+        v_scratch = aligned(line_scratch + (sizes["column_slots"] + 2 * lanes) * tile_columns)
+        v_chunk = points * v_plane
         m_scratch = v_scratch + (v_chunk if cuts["whole_chunks"] or not cuts["pieces"] else 0)
-        result_scratch = m_scratch + SIDE**2 * tiles_of_chunk * self.panel
-        result = result_rows * sizes["chunk_columns"] * self.tile**2 * lanes
+        result_scratch = m_scratch + points * tiles_of_chunk * self.panel
         self.step = Step(
             kernels.KERNELS["winograd"],
             {
@@ -92,7 +92,10 @@ class WinogradLoops:
                     "last_panel": self.last_panel,
                     "panel_scratch": result_scratch,
                 },
-                "tile": self.tile,
+                "points_down": points_down,
+                "points_across": points_across,
+                "tile_rows": tile_rows,
+                "tile_columns": tile_columns,
                 "y_rows": down.output,
                 "y_columns": across.output,
                 "images": nest.images,
@@ -110,7 +113,7 @@ class WinogradLoops:
             inputs=3 + nest.residual,
             constants=(np.tile(v_rows.astype(np.int64).reshape(-1), 2),),
             tasks=count_tasks(cuts, self.panels),
-            scratch=HEAD_BYTES + (result_scratch + result) * itemsize,
+            scratch=HEAD_BYTES + (result_scratch + result_rows * row_results) * itemsize,
             shared=HEAD_BYTES + cuts["cut_chunks"] * v_chunk * itemsize if cuts["pieces"] else 0,
             grain=1,
             threads=tiling.threads,
@@ -123,50 +126,61 @@ class WinogradLoops:
                 "filters": nest.filters,
                 "panel": self.panel,
                 "last_panel": self.last_panel,
-                "kernel": self.kernel,
+                "kernel_rows": self.kernel[0],
+                "kernel_columns": self.kernel[1],
+                "points_down": points_down,
+                "points_across": points_across,
             },
-            constants=(filter_transform(self.kernel),),
+            constants=tuple(form.filter_transform() for form in self.forms),
             tasks=nest.groups * self.panels * ceil(self.rows / lanes),
-            scratch=lanes * self.kernel**2 * self.panel * itemsize,
-            threads=1 + nest.groups * nest.filters * self.rows * SIDE**2 * itemsize // THREAD_BYTES,
+            scratch=lanes * prod(self.kernel) * self.panel * itemsize,
+            threads=1 + nest.groups * nest.filters * self.rows * points * itemsize // THREAD_BYTES,
         )
 
     @property
     def layout(self) -> tuple:
         """What the form of the packed weights depends on, beside the weights."""
-        return ("winograd", self.nest.dtype, self.panel, self.last_panel)
+        return ("winograd", self.nest.dtype, self.panel, self.last_panel, self.forms)
 
     @property
     def packed_elements(self) -> tuple[int, int]:
         """Sizes of the packed weights and bias."""
         filters = self.nest.groups * ((self.panels - 1) * self.panel + self.last_panel)
-        return filters * SIDE**2 * self.rows, filters
+        return filters * prod(form.points for form in self.forms) * self.rows, filters
 
     def pack(self, w: np.ndarray, b: np.ndarray | None, empty=np.empty) -> tuple[np.ndarray, np.ndarray]:
-        """Contiguous weights (filters, channels, [depth,] r, r) transformed, and the bias, in the kernel's panels.
+        """Contiguous weights (filters, channels, *kernel) transformed, and the bias, in the kernel's panels.
 
         ``empty(count, dtype)`` gives the memory.
         """
         filters = (self.panels - 1) * self.panel + self.last_panel
-        transformed = empty(self.nest.groups * filters * SIDE**2 * self.rows, self.nest.dtype)
-        by_depth = w.reshape(len(w), self.nest.channels, -1, self.kernel, self.kernel).swapaxes(1, 2)
+        transformed = empty(self.packed_elements[0], self.nest.dtype)
+        by_depth = w.reshape(len(w), self.nest.channels, -1, *self.kernel).swapaxes(1, 2)
         self.transform_step(transformed, np.ascontiguousarray(by_depth))
         return transformed, packed_bias(self.nest, filters, b, empty)
 
 
-class Tiling:
-    """How a nest is cut into tiles of m × m outputs, and those into chunks of some tiles of one image or all of several."""
+def large_winograd(nest: Nest) -> WinogradLoops:
+    return WinogradLoops(nest, large=True)
 
-    def __init__(self, nest: Nest):
-        self.m = SIDE + 1 - nest.axes[1].kernel
+
+class Tiling:
+    """How a nest is cut into tiles of some outputs, and those into chunks of some tiles of one image or all of several."""
+
+    def __init__(self, nest: Nest, large: bool = False):
+        rows = nest.axes[0].kernel * nest.channels
+        self.forms: Forms = winograd_forms(tuple(axis.kernel for axis in nest.axes[1:]), rows, large)
+        self.points = prod(form.points for form in self.forms)
         self.threads = 1 + nest.flops // THREAD_FLOPS  # worth waking
-        axes = (replace(a, output=ceil(a.output / self.m), kernel=SIDE, stride=self.m) for a in nest.axes[1:])
+        axes = (
+            replace(axis, output=ceil(axis.output / form.outputs), kernel=form.points, stride=form.outputs)
+            for axis, form in zip(nest.axes[1:], self.forms, strict=True)
+        )
         self.nest = replace(nest, axes=(nest.axes[0], *axes))
         itemsize = np.dtype(nest.dtype).itemsize
-        rows = nest.axes[0].kernel * nest.channels
-        self.weight_bytes = SIDE**2 * rows * nest.filters * itemsize  # of one group, transformed
+        self.weight_bytes = self.points * rows * nest.filters * itemsize  # of one group, transformed
         # More tiles make fewer passes over the filters, but what they become should not outgrow the cache by far.
-        room = 2 * machine.cache_bytes(2) // (SIDE**2 * rows * itemsize)
+        room = 2 * machine.cache_bytes(2) // (self.points * rows * itemsize)
         most = max(LEAST_TILES, min(MOST_TILES, room))
         self.sizes = packed_sizes(self.nest, *chunk_shape(self.nest, most, 1, inf))
         self.chunks = self.sizes["chunks_down"] * self.sizes["chunks_across"]
@@ -260,43 +274,47 @@ def count_tasks(cuts: dict[str, int], panels: int) -> int:
 
 # What the parts take beside the products, in multiply-adds of a register at the nominal peak.
 PACK_OPERATIONS = 28  # a register of tiles, one row of one channel
-INPUT_OPERATIONS = 260  # a register of tiles, one channel
-OUTPUT_OPERATIONS = 190  # a tile of a register of filters
+INPUT_OPERATIONS = 7.2  # a register of tiles, one channel, each point
+OUTPUT_OPERATIONS = 5.3  # a tile of a register of filters, each point
 STORE_OPERATIONS = 155  # a square of as many results as fill a register, and filters
 PRODUCT_OPERATIONS = 1.05
 FILTER_BYTES_PER_SECOND = 40e9, 27e9  # of filters that the last-level cache holds, and of more
 
 
-def winograd_flops(nest: Nest) -> int:
+def winograd_flops(nest: Nest, large: bool = False) -> int:
     """Multiplications and additions of the products and the transforms."""
-    tiling = Tiling(nest)
+    tiling = Tiling(nest, large)
     tiles = nest.images * prod(axis.output for axis in tiling.nest.axes[1:])  # of one depth
-    products = 2 * SIDE**2 * tiling.depth_taps * nest.channels * nest.filters
-    transforms = 168 * tiling.depth_planes * nest.channels + 100 * nest.axes[0].output * nest.filters
-    return nest.groups * tiles * (products + transforms)
+    products = 2 * tiling.points * tiling.depth_taps * nest.channels * nest.filters
+    transforms = tiling.points * (4.7 * tiling.depth_planes * nest.channels + 2.8 * nest.axes[0].output * nest.filters)
+    return nest.groups * tiles * (products + round(transforms))
 
 
-def winograd_seconds(nest: Nest) -> float:
+def winograd_seconds(nest: Nest, large: bool = False) -> float:
     """Predicted time on one thread; the transformed filters may take longer to come than to be used."""
     lanes = family("conv", nest.dtype).TILE["lanes"]
-    tiling = Tiling(nest)
-    m, sizes = tiling.m, tiling.sizes
+    tiling = Tiling(nest, large)
+    (form_down, form_across), sizes, points = tiling.forms, tiling.sizes, tiling.points
+    tile_columns = form_across.outputs
     down, across = (axis.output for axis in tiling.nest.axes[1:])
     rows, columns = sizes["chunk_rows"], sizes["chunk_columns"]
     depth = nest.axes[0].output
     tiles = nest.images * down * across  # as all that follows, of one depth
-    packed = nest.images * (down * m + (SIDE - m) * sizes["chunks_down"]) * sizes["chunks_across"]
-    packed *= ceil((columns + (SIDE - 1) // m) / lanes)
+    packed = (
+        nest.images * (down * form_down.outputs + (form_down.taps - 1) * sizes["chunks_down"]) * sizes["chunks_across"]
+    )
+    packed *= ceil((columns + (form_across.points - 1) // tile_columns) / lanes)
     transformed = nest.images * tiling.chunks * ceil(rows * columns / lanes)
     height, width = (axis.output for axis in nest.axes[1:])
     if columns == across:
         squares = nest.images * ceil(height * width / lanes)
     else:
-        squares = nest.images * height * sizes["chunks_across"] * ceil(min(columns * m, width) / lanes)
+        squares = nest.images * height * sizes["chunks_across"] * ceil(min(columns * tile_columns, width) / lanes)
     registers = ceil(nest.filters / lanes)
-    operations = tiling.depth_planes * nest.channels * (packed * PACK_OPERATIONS + transformed * INPUT_OPERATIONS)
-    operations += depth * registers * (tiles * OUTPUT_OPERATIONS + squares * STORE_OPERATIONS)
-    products = SIDE**2 * tiles * tiling.depth_taps * nest.channels * registers * PRODUCT_OPERATIONS
+    packing = packed * PACK_OPERATIONS + transformed * points * INPUT_OPERATIONS
+    operations = tiling.depth_planes * nest.channels * packing
+    operations += depth * registers * (tiles * points * OUTPUT_OPERATIONS + squares * STORE_OPERATIONS)
+    products = points * tiles * tiling.depth_taps * nest.channels * registers * PRODUCT_OPERATIONS
     second = peak_flops(nest.dtype) / (2 * lanes)  # operations
     passes = tiling.units // nest.groups if tiling.streams else 0
     arriving = tiling.weight_bytes * passes / FILTER_BYTES_PER_SECOND[tiling.weight_bytes > machine.cache_bytes(3)]

@@ -17,9 +17,11 @@ from fastconv.ops.conv import CONV, conv_nest, trimmed_loops
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.conv_transpose import CONV_TRANSPOSE, ConvTransposeSpec, nests
 from fastconv.ops.direct import direct_loops
-from fastconv.ops.winograd import WinogradLoops
+from fastconv.ops.winograd import WinogradLoops, large_winograd
 
-LOOPS = {"direct": direct_loops, "trimmed": trimmed_loops, "winograd": WinogradLoops}
+DEFAULT = ("direct", "trimmed", "winograd", "few_images")
+WINOGRAD = {"winograd": WinogradLoops, "winograd_large": large_winograd}
+LOOPS = {"direct": direct_loops, "trimmed": trimmed_loops, **WINOGRAD}
 
 
 @lowering("Conv", domain="fastconv")
@@ -30,7 +32,7 @@ def conv(build: Builder, node, x, w, b=None, residual=None):
     facts = (x.shape, x.strides, x.dtype, w.shape, w.dtype, None if b is None else (b.shape, b.dtype))
     geometry = (settled(at[name], name) for name in ("strides", "padding", "dilations"))
     spec = build.once(conv_spec, *facts, *geometry, at["group"])
-    row = build.choose(CONV, spec, strict=("direct",), default=(*LOOPS, "few_images"))
+    row = build.choose(CONV, spec, strict=("direct",), default=DEFAULT, larger=("winograd_large",))
     if row is None:
         return None
     if row.name == "few_images":
@@ -45,7 +47,7 @@ def conv(build: Builder, node, x, w, b=None, residual=None):
     layout = (*loops.layout, spec.groups)
 
     def pack(w, b, scale, slab):
-        if row.name == "winograd":
+        if row.name in WINOGRAD:
             return loops.pack(scaled(w, scale, slab.temporary), b, slab.empty)
         return loops.pack(np.ascontiguousarray(w), b, slab.empty, scale)
 
