@@ -87,9 +87,11 @@ typedef int32_t real_bits;
 #undef CYTHON_INLINE
 #define CYTHON_INLINE inline __attribute__((always_inline))
 #define prefetch(address) __builtin_prefetch(address)
+#define prefetch_to_second(address) __builtin_prefetch(address, 0, 2) /* level of the cache */
 #else
 #define FC_INLINE static inline
 #define prefetch(address) ((void)(address))
+#define prefetch_to_second(address) ((void)(address))
 #endif
 
 #ifdef FC_VECTORS

@@ -23,7 +23,7 @@ cdef extern from "simd.h" nogil:
     vec vmin(vec, vec)
     vec vmuladd(vec, vec, vec)
     void vtranspose(vec*)
-    void prefetch(const void*)
+    void prefetch_to_second(const void*)
 
 cdef struct Clamp:
     vec low, high
@@ -41,7 +41,7 @@ cdef inline void tile_filters(
     """y[pixel][filter] = start[pixel][filter] + Σ x[pixel · apart + offset] · w[tap][filter]; lanes are filters.
 
     `start` is the bias, with a step of 0 between pixels, or the sum of other taps.  With `streams`, memory from `ahead` on
-    is fetched on the way: `step` elements for each register of `w`.
+    is fetched into the second-level cache on the way, `step` elements for each register of `w`: the first has no room for it.
     """
     cdef vec total[MAX_PIXELS][MAX_VECTORS]
     cdef vec weight[MAX_VECTORS]
@@ -57,7 +57,7 @@ cdef inline void tile_filters(
         for j in range(vectors):
             weight[j] = vload(w + j * LANES)
             if streams:
-                prefetch(ahead + j * step)
+                prefetch_to_second(ahead + j * step)
         w += vectors * LANES
         if streams:
             ahead += vectors * step
