@@ -40,6 +40,7 @@ HEADERS = (
     "reduction.pxd",
     "pool_rows.pxd",
     "winograd_tiles.pxd",
+    "winograd_channels.pxd",
     "winograd_filters.pxd",
 )
 

@@ -155,11 +155,11 @@ cdef inline void row_of_pixels_apart(
 
 
 cdef inline void row_of_streamed_filters(
-    int64_t pixels, int64_t panel, const real* x, const int64_t* offset, int64_t taps,
+    int64_t pixels, int64_t panel, const real* x, int64_t apart, const int64_t* offset, int64_t taps,
     const real* w, const real* bias, real* y, const real* ahead,
 ) noexcept nogil:
     """The same where `ahead` is what comes after w, to be fetched evenly on the way."""
-    row_of_tiles(pixels, panel, x, 1, offset, taps, w, bias, y, True, ahead)
+    row_of_tiles(pixels, panel, x, apart, offset, taps, w, bias, y, True, ahead)
 
 
 cdef inline void taps_inside(

@@ -6,9 +6,9 @@ a. Points 0, ±√½, ±√2, ∞.  The textbook's 0, ±1, ±2, ∞ lose four ti
    Both sizes have the same six points, hence the same input transform.
 b. A chunk of tiles goes through all stages while it is in the second-level cache: input transform, 36 matrix products,
    output transform.  Whole-image stages would carry 36 / 16 of the input and of the output through memory twice.
-c. Lanes are tiles in the input transform.  One channel at a time is packed so that the same element of all tiles of a
-   chunk lies side by side, row after row without a gap (below): a map of 4×4 tiles fills one register, not a quarter
-   of four.
+c. Lanes are channels in the input transform, which is the same for maps of any size, and turns its input in squares as
+   the direct convolution turns its results.  Where there are few channels, lanes are tiles: one channel at a time is
+   packed so that the same element of all tiles of a chunk lies side by side, row after row without a gap (below).
 d. The products use the direct convolution's tile: tiles take the place of pixels, lanes are filters.  Filters that are
    needed next are fetched meanwhile, because with few tiles they come from memory no faster than they are used.
 e. Scaling is kept in the filter transform, which is done once, in float64.
@@ -19,12 +19,15 @@ g. A kernel with depth has the taps of its depth as further channels.  V is a ri
 h. The last chunks are cut, so that threads end at the same time.  Where the second-level cache holds the filters, a part
    of the tiles goes through all stages.  Where it does not, parts of the filters share one transformed input: all threads
    make it before anything else, a piece of the channels at a time, and whole chunks in between leave nobody waiting.
+i. A tile whose last row or column of outputs lies outside has no products at the point ∞ of that axis, which contributes
+   to nothing else: a map of 7×7 takes 121 products, as tiles of 4 and 3 would, not 144.
 
     packed[column of the tile][row phase][row slot][tile across]    one channel of one image, phase = row % m
-    V[point][slot of the ring][piece][channel][tile]    transformed input; rows are written up to a register too far:
-                                                    the next row mends it, a piece ends with room
+    V[point][slot of the ring][piece][block of LANES channels][tile][channel]   transformed input
+    V[point][slot of the ring][piece][channel][tile]    the same where lanes are tiles; rows are written up to a register
+                                                    too far: the next row mends it, a piece ends with room
     U[group][panel][point][depth tap][channel][F]   transformed filters
-    M[point][tile][F]           products, of one panel
+    M[point][tile][F]           products, of one panel; tiles of a point are those that have products there
 
 Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016; points after Barabasz et al., Error
 Analysis and Improving the Accuracy of Winograd Convolution, 2018.
@@ -38,9 +41,10 @@ from cpython.pycapsule cimport PyCapsule_New
 
 from fastconv._kernels.chunk cimport Chunk, ConvSizes, chunk_of
 from fastconv._kernels.packing cimport real
-from fastconv._kernels.tile cimport row_of_streamed_filters, taps_inside
+from fastconv._kernels.tile cimport LANES, row_of_streamed_filters, taps_inside
+from fastconv._kernels.winograd_channels cimport transform_lanes_by_form
 from fastconv._kernels.winograd_filters cimport TransformSizes, transform_block
-from fastconv._kernels.winograd_tiles cimport WinogradSizes, store_tiles, transform_by_form
+from fastconv._kernels.winograd_tiles cimport Used, WinogradSizes, store_tiles, transform_by_form, used_tiles
 
 cdef extern from "atomics.h" nogil:
     Py_ssize_t fc_load(Py_ssize_t*)
@@ -120,7 +124,7 @@ cdef inline Place place_of(const WinogradSizes* s, int64_t index) noexcept nogil
 cdef inline int64_t take_band(
     const WinogradSizes* s, int64_t band, int64_t bands, Place* at
 ) noexcept nogil:
-    """Leave a part of the images, of the columns or of the rows of tiles; it may be empty.  The tiles before it."""
+    """Leave a part of the images, of the columns or of the rows of tiles; it may be empty.  How many come before it."""
     cdef Chunk* chunk = &at.chunk
     cdef int64_t lines = chunk.columns if s.bands_across else chunk.rows
     cdef int64_t first
@@ -131,14 +135,13 @@ cdef inline int64_t take_band(
     if s.chunk_images > 1:
         at.chunk.image += first
         at.images = lines
-        return first * chunk.rows * chunk.columns
-    if s.bands_across:
+    elif s.bands_across:
         chunk.column += first
         chunk.columns = lines
-        return first
-    chunk.row += first
-    chunk.rows = lines
-    return first * chunk.columns
+    else:
+        chunk.row += first
+        chunk.rows = lines
+    return first
 
 
 cdef inline void transform_planes(
@@ -155,23 +158,30 @@ cdef inline void transform_planes(
             if tags[slot] == tag + plane:
                 continue
             tags[slot] = tag + plane
-        transform_by_form(
-            s, &at.chunk, at.images, task.first_channel, task.last_channel, x + plane * c.x_depth,
-            rows + slot * c.channels, packed, transformed,
-        )
+        if s.channel_lanes:
+            transform_lanes_by_form(
+                s, &at.chunk, at.images, task.first_channel, task.last_channel, x + plane * c.x_depth,
+                rows + slot * c.channels, packed, transformed,
+            )
+        else:
+            transform_by_form(
+                s, &at.chunk, at.images, task.first_channel, task.last_channel, x + plane * c.x_depth,
+                rows + slot * c.channels, packed, transformed,
+            )
 
 
 cdef inline void multiply_panel(
-    const WinogradSizes* s, void* const* arrays, const Place* at, int64_t panel, const real* transformed,
+    const WinogradSizes* s, void* const* arrays, const Place* at, int64_t before, int64_t panel, const real* transformed,
     real* packed,
 ) noexcept nogil:
-    """Products and results of one panel of filters."""
+    """Products and results of one panel of filters; V starts with `before` images, columns or rows of tiles of others."""
     cdef const ConvSizes* c = &s.chunks
     cdef int64_t panels = (c.filters + c.panel - 1) // c.panel, filter = panel * c.panel
     cdef int64_t group_filters = (panels - 1) * c.panel + c.last_panel
     cdef int64_t width = c.panel if panel < panels - 1 else c.last_panel
-    cdef int64_t tiles = at.chunk.rows * at.chunk.columns, point_rows = c.kernel_depth * c.channels
-    cdef int64_t point, image, start, points = s.points_down * s.points_across
+    cdef int64_t point_rows = c.kernel_depth * c.channels, apart = LANES if s.channel_lanes else 1
+    cdef int64_t point, image, start, tiles_down, tiles_across, step, points = s.points_down * s.points_across
+    cdef Used used = used_tiles(s, &at.chunk)
     cdef const int64_t* rows = <const int64_t*> arrays[4 + c.has_residual]
     cdef const real* w = <const real*> arrays[2] + (at.chunk.group * group_filters + filter) * points * point_rows
     cdef real* products = packed + s.m_scratch
@@ -180,10 +190,15 @@ cdef inline void multiply_panel(
     rows += (at.turn + at.begin) % c.kernel_depth * c.channels
     w += at.begin * c.channels * width
     for point in range(points):
+        tiles_down = used.rows if point // s.points_across == s.points_down - 1 else at.chunk.rows
+        tiles_across = used.columns if point % s.points_across == s.points_across - 1 else at.chunk.columns
+        if tiles_down * tiles_across == 0:
+            continue
+        step = tiles_down * tiles_across if s.chunk_images > 1 else 1 if s.bands_across else tiles_across
         row_of_streamed_filters(
-            at.images * tiles, width, transformed + point * s.v_plane, rows, (at.end - at.begin) * c.channels,
-            w + point * point_rows * width, zeros, products + point * s.chunk_tiles * width,
-            w + (point + 1) * point_rows * width,
+            at.images * tiles_down * tiles_across, width, transformed + point * s.v_plane + before * step * apart, apart,
+            rows, (at.end - at.begin) * c.channels, w + point * point_rows * width, zeros,
+            products + point * s.chunk_tiles * width, w + (point + 1) * point_rows * width,
         )
     for image in range(at.images):
         start = (
@@ -191,7 +206,7 @@ cdef inline void multiply_panel(
             + at.chunk.depth * c.y_depth + at.chunk.row * s.tile_rows * c.y_row + at.chunk.column * s.tile_columns * c.y_column
         )
         store_tiles(
-            s, &at.chunk, products + image * tiles * width, width,
+            s, &at.chunk, image, products, width,
             <const real*> arrays[3] + at.chunk.group * group_filters + filter, min(c.panel, c.filters - filter),
             packed + c.panel_scratch, <real*> arrays[0] + start,
             (<const real*> arrays[4] if c.has_residual else <const real*> arrays[0]) + start,
@@ -220,14 +235,14 @@ cdef inline void winograd_tasks(
             part = task.band + 1 if task.bands > 1 else 0       # 0: the whole, which lies in V in another way
             transformed = packed + s.v_scratch
             if task.shared:
-                transformed = <real*> (<char*> done + HEAD_BYTES) + (chunk - s.whole_chunks) * s.v_chunk + before
+                transformed = <real*> (<char*> done + HEAD_BYTES) + (chunk - s.whole_chunks) * s.v_chunk
             if task.first_channel < task.last_channel:
                 transform_planes(
                     s, &at, <const real*> arrays[1], <const int64_t*> arrays[4 + c.has_residual], &task,
                     <int64_t*> scratch, (chunk // c.out_depth * (s.bands + 1) + part) * c.in_depth + 1, packed, transformed,
                 )
             for panel in range(task.first_panel, task.last_panel):
-                multiply_panel(s, arrays, &at, panel, transformed, packed)
+                multiply_panel(s, arrays, &at, before if task.shared else 0, panel, transformed, packed)
         if index < s.cut_chunks * s.pieces:
             fc_add(done, 1)
 

@@ -7,6 +7,7 @@ from math import ceil, prod
 
 import numpy as np
 
+from fastconv import machine
 from fastconv._kernels import engine, family
 from fastconv._kernels.engine import Step
 from fastconv.ops.cost import CACHE_BYTES_PER_SECOND, peak_flops
@@ -46,7 +47,7 @@ STORE_PIXELS = 224  # of one panel of filters: results that the first-level cach
 FEW_PANELS = 8  # of filters, that may read an input whose neighbours lie apart
 FEW_LANES = 4  # of a register, which then may have no masked loads
 POINTWISE_TILES = 16  # side by side in a chunk that is read in place
-WEIGHT_BYTES_PER_SECOND = 20e9  # that come from beyond the second-level cache
+WEIGHT_BYTES_PER_SECOND = 40e9, 20e9  # that the second-level cache holds, and others
 HEAD_BYTES = 64  # of the scratch: which chunk lies packed behind it
 
 # What storing an output element costs, in taps: results of filter lanes are transposed on their way.
@@ -364,7 +365,8 @@ def _seconds(nest: Nest, taps: float) -> float:
     inputs = nest.images * nest.groups * nest.channels * prod(axis.input for axis in nest.axes)
     weights = nest.groups * nest.filters * nest.taps
     itemsize = np.dtype(nest.dtype).itemsize
-    products = max(2 * outputs * taps / peak_flops(nest.dtype), weights * itemsize / WEIGHT_BYTES_PER_SECOND)
+    arriving = weights * itemsize / WEIGHT_BYTES_PER_SECOND[weights * itemsize > machine.cache_bytes(2)]
+    products = max(2 * outputs * taps / peak_flops(nest.dtype), arriving)
     return products + inputs * itemsize / CACHE_BYTES_PER_SECOND
 
 

@@ -65,16 +65,21 @@ class WinogradLoops:
         rounded = ceil(tiles_of_chunk / lanes) * lanes
         v_row = rounded if rounded * 4 <= tiles_of_chunk * 5 else tiles_of_chunk  # no register crosses a cache line
         pieces, channels = max(cuts["pieces"], 1), cuts["piece_channels"]
-        v_piece = aligned(channels * v_row + lanes)
+        v_block = tiles_of_chunk * lanes
+        v_piece = ceil(channels / lanes) * v_block if tiling.channel_lanes else aligned(channels * v_row + lanes)
         v_slot = pieces * v_piece
         v_plane = depth.kernel * v_slot
         v_channels = np.arange(nest.channels)
-        v_channels = v_channels // channels * v_piece + v_channels % channels * v_row
+        piece, place = divmod(v_channels, channels)
+        place = place // lanes * v_block + place % lanes if tiling.channel_lanes else place * v_row
+        v_channels = piece * v_piece + place
         v_rows = np.arange(depth.kernel)[:, None] * v_slot + v_channels
         row_results = sizes["chunk_columns"] * tile_rows * tile_columns * lanes
         result_rows = max(1, RESULT_ELEMENTS // row_results)
         result_rows = min(result_rows, sizes["chunk_rows"])
         line_scratch = 2 * points_across * tile_rows * strip
+        if tiling.channel_lanes:
+            line_scratch = points_down * (sizes["chunk_columns"] * tile_columns + self.kernel[1] - 1) * lanes
         v_scratch = aligned(line_scratch + (sizes["column_slots"] + 2 * lanes) * tile_columns)
         v_chunk = points * v_plane
         m_scratch = v_scratch + (v_chunk if cuts["whole_chunks"] or not cuts["pieces"] else 0)
@@ -105,6 +110,7 @@ class WinogradLoops:
                 "v_plane": v_plane,
                 "v_chunk": v_chunk,
                 **cuts,
+                "channel_lanes": tiling.channel_lanes,
                 "result_rows": result_rows,
                 "line_scratch": line_scratch,
                 "v_scratch": v_scratch,
@@ -171,12 +177,14 @@ class Tiling:
         rows = nest.axes[0].kernel * nest.channels
         self.forms: Forms = winograd_forms(tuple(axis.kernel for axis in nest.axes[1:]), rows, large)
         self.points = prod(form.points for form in self.forms)
+        self.outputs = [axis.output for axis in nest.axes[1:]]
         self.threads = 1 + nest.flops // THREAD_FLOPS  # worth waking
         axes = (
             replace(axis, output=ceil(axis.output / form.outputs), kernel=form.points, stride=form.outputs)
             for axis, form in zip(nest.axes[1:], self.forms, strict=True)
         )
         self.nest = replace(nest, axes=(nest.axes[0], *axes))
+        self.lanes = family("conv", nest.dtype).TILE["lanes"]
         itemsize = np.dtype(nest.dtype).itemsize
         self.weight_bytes = self.points * rows * nest.filters * itemsize  # of one group, transformed
         # More tiles make fewer passes over the filters, but what they become should not outgrow the cache by far.
@@ -189,6 +197,8 @@ class Tiling:
             most //= self.sizes["chunk_rows"] * self.sizes["chunk_columns"]
             self.images = even_part(max(nest.images, 1), most)
         self.units = ceil(nest.images / self.images) * nest.groups * nest.axes[0].output * self.chunks
+        operations = self.tile_lanes_operations, self.channel_lanes_operations
+        self.channel_lanes = operations[1] <= operations[0]  # lanes of the input transform are channels, not tiles
 
     def cuts(self, panels: int, half: bool) -> dict[str, int]:
         """How chunks become tasks: the last are cut where there are few for each thread.
@@ -205,6 +215,8 @@ class Tiling:
         if self.streams and cut:
             pieces = min(ceil(threads * PIECES_PER_THREAD / cut), ceil(self.nest.channels / LEAST_CHANNELS))
         channels = ceil(self.nest.channels / max(pieces, 1))
+        if self.channel_lanes:
+            channels = aligned(channels, self.lanes)
         whole = self.units - cut
         along_depth = max(1, whole // (threads * RUNS_PER_THREAD)) if self.nest.axes[0].kernel > 1 else 1
         left = 0
@@ -233,6 +245,57 @@ class Tiling:
         if shared:
             return max(rows) == 1
         return _largest_part(columns, threads) < _largest_part(rows, threads)
+
+    @property
+    def point_tiles(self) -> list[tuple[int, int]]:
+        """How many points have products of how many tiles of an image: tiles that end outside may leave out the last."""
+        down, across = (
+            ((form.points - 1, axis.output), (1, axis.output - (self.channel_lanes and axis.output * form.outputs > size)))
+            for axis, form, size in zip(self.nest.axes[1:], self.forms, self.outputs, strict=True)
+        )
+        return [(rows * columns, height * width) for rows, height in down for columns, width in across]
+
+    @property
+    def products(self) -> int:
+        """Of one channel and filter, for one depth of all images."""
+        return self.nest.images * sum(points * tiles for points, tiles in self.point_tiles)
+
+    @property
+    def product_operations(self) -> float:
+        """What the products of one channel take, in multiply-adds: with few tiles the filters are loaded in the same time."""
+        chunks = ceil(self.nest.images / self.images)
+        multiplied = sum(points * max(self.images * tiles, FEWEST_TILES) for points, tiles in self.point_tiles if tiles)
+        return chunks * multiplied * PRODUCT_OPERATIONS
+
+    @property
+    def input_operations(self) -> float:
+        """Of the transform of one input plane of all images, beside the products: multiply-adds of a register."""
+        return self.channel_lanes_operations if self.channel_lanes else self.tile_lanes_operations
+
+    @property
+    def channel_lanes_operations(self) -> float:
+        tiles = prod(axis.output for axis in self.nest.axes[1:])
+        blocks = ceil(self.nest.channels / self.lanes)
+        turned = self.squares(self.forms[1].taps - 1)
+        return self.nest.images * blocks * (tiles * self.points * TILE_OPERATIONS + turned * TURN_OPERATIONS)
+
+    @property
+    def tile_lanes_operations(self) -> float:
+        down = self.nest.axes[1].output
+        rows, columns = self.sizes["chunk_rows"], self.sizes["chunk_columns"]
+        height, width = self.forms
+        packed = (down * height.outputs + (height.taps - 1) * self.sizes["chunks_down"]) * self.sizes["chunks_across"]
+        packed *= ceil((columns + (width.points - 1) // width.outputs) / self.lanes)
+        transformed = self.chunks * ceil(rows * columns / self.lanes) * self.points
+        return self.nest.images * self.nest.channels * (packed * PACK_OPERATIONS + transformed * INPUT_OPERATIONS)
+
+    def squares(self, more: int = 0) -> int:
+        """Squares of as many pixels as lanes in an image's plane, `more` columns to a chunk; whole rows have no gaps."""
+        height, width = self.outputs
+        if self.sizes["chunks_across"] == 1:
+            return ceil(height * width / self.lanes)
+        columns = min(self.sizes["chunk_columns"] * self.forms[1].outputs + more, width)
+        return height * self.sizes["chunks_across"] * ceil(columns / self.lanes)
 
     @property
     def streams(self) -> bool:
@@ -275,49 +338,36 @@ def count_tasks(cuts: dict[str, int], panels: int) -> int:
 # What the parts take beside the products, in multiply-adds of a register at the nominal peak.
 PACK_OPERATIONS = 28  # a register of tiles, one row of one channel
 INPUT_OPERATIONS = 7.2  # a register of tiles, one channel, each point
-OUTPUT_OPERATIONS = 5.3  # a tile of a register of filters, each point
+TURN_OPERATIONS = 110  # a square of as many pixels, and channels, as fill a register
+TILE_OPERATIONS = 4.4  # a tile of a register of channels, each point
+OUTPUT_OPERATIONS = 4.2  # a tile of a register of filters, each point
 STORE_OPERATIONS = 155  # a square of as many results as fill a register, and filters
 PRODUCT_OPERATIONS = 1.05
-FILTER_BYTES_PER_SECOND = 40e9, 27e9  # of filters that the last-level cache holds, and of more
+FEWEST_TILES = 3  # that hide the loads of the filters
+FILTER_BYTES_PER_SECOND = 80e9, 40e9  # of filters that the last-level cache holds, and of more
 
 
 def winograd_flops(nest: Nest, large: bool = False) -> int:
     """Multiplications and additions of the products and the transforms."""
     tiling = Tiling(nest, large)
     tiles = nest.images * prod(axis.output for axis in tiling.nest.axes[1:])  # of one depth
-    products = 2 * tiling.points * tiling.depth_taps * nest.channels * nest.filters
+    products = 2 * tiling.products * tiling.depth_taps * nest.channels * nest.filters
     transforms = tiling.points * (4.7 * tiling.depth_planes * nest.channels + 2.8 * nest.axes[0].output * nest.filters)
-    return nest.groups * tiles * (products + round(transforms))
+    return nest.groups * (products + tiles * round(transforms))
 
 
 def winograd_seconds(nest: Nest, large: bool = False) -> float:
     """Predicted time on one thread; the transformed filters may take longer to come than to be used."""
-    lanes = family("conv", nest.dtype).TILE["lanes"]
     tiling = Tiling(nest, large)
-    (form_down, form_across), sizes, points = tiling.forms, tiling.sizes, tiling.points
-    tile_columns = form_across.outputs
-    down, across = (axis.output for axis in tiling.nest.axes[1:])
-    rows, columns = sizes["chunk_rows"], sizes["chunk_columns"]
     depth = nest.axes[0].output
-    tiles = nest.images * down * across  # as all that follows, of one depth
-    packed = (
-        nest.images * (down * form_down.outputs + (form_down.taps - 1) * sizes["chunks_down"]) * sizes["chunks_across"]
-    )
-    packed *= ceil((columns + (form_across.points - 1) // tile_columns) / lanes)
-    transformed = nest.images * tiling.chunks * ceil(rows * columns / lanes)
-    height, width = (axis.output for axis in nest.axes[1:])
-    if columns == across:
-        squares = nest.images * ceil(height * width / lanes)
-    else:
-        squares = nest.images * height * sizes["chunks_across"] * ceil(min(columns * tile_columns, width) / lanes)
-    registers = ceil(nest.filters / lanes)
-    packing = packed * PACK_OPERATIONS + transformed * points * INPUT_OPERATIONS
-    operations = tiling.depth_planes * nest.channels * packing
-    operations += depth * registers * (tiles * points * OUTPUT_OPERATIONS + squares * STORE_OPERATIONS)
-    products = points * tiles * tiling.depth_taps * nest.channels * registers * PRODUCT_OPERATIONS
-    second = peak_flops(nest.dtype) / (2 * lanes)  # operations
+    tiles = nest.images * prod(axis.output for axis in tiling.nest.axes[1:])  # as all that follows, of one depth
+    registers = ceil(nest.filters / tiling.lanes)
+    outputs = tiles * tiling.points * OUTPUT_OPERATIONS + nest.images * tiling.squares() * STORE_OPERATIONS
+    operations = tiling.depth_planes * tiling.input_operations + depth * registers * outputs
+    products = tiling.product_operations * tiling.depth_taps * nest.channels * registers
+    second = peak_flops(nest.dtype) / (2 * tiling.lanes)  # operations
     passes = tiling.units // nest.groups if tiling.streams else 0
     arriving = tiling.weight_bytes * passes / FILTER_BYTES_PER_SECOND[tiling.weight_bytes > machine.cache_bytes(3)]
-    elements = nest.channels * prod(axis.input for axis in nest.axes) + nest.filters * depth * height * width
+    elements = nest.channels * prod(axis.input for axis in nest.axes) + nest.filters * depth * prod(tiling.outputs)
     moved = nest.images * elements * np.dtype(nest.dtype).itemsize / CACHE_BYTES_PER_SECOND
     return nest.groups * (operations / second + max(products / second, arriving) + moved)
