@@ -255,6 +255,17 @@ def test_products_and_planes_are_counted(case):
     assert tiling.depth_planes == loads if stride % dilation == 0 else tiling.depth_planes >= loads
 
 
+@pytest.mark.parametrize(("side", "points"), [(7, 6 + 5), (8, 6 + 6), (13, 6 * 3 + 5), (14, 6 * 3 + 5)])
+def test_tiles_that_end_outside_have_no_products_at_infinity(isa, side, points):
+    spec = conv_spec(
+        (1, 64, side, side), tuple(4 * step for step in (64 * side * side, side * side, side, 1)), np.dtype(np.float32),
+        (64, 64, 3, 3), np.dtype(np.float32), None, 1, 1, 1, 1,
+    )  # fmt: skip
+    tiling = Tiling(conv_nest(spec))
+    assert tiling.channel_lanes
+    assert tiling.products == points**2
+
+
 def test_groups_and_asymmetric_padding(isa, rng):
     x = rng.standard_normal((2, 12, 11, 10)).astype(np.float64)
     w = rng.standard_normal((21, 4, 3, 3)).astype(np.float64)

@@ -250,7 +250,10 @@ class Tiling:
     def point_tiles(self) -> list[tuple[int, int]]:
         """How many points have products of how many tiles of an image: tiles that end outside may leave out the last."""
         down, across = (
-            ((form.points - 1, axis.output), (1, axis.output - (self.channel_lanes and axis.output * form.outputs > size)))
+            (
+                (form.points - 1, axis.output),
+                (1, axis.output - (self.channel_lanes and axis.output * form.outputs > size)),
+            )
             for axis, form, size in zip(self.nest.axes[1:], self.forms, self.outputs, strict=True)
         )
         return [(rows * columns, height * width) for rows, height in down for columns, width in across]
