@@ -14,7 +14,7 @@ from fastconv.tools.bench import commands
 from fastconv.tools.bench.compare import comparison
 from fastconv.tools.bench.picks import failed_picks, pick_table
 from fastconv.tools.bench.report import terminal_report, write_html, write_markdown
-from fastconv.tools.bench.results import Results, Row, load_results
+from fastconv.tools.bench.results import SCHEMA, Results, Row, load_results
 from fastconv.tools.bench.runs import set_roof_shares
 from fastconv.tools.bench.summary import noise, summary_tables
 from fastconv.tools.bench.tables import best_peer, speed_ratio, tables
@@ -281,6 +281,38 @@ def test_a_run_writes_everything_asked_for(results, tmp_path, monkeypatch, capsy
     assert command("pick", "--assert") == 1
     results.rows[0].status = "differs"
     assert command("layers") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("layers --isa avx2", "isa: bench layers does not use it; it is for kernels"),
+        ("layers --networks resnet50", "networks: bench layers does not use it; it is for networks, overhead, all"),
+        ("networks --shapes tiny", "shapes: bench networks does not use it; it is for kernels, layers"),
+        ("kernels --peers torch", "peers: bench kernels does not use it"),
+        ("roof --cold", "cold: bench roof does not use it"),
+        ("pick --dtypes float32", "dtypes: bench pick does not use it; it is for kernels"),
+        ("show --from x.json --threads 1", "threads: bench show does not use it"),
+        ("all --from x.json", "from: bench all does not use it; it is for show"),
+        ("layers --assert", "assert: bench layers does not use it; it is for pick"),
+        ("layers --budget inf", "budget: expected seconds above 0, got inf"),
+        ("layers --threads=", "threads: expected numbers and 'all' joined by commas, got ''"),
+        ("roof --plots FILE", "plots: expected a folder to write to, got FILE, where FILE is a file"),
+        ("roof --json=", "json: expected a file to write, got no name"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(tmp_path, capsys, words, message):
+    file = tmp_path / "file"
+    file.touch()
+    assert command(*(word.replace("FILE", str(file)) for word in words.split())) == 2
+    assert message.replace("FILE", str(file)) in capsys.readouterr().err
+
+
+def test_results_that_lack_a_fact_are_refused(tmp_path, capsys):
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps({"schema": SCHEMA, "command": [], "machine": {}, "rows": []}))
+    assert command("show", "--from", str(file)) == 2
+    assert "no results of a benchmark run: machine lacks " in capsys.readouterr().err
 
 
 def test_the_plan_follows_the_kind_of_run():

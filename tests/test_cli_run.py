@@ -114,21 +114,44 @@ class TestRun:
             (["MODEL", "--shape", "x=1,a"], "--shape: expected NAME=SIZES"),
             (["MODEL", "--shape", "h=1,2"], "--shape: expected NAME=SIZES"),
             (["MODEL", "--input", "image=x.npy"], "--input: expected NAME=FILE with one of x, got 'image=x.npy'"),
-            (["MODEL", "--input", "x=absent.npy"], "absent.npy: not a NumPy file that can be read"),
+            (["MODEL", "--input", "x=absent.npy"], "absent.npy: no such file or directory"),
             (["MODEL", "--input", "x="], "--input: expected NAME=FILE with one of x, got 'x='"),
             (["MODEL", "--input", "x.npz"], "x.npz: expected a .npy file or an image"),
             (["MODEL", "--threads", "0", *SIZES], "threads"),
             (["MODEL", "--repeat", "0", *SIZES], "--repeat: expected at least 1, got 0"),
+            (["FOLDER"], "is a directory"),
+            (["MODEL", "--input", ""], "--input: expected NAME=FILE with one of x, got ''"),
+            (["MODEL", "--input", "FOLDER"], "a directory; expected an image file"),
+            (["MODEL", "--input", "JUNK"], "junk.onnx: not a readable image"),
+            (["MODEL", "--input", "ARRAY", "--input", "ARRAY"], "--input: x is given twice"),
+            (["MODEL", *SIZES, *SIZES], "--shape: x is given twice"),
+            (["MODEL", "--input", "ARCHIVE"], "zip.npy: not a NumPy file that can be read"),
+            (["MODEL", "--input", "ARRAY", *SIZES], "--shape: x is 2×3×12×10, but "),
+            (["MODEL", "--input", "ARRAY", "--std", "2"], "--std: it scales images, and no --input is one"),
+            (["MODEL", *SIZES, "--output", "JUNK"], "--output: expected a folder to write to, got "),
+            (["MODEL", *SIZES, "--output", ""], "--output: expected a folder to write to, got no name"),
         ],
     )
     def test_what_is_wrong_is_told(self, file, tmp_path, capsys, arguments, message):
         junk = tmp_path / "junk.onnx"
         junk.write_bytes(b"hello\n")
-        files = {"MODEL": file, "JUNK": str(junk)}
+        np.save(tmp_path / "x.npy", np.zeros((1, 3, 12, 10), np.float32))
+        with open(tmp_path / "zip.npy", "wb") as archive:
+            np.savez(archive, x=np.zeros(1))
+        files = {"MODEL": file, "JUNK": str(junk), "FOLDER": str(tmp_path), "ARRAY": str(tmp_path / "x.npy")}
+        files["ARCHIVE"] = str(tmp_path / "zip.npy")
         assert cli.main(["run", *(files.get(a, a) for a in arguments)]) == 1
         streams = capsys.readouterr()
         assert streams.err.startswith("fastconv run: ")
         assert message in streams.err
+        assert "Errno" not in streams.err
+
+    @pytest.mark.parametrize("option", ["--std=0", "--std=1,nan", "--mean=inf", "--mean=a"])
+    def test_scales_that_are_none(self, file, capsys, option):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["run", file, option])
+        assert caught.value.code == 2
+        assert "expected numbers " in capsys.readouterr().err
 
     def test_a_damaged_model(self, tmp_path, capsys):
         (tmp_path / "bad.onnx").write_bytes(b"\x08\x08garbage")
@@ -168,7 +191,29 @@ class TestExplain:
         assert cli.main(["explain", file]) == 1
         assert "'h' on axis 2" in capsys.readouterr().err
         assert cli.main(["explain", file, *SIZES, "--html", str(tmp_path / "no" / "such.html")]) == 1
-        assert "such.html" in capsys.readouterr().err
+        streams = capsys.readouterr()
+        assert f"--html: there is no folder {tmp_path / 'no'}" in streams.err
+        assert streams.out == ""
+        assert cli.main(["explain", file, *SIZES, "--json", str(tmp_path)]) == 1
+        assert f"--json: expected a file to write, got the folder {tmp_path}" in capsys.readouterr().err
+        assert cli.main(["explain", file, *SIZES, "--profile", "0"]) == 1
+        assert "--profile: expected at least 1, got 0" in capsys.readouterr().err
+
+    def test_the_shapes_of_files_are_taken(self, file, tmp_path, capsys):
+        np.save(tmp_path / "x.npy", np.zeros((2, 3, 12, 10), np.float32))
+        assert cli.main(["explain", file, "--input", str(tmp_path / "x.npy")]) == 0
+        from_file = capsys.readouterr().out
+        assert cli.main(["explain", file, *SIZES]) == 0
+        assert capsys.readouterr().out == from_file
+
+    @pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+    def test_a_reader_that_leaves(self, file):
+        reader, writer = os.pipe()
+        os.close(reader)
+        command = [sys.executable, "-m", "fastconv", "explain", file, *SIZES]
+        result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+        os.close(writer)
+        assert (result.returncode, result.stderr) == (1, "")
 
 
 class TestVerify:
@@ -184,4 +229,12 @@ class TestVerify:
 
     def test_a_missing_file(self, capsys):
         assert cli.main(["verify", "absent.onnx"]) == 1
-        assert "absent.onnx" in capsys.readouterr().err
+        assert (
+            capsys.readouterr().err == f"fastconv verify: {os.path.abspath('absent.onnx')}: no such file or directory\n"
+        )
+
+    def test_the_report_is_not_lost_after_the_work(self, file, tmp_path, capsys):
+        assert cli.main(["verify", file, *SIZES, "--html", str(tmp_path)]) == 1
+        streams = capsys.readouterr()
+        assert streams.out == ""
+        assert "--html: expected a file to write, got the folder" in streams.err

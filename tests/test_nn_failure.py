@@ -31,6 +31,35 @@ def test_errors_name_the_layer_and_the_shapes_on_the_way():
     assert message.count("features.2") == 1
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv1d(4, 4, 3), (2, 4, 6)),
+        (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), (2, 4, 6, 6)),
+        (nn.ConvTranspose2d(4, 4, 3), (2, 4, 6, 6)),
+        (nn.Linear(6, 3), (2, 6)),
+        (nn.PReLU(), (2, 6)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_weight_that_was_taken_away(layer, shape):
+    x = np.ones(shape, np.float32)
+    layer(x)
+    layer.weight = None
+    with pytest.raises(TypeError, match="weight: expected an array, got NoneType"):
+        layer(x)
+
+
+@pytest.mark.parametrize("name", ["running_mean", "running_var"])
+@pytest.mark.parametrize("training", [True, False])
+def test_one_of_two_statistics(name, training):
+    for layer in (nn.BatchNorm2d(3), nn.InstanceNorm2d(3, track_running_stats=True)):
+        layer.train(training)
+        setattr(layer, name, None)
+        with pytest.raises(ValueError, match="running_mean, running_var: expected both or neither"):
+            layer(np.ones((2, 3, 4, 4), np.float32))
+
+
 def test_errors_keep_their_type():
     with pytest.raises(ArgumentTypeError, match=r"^features\.0 \(Conv2d\(.*expected one element type"):
         misfit()(np.zeros((1, 3, 8, 8)))

@@ -21,8 +21,12 @@ def matplotlib():
 
 
 @pytest.fixture
-def photo(tmp_path, rng):
-    pillow = pytest.importorskip("PIL.Image", reason="Pillow is missing: image files are not tested")
+def pillow():
+    return pytest.importorskip("PIL.Image", reason="Pillow is missing: image files are not tested")
+
+
+@pytest.fixture
+def photo(tmp_path, rng, pillow):
     path = tmp_path / "photo.png"
     pillow.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8)).save(path)
     return str(path)
@@ -206,6 +210,9 @@ def test_probabilities(scores, expected):
     [
         (["--model", "resnet17", "PHOTO"], "--model: expected an .onnx file or one of alexnet, "),
         (["--model", "mnist_samples", "PHOTO"], "--model: expected"),
+        (["--model", "resnet17"], "--model: expected an .onnx file or one of alexnet, "),
+        (["--size", "64"], "--size: lenet5 reads digits, which are found and scaled by a rule of their own"),
+        (["--mean", "0.5"], "--mean: lenet5 reads digits"),
         (["--model", "resnet18"], "IMAGE: resnet18 needs an image file; only lenet5 comes with a sample"),
         (["--model", "resnet18", "--size", "0", "PHOTO"], "--size: expected at least 1 pixel, got 0"),
         (["--model", "absent.onnx", "PHOTO"], "absent.onnx"),
@@ -251,6 +258,16 @@ def test_without_matplotlib_the_command_to_install_it_is_told(monkeypatch, tmp_p
         'fastconv show: drawing needs matplotlib, which is not installed; pip install "fastconv[plots]"\n'
     )
     assert not (tmp_path / "p").exists()
+
+
+def test_an_image_of_one_pixel(matplotlib, pillow, tmp_path, capsys):
+    pillow.new("RGB", (1, 1)).save(tmp_path / "one.png")
+    path, out = tmp_path / "conv.onnx", tmp_path / "p"
+    weights = write.tensor(np.ones((2, 3, 1, 1), np.float32), "w")
+    graph = write.graph([write.node("Conv", "x w", "y")], [write.value("x", (1, 3, 1, 1), 1)], ["y"], [weights])
+    path.write_bytes(write.model(graph))
+    assert cli.main(["show", str(tmp_path / "one.png"), "--model", str(path), "--output", str(out)]) == 0
+    assert (out / "overview.png").exists()
 
 
 def test_random_weights_are_told(matplotlib, photo, tmp_path, monkeypatch, capsys):

@@ -1,7 +1,8 @@
 """The command line: ``python -m fastconv COMMAND`` and, installed, ``fastconv COMMAND``.
 
 A command is a module of ``fastconv.tools`` with ``add_arguments(parser)`` and ``run(arguments) -> exit status``, and a
-row in the table below.  Only the module of the command that is asked for is imported.
+row in the table below.  Only the module of the command that is asked for is imported.  What it raises because of its
+arguments, its files or the memory becomes one line on the standard error stream.
 """
 
 import argparse
@@ -44,7 +45,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except (fastconv.ArgumentError, fastconv.ArgumentTypeError, OSError, MemoryError, ModuleNotFoundError) as error:
+        print(f"fastconv {arguments.command}: {_reason(error)}", file=sys.stderr)
+        return 1
     return status
+
+
+def _reason(error: Exception) -> str:
+    """What an error says; of the operating system's the file and the reason, without its number."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{os.fspath(error.filename)}: {error.strerror[:1].lower()}{error.strerror[1:]}"
+    return str(error) or ("out of memory" if isinstance(error, MemoryError) else type(error).__name__)
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:

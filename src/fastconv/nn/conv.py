@@ -100,7 +100,7 @@ class _ConvNd(Module):
         if plan is not None:
             return plan(input, self._packing.get(self, plan))
         is_batched, x = batched(as_array(input, "input"), self.rank)
-        plan = conv_plan(x, parameters["weight"], parameters["bias"], *facts, packed=True)
+        plan = conv_plan(x, as_array(parameters["weight"], "weight"), parameters["bias"], *facts, packed=True)
         if x is input:
             self.__dict__["_recent"] = Recent(plan, (x, parameters["weight"], parameters["bias"]), facts)
         y = plan(x, self._packing.get(self, plan))
@@ -215,7 +215,7 @@ class _ConvTransposeNd(_ConvNd):
         parameters = self._parameters
         plan = conv_transpose_plan(
             x,
-            parameters["weight"],
+            as_array(parameters["weight"], "weight"),
             parameters["bias"],
             self.stride,
             self.padding,

@@ -58,7 +58,9 @@ class Linear(Module):
             return plan(input, self._packing.get(self, plan))
         x = as_array(input, "input")
         rows = as_rows(x)
-        plan = linear_plan(rows, parameters["weight"], parameters["bias"], self.algorithm, packed=True)
+        plan = linear_plan(
+            rows, as_array(parameters["weight"], "weight"), parameters["bias"], self.algorithm, packed=True
+        )
         if x is input and x.ndim == 2 and x.flags.c_contiguous:
             self.__dict__["_recent"] = Recent(plan, (x, parameters["weight"], parameters["bias"]), facts)
         y = plan(rows, self._packing.get(self, plan))

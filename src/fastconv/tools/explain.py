@@ -1,9 +1,11 @@
 """``fastconv explain``: what a model's steps will do and why, what they cost, and how long they take."""
 
 import argparse
-import sys
+from pathlib import Path
 
-from fastconv.tools.model_inputs import add_input_arguments, add_model_arguments, feeds_of, open_session, shapes_of
+from fastconv.geometry import integer
+from fastconv.tools.model_inputs import add_input_arguments, add_model_arguments, feeds_of, known_shapes, open_session
+from fastconv.tools.output_files import check_file
 
 __all__ = ["add_arguments", "run"]
 
@@ -21,22 +23,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table.  Return 1 where the model or a file cannot be read or written, else 0."""
-    try:
-        session = open_session(arguments)
-        if arguments.profile is not None:
-            report = session.profile(feeds_of(session, arguments), arguments.profile)
-            print(report)
-        else:
-            shapes = shapes_of(session, arguments)
-            report = session.explain(shapes)
-            print(report, session.predict_memory(shapes), sep="\n\n")
-        if arguments.html:
-            report.to_html(arguments.html)
-        if arguments.json:
-            with open(arguments.json, "w", encoding="utf-8") as file:
-                file.write(report.to_json())
-    except (ValueError, TypeError, OSError, MemoryError, ModuleNotFoundError) as error:
-        print(f"fastconv explain: {error}", file=sys.stderr)
-        return 1
+    """Print the table.  Return 0."""
+    check_file("--html", arguments.html)
+    check_file("--json", arguments.json)
+    repeats = None if arguments.profile is None else integer(arguments.profile, "--profile", 1)
+    session = open_session(arguments)
+    if repeats is None:
+        shapes = known_shapes(session, arguments)
+        report = session.explain(shapes)
+        text = f"{report}\n\n{session.predict_memory(shapes)}"
+    else:
+        report = session.profile(feeds_of(session, arguments), repeats)
+        text = str(report)
+    if arguments.html:
+        report.to_html(arguments.html)
+    if arguments.json:
+        Path(arguments.json).write_text(report.to_json(), encoding="utf-8")
+    print(text)
     return 0

@@ -19,8 +19,8 @@ __all__ = [
     "add_scaling_arguments",
     "feeds_of",
     "image_batch",
+    "known_shapes",
     "open_session",
-    "shapes_of",
 ]
 
 SEED = 0
@@ -53,7 +53,7 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
 def add_scaling_arguments(parser: argparse.ArgumentParser) -> None:
     """How the channels of an image are scaled."""
     parser.add_argument("--mean", type=_numbers, metavar="R,G,B", help="subtracted from the channels of an image")
-    parser.add_argument("--std", type=_numbers, metavar="R,G,B", help="by which they are then divided")
+    parser.add_argument("--std", type=_divisors, metavar="R,G,B", help="by which they are then divided")
 
 
 def open_session(arguments: argparse.Namespace) -> InferenceSession:
@@ -63,7 +63,7 @@ def open_session(arguments: argparse.Namespace) -> InferenceSession:
         raise ModelError(f"{arguments.model}: {error}") from error
 
 
-def shapes_of(session: InferenceSession, arguments: argparse.Namespace) -> dict[str, object]:
+def _shapes_of(session: InferenceSession, arguments: argparse.Namespace) -> dict[str, object]:
     """What ``--shape`` says: a tuple for an input, a number for a symbolic size."""
     inputs = {info.name for info in session.get_inputs()}
     shapes: dict[str, object] = {}
@@ -75,19 +75,42 @@ def shapes_of(session: InferenceSession, arguments: argparse.Namespace) -> dict[
                 f"--shape: expected NAME=SIZES, as in x=1,3,224,224 for an input ({', '.join(sorted(inputs))}), or "
                 f"batch=8 for a symbolic size, got {entry!r}"
             )
+        if name in shapes:
+            raise ArgumentError(f"--shape: {name} is given twice")
         shapes[name] = numbers if name in inputs else numbers[0]
     return shapes
 
 
+def _given(session: InferenceSession, arguments: argparse.Namespace) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+    """The arrays that ``--input`` names, and the shapes that they and ``--shape`` give."""
+    inputs = {info.name: info for info in session.get_inputs()}
+    shapes = _shapes_of(session, arguments)
+    feeds: dict[str, np.ndarray] = {}
+    for name, file in (_named(entry, inputs) for entry in arguments.input):
+        if name in feeds:
+            raise ArgumentError(f"--input: {name} is given twice")
+        feeds[name] = _read(file, inputs[name], shapes.get(name), arguments)
+        if feeds[name].shape != shapes.setdefault(name, feeds[name].shape):
+            raise ArgumentError(
+                f"--shape: {name} is {shapes_text([shapes[name]])}, but {file} has {shapes_text([feeds[name].shape])}"
+            )
+    if not any(_is_image(file) for file in arguments.input):
+        for option in ("mean", "std"):
+            if getattr(arguments, option) is not None:
+                raise ArgumentError(f"--{option}: it scales images, and no --input is one")
+    return feeds, shapes
+
+
+def known_shapes(session: InferenceSession, arguments: argparse.Namespace) -> dict[str, object]:
+    """What ``--shape`` and the files of ``--input`` say: a tuple for an input, a number for a symbolic size."""
+    return _given(session, arguments)[1]
+
+
 def feeds_of(session: InferenceSession, arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     """An array for every input; prints which of them are random."""
-    inputs = {info.name: info for info in session.get_inputs()}
-    shapes = shapes_of(session, arguments)
-    files = dict(_named(entry, inputs) for entry in arguments.input)
-    feeds = {name: _read(file, inputs[name], shapes.get(name), arguments) for name, file in files.items()}
+    feeds, shapes = _given(session, arguments)
     rng = np.random.default_rng(SEED)
-    known = shapes | {name: array.shape for name, array in feeds.items()}
-    for name, (shape, dtype) in session.input_shapes(known).items():
+    for name, (shape, dtype) in session.input_shapes(shapes).items():
         if name not in feeds:
             feeds[name] = _random(rng, shape, dtype)
             print(f"input {name}: random numbers, seed {SEED}, {dtype} {shapes_text([shape])}")
@@ -99,7 +122,7 @@ def _named(entry: str, inputs: Mapping) -> tuple[str, str]:
     for name in inputs:
         if entry.startswith(f"{name}=") and entry != f"{name}=":
             return name, entry[len(name) + 1 :]
-    if len(inputs) == 1 and "=" not in entry:
+    if len(inputs) == 1 and entry and "=" not in entry:
         return next(iter(inputs)), entry
     raise ArgumentError(f"--input: expected NAME=FILE with one of {', '.join(inputs)}, got {entry!r}")
 
@@ -107,12 +130,17 @@ def _named(entry: str, inputs: Mapping) -> tuple[str, str]:
 def _read(file: str, info, shape, arguments: argparse.Namespace) -> np.ndarray:
     if file.endswith(".npz"):
         raise ArgumentError(f"{file}: expected a .npy file or an image; a .npz file may hold several arrays")
-    if not file.endswith(".npy"):
+    if _is_image(file):
         return image_batch(file, info, shape, arguments.mean, arguments.std)
-    try:
-        return np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ArgumentError(f"{file}: not a NumPy file that can be read: {error}") from None
+    with open(file, "rb") as stream:
+        try:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ArgumentError(f"{file}: not a NumPy file that can be read: {error}") from None
+
+
+def _is_image(file: str) -> bool:
+    return not file.endswith((".npy", ".npz"))
 
 
 def image_batch(file: str, info, shape, mean, std) -> np.ndarray:
@@ -158,6 +186,16 @@ def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -
 
 def _numbers(text: str) -> list[float]:
     try:
-        return [float(number) for number in text.split(",")]
+        numbers = [float(number) for number in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected numbers joined by commas, got {text!r}") from None
+        numbers = []
+    if not numbers or not np.isfinite(numbers).all():
+        raise argparse.ArgumentTypeError(f"expected numbers joined by commas, got {text!r}")
+    return numbers
+
+
+def _divisors(text: str) -> list[float]:
+    numbers = _numbers(text)
+    if 0 in numbers:
+        raise argparse.ArgumentTypeError(f"expected numbers other than 0, got {text!r}")
+    return numbers

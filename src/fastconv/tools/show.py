@@ -19,6 +19,7 @@ from fastconv.tools.activations import SeenLayer, of_graph, of_module
 from fastconv.tools.digits import network_input, read_digit
 from fastconv.tools.image_file import read_image
 from fastconv.tools.model_inputs import LONGEST_IMAGE, add_scaling_arguments, feeds_of, image_batch
+from fastconv.tools.output_files import check_folder
 from fastconv.tools.pictures import check_matplotlib, draw
 from fastconv.weights import load_state_dict
 
@@ -49,16 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the pictures and print where they are.  Return 1 where something cannot be read or written, else 0."""
+    """Write the pictures and print where they are.  Return 0."""
+    check_matplotlib()
+    check_folder("--output", arguments.output)
     try:
-        check_matplotlib()
         title, picture, layers, probabilities = _seen(arguments)
         if not layers:
             raise ArgumentError(f"{arguments.model}: the model has no two-dimensional convolution to show")
         written = draw(Path(arguments.output), title, picture, layers, probabilities, _progress(len(layers)))
-    except (ValueError, TypeError, OSError, MemoryError, ModuleNotFoundError) as error:
-        print(f"fastconv show: {error}", file=sys.stderr)
-        return 1
     finally:
         if sys.stderr.isatty():
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
@@ -72,7 +71,13 @@ def _seen(arguments: argparse.Namespace) -> tuple[str, np.ndarray, list[SeenLaye
     """A title, the image as it is shown, what the convolutions make of it, and the probabilities of the classes."""
     if arguments.size is not None and arguments.size < 1:
         raise ArgumentError(f"--size: expected at least 1 pixel, got {arguments.size}")
+    names = [name for name in models.__all__ if name not in NO_MODELS]
+    if not arguments.model.endswith(".onnx") and arguments.model not in names:
+        raise ArgumentError(f"--model: expected an .onnx file or one of {', '.join(names)}; got {arguments.model!r}")
     if arguments.model == "lenet5":
+        for name in ("size", "mean", "std"):
+            if getattr(arguments, name) is not None:
+                raise ArgumentError(f"--{name}: lenet5 reads digits, which are found and scaled by a rule of their own")
         return _by_lenet(arguments)
     if arguments.image is None:
         raise ArgumentError(f"IMAGE: {arguments.model} needs an image file; only lenet5 comes with a sample")
@@ -101,9 +106,6 @@ def _by_lenet(arguments):
 
 
 def _by_module(arguments):
-    names = [name for name in models.__all__ if name not in NO_MODELS]
-    if arguments.model not in names:
-        raise ArgumentError(f"--model: expected an .onnx file or one of {', '.join(names)}; got {arguments.model!r}")
     if not arguments.weights:
         print(f"fastconv show: {arguments.model} has random weights; --weights takes trained ones", file=sys.stderr)
     model = getattr(models, arguments.model)(weights=arguments.weights).eval()
@@ -130,9 +132,8 @@ def _by_session(arguments):
         std=arguments.std,
     )
     values = session.trace(feeds_of(session, options))
-    return read_image(arguments.image, LONGEST_IMAGE).squeeze(), of_graph(model.graph, values), values.get(
-        session.get_outputs()[0].name
-    )  # fmt: skip
+    picture = _without_one_channel(read_image(arguments.image, LONGEST_IMAGE))
+    return picture, of_graph(model.graph, values), values.get(session.get_outputs()[0].name)
 
 
 def _image_shape(shape: list, size: int | None) -> list[int]:
@@ -144,7 +145,12 @@ def _image_shape(shape: list, size: int | None) -> list[int]:
 
 def _picture(x: np.ndarray) -> np.ndarray:
     """A batch of one image as (height, width) or (height, width, 3)."""
-    return np.clip(np.moveaxis(x[0], 0, 2).squeeze(), 0, 1)
+    return _without_one_channel(np.clip(np.moveaxis(x[0], 0, 2), 0, 1))
+
+
+def _without_one_channel(pixels: np.ndarray) -> np.ndarray:
+    """An image (height, width, channels), without the axis of channels where it has one."""
+    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 
 
 def _probabilities(scores) -> np.ndarray | None:

@@ -1,9 +1,9 @@
 """``fastconv verify``: every step of a model against NumPy in float64."""
 
 import argparse
-import sys
 
 from fastconv.tools.model_inputs import add_input_arguments, add_model_arguments, feeds_of, open_session
+from fastconv.tools.output_files import check_file
 
 __all__ = ["add_arguments", "run"]
 
@@ -20,13 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table.  Return 0 if every step keeps to its bound, else 1."""
-    try:
-        session = open_session(arguments)
-        verification = session.verify(feeds_of(session, arguments))
-        print(verification)
-        if arguments.html:
-            verification.to_html(arguments.html)
-    except (ValueError, TypeError, OSError, MemoryError, ModuleNotFoundError) as error:
-        print(f"fastconv verify: {error}", file=sys.stderr)
-        return 1
+    check_file("--html", arguments.html)
+    session = open_session(arguments)
+    verification = session.verify(feeds_of(session, arguments))
+    if arguments.html:
+        verification.to_html(arguments.html)
+    print(verification)
     return 0 if verification.ok else 1

@@ -41,8 +41,7 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     shape = (x.shape[1],)
     weight, bias = _parameter(weight, "weight", x, shape), _parameter(bias, "bias", x, shape)
     mean, var = _parameter(running_mean, "running_mean", x, shape), _parameter(running_var, "running_var", x, shape)
-    if (mean is None) != (var is None):
-        raise ArgumentError("running_mean, running_var: expected both or neither")
+    _check_both_or_neither(mean, var)
     if not training:
         if mean is None:
             raise ArgumentError("running_mean: expected an array unless training=True")
@@ -78,6 +77,7 @@ def instance_norm(
             f"input: instance norm needs more than one spatial element for its statistics, got shape {x.shape}"
         )
     weight, bias = _parameter(weight, "weight", x, (channels,)), _parameter(bias, "bias", x, (channels,))
+    _check_both_or_neither(running_mean, running_var)
     if running_mean is not None:
         _parameter(running_mean, "running_mean", x, (channels,))
         _parameter(running_var, "running_var", x, (channels,))
@@ -89,6 +89,11 @@ def instance_norm(
     if x.size == 0:
         return np.empty(x.shape, x.dtype)
     return rows.row_norm(x, channels, 1, count, weight, bias, number(eps, "eps"))
+
+
+def _check_both_or_neither(running_mean, running_var) -> None:
+    if (running_mean is None) != (running_var is None):
+        raise ArgumentError("running_mean, running_var: expected both or neither")
 
 
 def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):

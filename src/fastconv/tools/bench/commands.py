@@ -28,6 +28,7 @@ from fastconv.tools.bench.runs import (
     set_roof_shares,
 )
 from fastconv.tools.bench.suites import find_problems
+from fastconv.tools.output_files import check_file, check_folder
 
 __all__ = ["add_arguments", "run"]
 
@@ -42,8 +43,24 @@ KINDS = {
     "show": "the tables and files of an earlier run, read from --from FILE",
 }
 LAYER_KINDS, NETWORK_KINDS = ("layers", "overhead", "all"), ("networks", "overhead", "all")
+MEASURING = tuple(name for name in KINDS if name != "show")
+# The kinds of run that each option means something to; those that write files are for all.
+USED_BY = {
+    "shapes": ("kernels", "layers", "overhead", "pick", "all"),
+    "networks": NETWORK_KINDS,
+    "peers": ("layers", "networks", "overhead", "all"),
+    "algorithms": ("kernels", "pick"),
+    "threads": MEASURING,
+    "isa": ("kernels",),
+    "dtypes": ("kernels",),
+    "budget": MEASURING,
+    "cold": tuple(name for name in MEASURING if name != "roof"),
+    "from": ("show",),
+    "assert": ("pick",),
+}
 LAYER_SUITES = ("lenet5", "alexnet", "vgg16", "googlenet", "resnet18", "resnet50", "mobilenet_v2", "edge")
 BUDGET = 720.0
+THREADS = "1,all"
 OVERHEAD_SUITES = ("tiny", "lenet5")
 OVERHEAD_NETWORK = "lenet5"
 LAYER_SHARE = 0.5  # of the time, where there are networks as well
@@ -66,20 +83,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("kind", choices=KINDS, metavar="KIND", help=f"one of {', '.join(KINDS)}")
     add("--shapes", nargs="+", metavar="SHAPES", help="suites, files or problem lines (default: all suites)")
     add("--networks", nargs="+", metavar="NAME", help="networks to run (default: all)")
-    add("--peers", nargs="+", metavar="NAME", default=["default"], help=f"of {', '.join(ENGINES)}; all; default")
-    add("--algorithms", nargs="+", metavar="NAME", default=[], help="algorithms for kernels and pick (default: all)")
-    add("--threads", metavar="N,…", default="1,all", help="numbers of threads, 'all' for every core (default: 1,all)")
+    add("--peers", nargs="+", metavar="NAME", help=f"of {', '.join(ENGINES)}; all; default")
+    add("--algorithms", nargs="+", metavar="NAME", help="algorithms for kernels and pick (default: all)")
+    add("--threads", metavar="N,…", help="numbers of threads, 'all' for every core (default: 1,all)")
     add("--isa", nargs="+", metavar="NAME", help="instruction sets for kernels (default: all of this machine)")
     add("--dtypes", nargs="+", choices=("float32", "float64"), help="element types for kernels (default: both)")
-    add("--budget", type=float, metavar="SECONDS", default=BUDGET, help=f"time for all of it (default: {BUDGET:g})")
+    add("--budget", type=float, metavar="SECONDS", help=f"time for all of it (default: {BUDGET:g})")
     add("--cold", action="store_true", help="time calls with the weights out of the caches as well")
     add("--json", metavar="FILE", help="write the results as JSON")
     add("--html", metavar="FILE", help="write one self-contained report")
     add("--markdown", metavar="FILE", help="write the summary, in a README between <!-- bench --> and <!-- /bench -->")
     add("--plots", metavar="FOLDER", help="write the plots as PNG files (needs matplotlib)")
     add("--compare", metavar="OLD.json", help="show the ratio to the results of an earlier run")
-    add("--from", metavar="FILE", dest="source", help="show: the JSON file of a run")
-    add("--assert", action="store_true", dest="assert_picks", help="pick: fail where the pick is over 10 %% slower")
+    add("--from", metavar="FILE", help="show: the JSON file of a run")
+    add("--assert", action="store_true", help="pick: fail where the pick is over 10 %% slower")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -89,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
     130 if it was interrupted, with everything that was finished written all the same.
     """
     try:
+        _check_options(arguments)
         _check_files(arguments)
         earlier = load_results(arguments.compare) if arguments.compare else None
         results = _earlier_run(arguments) if arguments.kind == "show" else _new_run(arguments)
@@ -102,17 +120,18 @@ def run(arguments: argparse.Namespace) -> int:
     if not results.complete:
         return 130
     own_is_wrong = any(row.status in ("failed", "differs") for row in results.rows if _is_own(row))
-    return int(own_is_wrong or (arguments.assert_picks and bool(failed_picks(results.rows))))
+    return int(own_is_wrong or (vars(arguments)["assert"] and bool(failed_picks(results.rows))))
 
 
 def _new_run(arguments: argparse.Namespace) -> Results:
     start = time.monotonic()
-    if not arguments.budget > 0:
-        raise ArgumentError(f"budget: expected seconds above 0, got {arguments.budget:g}")
+    budget = BUDGET if arguments.budget is None else arguments.budget
+    if not 0 < budget < float("inf"):
+        raise ArgumentError(f"budget: expected seconds above 0, got {budget:g}")
     plan = _plan(arguments)
     networks = _network_names(arguments)
     results = Results(["fastconv", "bench", *_command(arguments)])
-    end = start + arguments.budget - (PLOT_SECONDS if arguments.html or arguments.plots else 0.0)
+    end = start + budget - (PLOT_SECONDS if arguments.html or arguments.plots else 0.0)
     try:
         _measure(arguments.kind, plan, networks, end, results)
     except KeyboardInterrupt:
@@ -123,9 +142,10 @@ def _new_run(arguments: argparse.Namespace) -> Results:
 
 
 def _earlier_run(arguments: argparse.Namespace) -> Results:
-    if not arguments.source:
+    source = vars(arguments)["from"]
+    if not source:
         raise ArgumentError("from: show needs the JSON file of a run")
-    return load_results(arguments.source)
+    return load_results(source)
 
 
 def _measure(kind: str, plan: Plan, networks: list[str], end: float, results: Results) -> None:
@@ -156,9 +176,9 @@ def _measure(kind: str, plan: Plan, networks: list[str], end: float, results: Re
 def _plan(arguments: argparse.Namespace) -> Plan:
     kind = arguments.kind
     own = kind in ("kernels", "pick")
-    engines = find_engines([OWN] if own else [OWN, *arguments.peers])
-    plan = Plan(engines, _threads(arguments.threads))
-    plan.algorithms, plan.with_cold = arguments.algorithms, arguments.cold
+    engines = find_engines([OWN] if own else [OWN, *(arguments.peers or ["default"])])
+    plan = Plan(engines, _threads(THREADS if arguments.threads is None else arguments.threads))
+    plan.algorithms, plan.with_cold = arguments.algorithms or [], arguments.cold
     if kind == "kernels":
         plan.isas = _instruction_sets(arguments.isa)
         plan.dtypes = arguments.dtypes or ["float32", "float64"]
@@ -205,14 +225,19 @@ def _network_names(arguments: argparse.Namespace) -> list[str]:
     return arguments.networks or ([OVERHEAD_NETWORK] if arguments.kind == "overhead" else known)
 
 
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Refuse what this kind of run would not look at."""
+    for name, kinds in USED_BY.items():
+        value = vars(arguments)[name]
+        if value is not None and value is not False and arguments.kind not in kinds:
+            raise ArgumentError(f"{name}: bench {arguments.kind} does not use it; it is for {', '.join(kinds)}")
+
+
 def _check_files(arguments: argparse.Namespace) -> None:
     """Refuse files that could not be written after minutes of measuring."""
     for name in ("json", "html", "markdown"):
-        file = getattr(arguments, name)
-        if file and not Path(file).absolute().parent.is_dir():
-            raise ArgumentError(f"{name}: there is no folder {Path(file).absolute().parent}")
-        if file and Path(file).is_dir():
-            raise ArgumentError(f"{name}: expected a file to write, got the folder {file}")
+        check_file(name, getattr(arguments, name))
+    check_folder("plots", arguments.plots)
     if arguments.markdown:
         check_markdown(arguments.markdown)
 
@@ -242,7 +267,7 @@ def _command(arguments: argparse.Namespace) -> list[str]:
     for name in ("shapes", "networks", "peers", "algorithms", "isa", "dtypes"):
         if values := getattr(arguments, name):
             words += [f"--{name}", *values]
-    words += ["--threads", arguments.threads, "--budget", f"{arguments.budget:g}"]
+    words += ["--threads", arguments.threads or THREADS, "--budget", f"{arguments.budget or BUDGET:g}"]
     return words + (["--cold"] if arguments.cold else [])
 
 

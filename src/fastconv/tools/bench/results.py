@@ -116,6 +116,8 @@ def load_results(path: str | Path) -> Results:
     if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
         raise ArgumentError(f"{path}: no results of a benchmark run: its schema is not {SCHEMA}")
     known = {f.name for f in fields(Row)}
+    if lacking := set(describe_machine()) - set(content.get("machine") or ()):
+        raise ArgumentError(f"{path}: no results of a benchmark run: machine lacks {', '.join(sorted(lacking))}")
     try:
         rows = [Row(**{name: value for name, value in row.items() if name in known}) for row in content.pop("rows")]
         return Results(**content, rows=rows)
