@@ -135,6 +135,6 @@ setup(
     cmdclass={"build_ext": BuildExtensions},
     packages=[*find_packages("src"), SHAPES],
     package_dir={"": "src", SHAPES: "benchmarks/shapes"},
-    package_data={"fastconv.models": ["*.npz", "*.md"], SHAPES: ["*.txt"]},
+    package_data={"fastconv": ["py.typed"], "fastconv.models": ["*.npz", "*.md"], SHAPES: ["*.txt"]},
     include_package_data=False,
 )

@@ -10,8 +10,10 @@ import pytest
 import session_models
 
 import fastconv
+import fastconv.onnxruntime as face
 from fastconv import nn
 from fastconv.nn import functional as F
+from fastconv.nn import init
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -78,3 +80,35 @@ def test_the_table_has_every_name_of_torch(torch, heading):
     theirs = {name for name in dir(module) if name[0] != "_" and not inspect.ismodule(getattr(module, name))}
     names = table(heading)
     assert {name for name, (here, _) in names.items() if here != "extension"} == theirs
+
+
+@pytest.mark.parametrize(
+    "module",
+    [fastconv, nn, F, init, fastconv.models, fastconv.reference, fastconv.weights, face],
+    ids=lambda m: m.__name__,
+)
+def test_help_has_something_to_say(module):
+    """Of every public class, function and method; `help` shows a class no docstring but its own."""
+    silent = []
+    for name in module.__all__:
+        value = getattr(module, name)
+        if not callable(value):
+            continue
+        if not value.__doc__:
+            silent.append(name)
+        for method, function in vars(value).items() if inspect.isclass(value) else ():
+            function = getattr(function, "fget", getattr(function, "__func__", function))
+            if inspect.isfunction(function) and method[0] != "_" and not inspect.getdoc(getattr(value, method)):
+                silent.append(f"{name}.{method}")
+    left_out = {"forward", "extra_repr"}
+    assert [name for name in silent if name.rpartition(".")[2] not in left_out] == []
+
+
+def test_type_checkers_know_the_lazy_names():
+    text = Path(fastconv.__file__).read_text(encoding="utf-8")
+    for name, module in fastconv._LAZY_NAMES.items():
+        assert re.search(rf"^    from {module} import .*\b{name}\b", text, flags=re.M), name
+    assert fastconv._LAZY_NAMES.keys() | fastconv._LAZY_MODULES <= set(fastconv.__all__)
+    line = ", ".join(sorted(fastconv._LAZY_MODULES))
+    assert f"    from fastconv import {line}\n" in text
+    assert Path(fastconv.__file__).with_name("py.typed").exists()

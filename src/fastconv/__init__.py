@@ -28,13 +28,39 @@ _LAZY_NAMES = {
 __all__ = [
     "ArgumentError",
     "ArgumentTypeError",
+    "InferenceSession",
     "MemoryLimitError",
     "ModelError",
     "WeightsError",
     "__version__",
-    *sorted(_LAZY_MODULES),
-    *sorted(_LAZY_NAMES),
+    "algorithms",
+    "compile",
+    "geometry",
+    "get_num_threads",
+    "load_state_dict",
+    "manual_seed",
+    "models",
+    "nn",
+    "onnx_backend",
+    "reference",
+    "save_state_dict",
+    "set_num_threads",
+    "show_config",
+    "threads",
+    "weights",
 ]
+
+
+TYPE_CHECKING = False  # what type checkers take for typing's, which would have to be imported
+if TYPE_CHECKING:
+    from fastconv import geometry, models, nn, reference, weights
+    from fastconv.config import get_num_threads, set_num_threads, show_config, threads
+    from fastconv.nn.random import manual_seed
+    from fastconv.onnx.backend import onnx_backend
+    from fastconv.onnx.session import InferenceSession
+    from fastconv.ops.candidates import algorithms
+    from fastconv.tracing import compile
+    from fastconv.weights import load_state_dict, save_state_dict
 
 
 def __getattr__(name: str):

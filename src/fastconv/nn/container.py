@@ -174,21 +174,27 @@ class ModuleDict(Module):
         return key in self._modules
 
     def clear(self) -> None:
+        """Remove all modules."""
         self._modules.clear()
 
     def pop(self, key: str) -> Module:
+        """Remove the module of a key and return it."""
         return self._modules.pop(key)
 
     def keys(self):
+        """The keys, in the order in which they were added."""
         return self._modules.keys()
 
     def items(self):
+        """Keys and modules."""
         return self._modules.items()
 
     def values(self):
+        """The modules."""
         return self._modules.values()
 
     def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
+        """Add or replace modules: those of a mapping, or of pairs of key and module."""
         for key, module in _pairs(modules, "modules"):
             self[key] = module
 
@@ -247,11 +253,13 @@ class ParameterList(_ParameterContainer):
         return (self[i] for i in range(self._size))
 
     def append(self, value) -> ParameterList:
+        """Add a parameter at the end; returns the list."""
         self._put(str(self._size), value)
         self._size += 1
         return self
 
     def extend(self, values: Iterable) -> ParameterList:
+        """Add parameters at the end; returns the list."""
         if not isinstance(values, Iterable) or hasattr(values, "__array__"):
             raise ArgumentTypeError(f"values: expected an iterable of parameters, got {type(values).__name__}")
         for value in list(values):
@@ -306,36 +314,45 @@ class ParameterDict(_ParameterContainer):
         return result
 
     def copy(self) -> ParameterDict:
+        """A dictionary of the same arrays."""
         return ParameterDict(self.items())
 
     def get(self, key: str, default=None):
+        """The parameter of a key, or `default`."""
         return self[key] if key in self._keys else default
 
     def setdefault(self, key: str, default=None):
+        """The parameter of a key, which is added with `default` where there is none."""
         if key not in self._keys:
             self[key] = default
         return self[key]
 
     def pop(self, key: str):
+        """Remove the parameter of a key and return it."""
         value = self[key]
         del self[key]
         return value
 
     def popitem(self) -> tuple:
+        """Remove the parameter that was added last; returns key and parameter."""
         key = next(reversed(self._keys))
         return key, self.pop(key)
 
     def clear(self) -> None:
+        """Remove all parameters."""
         for key in tuple(self._keys):
             del self[key]
 
     def keys(self):
+        """The keys, in the order in which they were added."""
         return self._keys.keys()
 
     def items(self) -> list[tuple]:
+        """Keys and parameters."""
         return [(key, self[key]) for key in self._keys]
 
     def values(self) -> list:
+        """The parameters."""
         return [self[key] for key in self._keys]
 
     def update(self, parameters) -> None:

@@ -116,15 +116,18 @@ def trunc_normal_(
 
 
 def constant_(tensor: np.ndarray, val: float) -> np.ndarray:
+    """Set every element of `tensor` to `val`, in place."""
     _array(tensor)[...] = val
     return tensor
 
 
 def ones_(tensor: np.ndarray) -> np.ndarray:
+    """Set every element of `tensor` to 1, in place."""
     return constant_(tensor, 1)
 
 
 def zeros_(tensor: np.ndarray) -> np.ndarray:
+    """Set every element of `tensor` to 0, in place."""
     return constant_(tensor, 0)
 
 

@@ -55,6 +55,8 @@ class _Lazy(Module):
         if hasattr(cls, "becomes") and cls.__init__ is _Lazy.__init__:
             _, *parameters = signature(cls.becomes).parameters.values()
             cls.__signature__ = Signature(parameters)
+        if hasattr(cls, "becomes") and cls.__doc__ is None:
+            cls.__doc__ = f":class:`{cls.becomes.__name__}` that takes its `{cls.size}` from the first input."
 
     def __init__(self, *args, **kwargs):
         super().__init__(0, *args, **kwargs)

@@ -44,6 +44,12 @@ class Module(Placement):
             _handed_out=False,
         )
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        parent = cls.__mro__[1]
+        if cls.__doc__ is None and parent is not Module:  # `help` shows a class no docstring but its own
+            cls.__doc__ = parent.__doc__
+
     def forward(self, *args, **kwargs):
         raise NotImplementedError(f"{type(self).__name__} does not define forward()")
 
@@ -169,6 +175,7 @@ class Module(Placement):
     # Iteration
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
+        """Names and modules of the direct children, each module once."""
         seen = set()
         for name, module in self._modules.items():
             if module is not None and id(module) not in seen:
@@ -176,6 +183,7 @@ class Module(Placement):
                 yield name, module
 
     def children(self) -> Iterator[Module]:
+        """The direct children, each once."""
         return (module for _, module in self.named_children())
 
     def named_modules(
@@ -193,6 +201,7 @@ class Module(Placement):
                 yield from module.named_modules(memo, _join(prefix, name), remove_duplicate)
 
     def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
+        """The module itself and all modules below it."""
         return (module for _, module in self.named_modules(remove_duplicate=remove_duplicate))
 
     def _named_arrays(self, table: str, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator:
@@ -211,17 +220,21 @@ class Module(Placement):
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, np.ndarray]]:
+        """Paths and parameters of the module and, with `recurse`, of all below it, each array once."""
         return self._named_arrays("_parameters", prefix, recurse, remove_duplicate)
 
     def parameters(self, recurse: bool = True) -> Iterator[np.ndarray]:
+        """The parameters of the module and, with `recurse`, of all below it, each array once."""
         return (array for _, array in self.named_parameters(recurse=recurse))
 
     def named_buffers(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, np.ndarray]]:
+        """Paths and buffers of the module and, with `recurse`, of all below it, each array once."""
         return self._named_arrays("_buffers", prefix, recurse, remove_duplicate)
 
     def buffers(self, recurse: bool = True) -> Iterator[np.ndarray]:
+        """The buffers of the module and, with `recurse`, of all below it, each array once."""
         return (array for _, array in self.named_buffers(recurse=recurse))
 
     # Access by path
@@ -246,9 +259,11 @@ class Module(Placement):
         parent.add_module(name, module)
 
     def get_parameter(self, target: str) -> np.ndarray:
+        """The parameter at a path such as ``"features.0.weight"``; AttributeError where there is none."""
         return self._array_at(target, "_parameters")
 
     def get_buffer(self, target: str) -> np.ndarray:
+        """The buffer at a path such as ``"bn1.running_mean"``; AttributeError where there is none."""
         return self._array_at(target, "_buffers")
 
     def _array_at(self, target: str, table: str) -> np.ndarray:
@@ -330,6 +345,7 @@ class Module(Placement):
         return self
 
     def eval(self) -> Module:
+        """``train(False)``: dropout passes everything, batch norm uses its running statistics."""
         return self.train(False)
 
     def apply(self, fn: Callable[[Module], object]) -> Module:

@@ -51,6 +51,7 @@ class UninitializedParameter:
         self.dtype = float_dtype(dtype)
 
     def astype(self, dtype, copy: bool = True):
+        """The same, still without a shape, of another element type."""
         return type(self)(dtype=dtype)
 
     def __getattr__(self, name: str):

@@ -55,6 +55,7 @@ class Summary:
 
     @property
     def macs(self) -> int:
+        """Multiplications with additions of one forward, of all layers."""
         return sum(row.macs for row in self.rows)
 
     def __str__(self) -> str:

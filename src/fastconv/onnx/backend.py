@@ -47,6 +47,7 @@ class EngineBackend(Backend):
 
     @classmethod
     def prepare(cls, model: ModelProto, device: str = "CPU", **kwargs) -> PreparedModel:
+        """The model, ready to run; `kwargs` are those of :class:`fastconv.InferenceSession`."""
         cls._check(device)
         session = InferenceSession(model, **kwargs)
         return PreparedModel(lambda feeds: session.run(None, feeds), session.get_inputs())
@@ -58,6 +59,7 @@ class EngineBackend(Backend):
 
     @classmethod
     def run_model(cls, model: ModelProto, inputs, device: str = "CPU", **kwargs) -> tuple:
+        """The outputs of the model for `inputs`, which are those of :meth:`PreparedModel.run`."""
         return cls.prepare(model, device, **kwargs).run(inputs)
 
     @classmethod
@@ -79,6 +81,7 @@ class EngineBackend(Backend):
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
+        """Whether `device` is the CPU, with or without a number."""
         return device.split(":")[0] == "CPU"
 
 
@@ -87,6 +90,7 @@ class ReferenceBackend(EngineBackend):
 
     @classmethod
     def prepare(cls, model: ModelProto, device: str = "CPU", **kwargs) -> PreparedModel:
+        """The model, ready to run step by step as the file has it."""
         cls._check(device)
         evaluator = Evaluator(model)
         return PreparedModel(evaluator.run, evaluator.graph.inputs)

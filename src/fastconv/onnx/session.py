@@ -144,9 +144,11 @@ class InferenceSession:
         return [NodeArg(info) for info in self._model.graph.defaults]
 
     def get_outputs(self) -> list[NodeArg]:
+        """The model's outputs: name, shape and type of each."""
         return [NodeArg(info) for info in self._model.graph.outputs]
 
     def get_modelmeta(self) -> ModelMeta:
+        """Names, versions and further entries that the file says of itself."""
         return ModelMeta(self._model)
 
     def get_providers(self) -> list[str]:

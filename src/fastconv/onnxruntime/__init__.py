@@ -55,18 +55,22 @@ SessionIOBinding = IOBinding
 
 
 def get_available_providers() -> list[str]:
+    """``["CPUExecutionProvider"]``."""
     return [CPU]
 
 
 def get_all_providers() -> list[str]:
+    """``["CPUExecutionProvider"]``."""
     return [CPU]
 
 
 def get_device() -> str:
+    """``"CPU"``."""
     return "CPU"
 
 
 def get_version_string() -> str:
+    """``__version__``."""
     return __version__
 
 

@@ -26,11 +26,15 @@ class GraphOptimizationLevel(IntEnum):
 
 
 class ExecutionMode(Enum):
+    """Accepted and without effect: steps run one after the other, each on all threads."""
+
     ORT_SEQUENTIAL = 0
     ORT_PARALLEL = 1
 
 
 class ExecutionOrder(Enum):
+    """Accepted and without effect."""
+
     DEFAULT = 0
     PRIORITY_BASED = 1
     MEMORY_EFFICIENT = 2
@@ -91,9 +95,11 @@ class SessionOptions(_Options):
         self.__dict__["_free_dimensions"] = {}
 
     def add_session_config_entry(self, key: str, value: str) -> None:
+        """Set a configuration entry; those that begin with ``fastconv.`` mean something here."""
         self._add(key, value)
 
     def get_session_config_entry(self, key: str) -> str:
+        """The value of an entry; RuntimeError where it was not set."""
         return self._get(key)
 
     def add_free_dimension_override_by_name(self, name: str, size: int) -> None:
@@ -107,17 +113,21 @@ class SessionOptions(_Options):
         """Without effect: there is one provider."""
 
     def has_providers(self) -> bool:
+        """False: there is one provider, and none can be added."""
         return False
 
     def register_custom_ops_library(self, path: str) -> None:
+        """Raises NotImplemented."""
         raise errors.NotImplemented(f"custom operators of a compiled library cannot be loaded: {path}")
 
     def add_initializer(self, name: str, value) -> None:
+        """Raises NotImplemented."""
         raise errors.NotImplemented(
             f"initializer {name!r}: replacing initializers by name is not supported; edit the model"
         )
 
     def add_external_initializers(self, names, values) -> None:
+        """Raises NotImplemented."""
         raise errors.NotImplemented("replacing initializers by name is not supported; edit the model")
 
 
@@ -133,7 +143,9 @@ class RunOptions(_Options):
     }
 
     def add_run_config_entry(self, key: str, value: str) -> None:
+        """Set a configuration entry, without effect."""
         self._add(key, value)
 
     def get_run_config_entry(self, key: str) -> str:
+        """The value of an entry; RuntimeError where it was not set."""
         return self._get(key)

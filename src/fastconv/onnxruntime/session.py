@@ -63,34 +63,42 @@ class InferenceSession:
         self._runs: list[dict] = []
 
     def get_session_options(self) -> SessionOptions:
+        """The options that the session was made with."""
         return self._options
 
     def get_inputs(self) -> list[NodeArg]:
+        """The model's inputs: name, shape and type of each."""
         return self._overridden(self._engine.get_inputs())
 
     def get_outputs(self) -> list[NodeArg]:
+        """The model's outputs: name, shape and type of each."""
         return self._overridden(self._engine.get_outputs())
 
     def get_overridable_initializers(self) -> list[NodeArg]:
+        """Initializers that a feed may replace."""
         return self._engine.get_overridable_initializers()
 
     def get_modelmeta(self) -> ModelMeta:
+        """Names, versions and further entries that the file says of itself."""
         return self._engine.get_modelmeta()
 
     def get_providers(self) -> list[str]:
+        """``["CPUExecutionProvider"]``."""
         return [CPU]
 
     def get_provider_options(self) -> dict[str, dict]:
+        """An empty dictionary for the one provider."""
         return {CPU: {}}
 
     def set_providers(self, providers: Sequence | None = None, provider_options: Sequence[dict] | None = None) -> None:
+        """Warns of providers that are not there; there is one."""
         _check_providers(providers, provider_options)
 
     def disable_fallback(self) -> None:
-        pass
+        """Without effect: there is nothing to fall back to."""
 
     def enable_fallback(self) -> None:
-        pass
+        """Without effect: there is nothing to fall back to."""
 
     def run(
         self, output_names: Sequence[str] | None, input_feed: Mapping, run_options: RunOptions | None = None
@@ -134,9 +142,11 @@ class InferenceSession:
         threading.Thread(target=work, daemon=True).start()
 
     def run_with_ort_values(self, output_names, input_dict_ort_values, run_options=None) -> list[OrtValue]:
+        """:meth:`run` with OrtValues as results."""
         return [OrtValue(value) for value in self.run(output_names, input_dict_ort_values, run_options)]
 
     def io_binding(self) -> IOBinding:
+        """A new :class:`IOBinding` of this session."""
         return IOBinding(self)
 
     def run_with_iobinding(self, iobinding: IOBinding, run_options: RunOptions | None = None) -> None:
@@ -146,6 +156,7 @@ class InferenceSession:
         iobinding._run(run_options)
 
     def get_profiling_start_time_ns(self) -> int:
+        """When the session was made, in nanoseconds of the monotonic clock."""
         return self._start_ns
 
     def end_profiling(self) -> str:

@@ -26,16 +26,20 @@ class OrtDevice:
 
     @staticmethod
     def make(ort_device_name: str, device_id: int, vendor_id: int = -1) -> OrtDevice:
+        """A device by its name; InvalidArgument unless it is the CPU."""
         return OrtDevice(ort_device_name, device_id)
 
     @staticmethod
     def cpu() -> int:
+        """onnxruntime's number of the CPU."""
         return 0
 
     def device_id(self) -> int:
+        """The number among the devices of its kind."""
         return self._id
 
     def device_type(self) -> str:
+        """``"cpu"``."""
         return self._name
 
 
@@ -55,6 +59,7 @@ class OrtValue:
 
     @classmethod
     def ortvalue_from_numpy_with_onnx_type(cls, data: np.ndarray, onnx_element_type: int) -> OrtValue:
+        """The array's memory as elements of the type with TensorProto's number `onnx_element_type`."""
         return cls(np.ascontiguousarray(data).view(dtype_of(onnx_element_type)))
 
     @classmethod
@@ -67,6 +72,7 @@ class OrtValue:
 
     @classmethod
     def from_dlpack(cls, data, is_bool_tensor: bool = False) -> OrtValue:
+        """The memory of a tensor of another library; with `is_bool_tensor` bytes are taken as bool."""
         array = np.from_dlpack(data)
         return cls(np.ascontiguousarray(array.view(np.bool_) if is_bool_tensor else array))
 
@@ -92,9 +98,11 @@ class OrtValue:
         self._value[...] = array
 
     def shape(self) -> list[int]:
+        """The sizes of a tensor."""
         return list(self._value.shape)
 
     def data_type(self) -> str:
+        """The type in words, as in ``tensor(float)``."""
         kind = "seq" if isinstance(self._value, list) else "tensor"
         inner = (
             OrtValue(self._value[0]).data_type() if kind == "seq" and self._value else TYPE_NAMES[self.element_type()]
@@ -106,24 +114,31 @@ class OrtValue:
         return NUMBERS[self._value.dtype] if self.is_tensor() else 0
 
     def tensor_size_in_bytes(self) -> int:
+        """Bytes of a tensor's elements."""
         return self._value.nbytes
 
     def data_ptr(self) -> int:
+        """The address of a tensor's first element."""
         return self._value.ctypes.data
 
     def device_name(self) -> str:
+        """``"cpu"``."""
         return "cpu"
 
     def has_value(self) -> bool:
+        """False for an optional value that is not there."""
         return self._value is not None
 
     def is_tensor(self) -> bool:
+        """Whether it is a tensor."""
         return isinstance(self._value, np.ndarray)
 
     def is_sparse_tensor(self) -> bool:
+        """False: there are none."""
         return False
 
     def is_tensor_sequence(self) -> bool:
+        """Whether it is a sequence of tensors."""
         return isinstance(self._value, list)
 
 
@@ -137,6 +152,7 @@ class IOBinding:
         self._results: dict[str, object] = {}
 
     def bind_cpu_input(self, name: str, arr_on_cpu) -> None:
+        """Read the input from an array."""
         self._inputs[name] = arr_on_cpu
 
     def bind_input(self, name: str, device_type: str, device_id: int, element_type, shape, buffer_ptr: int) -> None:
@@ -145,6 +161,7 @@ class IOBinding:
         self._inputs[name] = _array_at(buffer_ptr, shape, element_type)
 
     def bind_ortvalue_input(self, name: str, ortvalue: OrtValue) -> None:
+        """Read the input from an OrtValue."""
         self._inputs[name] = as_array(ortvalue)
 
     def bind_output(
@@ -163,25 +180,29 @@ class IOBinding:
         self._targets[name] = None if buffer_ptr is None else _array_at(buffer_ptr, shape, element_type)
 
     def bind_ortvalue_output(self, name: str, ortvalue: OrtValue) -> None:
+        """Write the output into the memory of an OrtValue."""
         self._targets[name] = as_array(ortvalue)
 
     def synchronize_inputs(self) -> None:
-        pass
+        """Without effect: nothing runs beside the caller."""
 
     def synchronize_outputs(self) -> None:
-        pass
+        """Without effect: nothing runs beside the caller."""
 
     def get_outputs(self) -> list[OrtValue]:
         """The bound outputs of the last run, in the order in which they were bound."""
         return [OrtValue(self._results[name]) for name in self._targets if name in self._results]
 
     def copy_outputs_to_cpu(self) -> list[np.ndarray]:
+        """Copies of the bound outputs of the last run as arrays."""
         return [value.numpy() for value in self.get_outputs()]
 
     def clear_binding_inputs(self) -> None:
+        """Forget the bound inputs."""
         self._inputs.clear()
 
     def clear_binding_outputs(self) -> None:
+        """Forget the bound outputs and their results."""
         self._targets.clear()
         self._results.clear()
 
