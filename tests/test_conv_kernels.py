@@ -1,6 +1,7 @@
 """The compiled convolutions against the reference: every instruction set, element type, tile, tail and thread count."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from tolerance import assert_within, conv_tolerance
 
 from fastconv import config, machine, reference
 from fastconv.errors import ArgumentError
+from fastconv.ops import direct
 from fastconv.ops.conv import CONV, conv_plan
 from fastconv.ops.conv_spec import conv_spec
 
@@ -235,6 +237,28 @@ def test_few_images_reads_contiguous_images_alone(rng):
     x, w, b = arrays(rng, (1, 4, 3, 6), (5, 4, 3, 3), np.float32)
     with pytest.raises(ArgumentError, match="are not contiguous"):
         check(x[..., ::2], w, b, "few_images")
+
+
+@pytest.mark.parametrize(
+    ("output", "kernel", "dilation", "stride", "before", "size"),
+    [
+        (7, 3, 1, 1, 1, 7),
+        (8, 3, 2, 2, 4, 13),
+        (30, 5, 3, 1, 6, 25),
+        (20, 3, 1, 7, 40, 5),
+        (11, 1, 1, 1, 5, 1),
+        (9, 4, 5, 3, 2, 21),
+    ],
+)
+@pytest.mark.parametrize("tile", [1, 4, 6, 14])
+def test_taps_that_a_tile_keeps(output, kernel, dilation, stride, before, size, tile):
+    """Counted one by one: a tap is left out of a tile where all its places lie on one side of the input."""
+    kept = 0
+    for part in np.array_split(np.arange(output) * stride - before, -(-output // tile)):
+        for tap in np.arange(kernel) * dilation:
+            kept += len(part) * bool(part[-1] + tap >= 0 and part[0] + tap < size)
+    axis = SimpleNamespace(output=output, kernel=kernel, dilation=dilation, stride=stride, before=before, input=size)
+    assert direct._share_of_taps.__wrapped__(axis, tile) == pytest.approx(kept / (kernel * output), rel=1e-12)
 
 
 def test_trimmed_needs_padding():

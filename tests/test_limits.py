@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import tracemalloc
 
 import mutation_seeds
 import numpy as np
@@ -128,6 +129,23 @@ class TestMemoryLimit:
         ):
             session.run(None, {"x": x})
         assert session.run(None, {"x": x[:1]})[0].shape == (1, 10)
+
+    @pytest.mark.parametrize("side", range(4))
+    def test_padding_without_end_is_refused_before_anything_grows_with_it(self, side):
+        pads = [1, 1, 1, 1]
+        pads[side] = 2**28
+        node = write.node("Conv", "x w", "y", pads=pads)
+        weights = write.tensor(np.ones((8, 3, 3, 3), np.float32), "w")
+        session = fc.InferenceSession(
+            write.model(write.graph([node], [write.value("x", (1, 3, 8, 8))], ["y"], [weights]))
+        )
+        tracemalloc.start()
+        try:
+            with pytest.raises(MemoryLimitError, match="would take"):
+                session.run(None, {"x": np.ones((1, 3, 8, 8), np.float32)})
+            assert tracemalloc.get_traced_memory()[1] < 2**23
+        finally:
+            tracemalloc.stop()
 
     def test_the_default_grows_with_weights_and_feeds(self):
         feed = np.empty(2**20, np.uint8)

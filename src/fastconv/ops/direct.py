@@ -383,11 +383,26 @@ def trimmed_seconds(nest: Nest) -> float:
 
 @lru_cache(maxsize=256)
 def _share_of_taps(axis: Axis, tile: int) -> float:
-    """Of all taps of all tiles of so many outputs: those that meet the input somewhere in their tile."""
-    first = np.array_split(np.arange(axis.output) * axis.stride - axis.before, ceil(axis.output / tile))
-    taps = np.arange(axis.kernel) * axis.dilation
-    used = [((part[-1] + taps >= 0) & (part[0] + taps < axis.input)).mean() * len(part) for part in first]
-    return sum(used) / axis.output
+    """Of all taps of all tiles of so many outputs: those that meet the input somewhere in their tile.
+
+    The outputs are divided as evenly as they can be, the first tiles taking one more.  The tiles of a tap are neighbours,
+    from the first output that is not before the input to the last that is not behind it: nothing is made per output.
+    """
+    size, longer = divmod(axis.output, ceil(axis.output / tile))
+
+    def start(number):
+        return number * size + np.minimum(number, longer)
+
+    def tile_of(output):
+        return np.where(output < longer * (size + 1), output // (size + 1), (output - longer) // size)
+
+    place = axis.before - np.arange(axis.kernel) * axis.dilation
+    low, high = (
+        np.maximum(-(-place // axis.stride), 0),
+        np.minimum((axis.input - 1 + place) // axis.stride, axis.output - 1),
+    )
+    used = np.maximum(start(tile_of(high) + 1) - start(tile_of(low)), 0)
+    return float(used[(low < axis.output) & (high >= 0)].sum()) / (axis.kernel * axis.output)
 
 
 def _readable_in_place(nest: Nest) -> bool:
