@@ -23,8 +23,13 @@ if SANITIZE not in ("", "address"):
 # Kernel texts compiled for every instruction set and element type, and those compiled once, for the baseline.
 VARIED = (
     "conv", "pointwise", "depthwise", "im2col", "linear", "winograd", "roof", "elementwise", "normalization", "softmax",
-    "resample", "pool", "pool_boxes", "pool_turned", "binary", "pad",
+    "resample", "pool", "pool_boxes", "pool_turned", "pool_picked", "binary", "pad",
 )  # fmt: skip
+# Of these, the variants that are of use: elements of any type are moved as words, and few instruction sets pick any lanes.
+ONLY = {
+    "pad": ("baseline_float32", "avx2_float32", "avx512_float32"),
+    "pool_picked": ("avx512_float32", "avx512_float64"),
+}
 ONCE = ("probe", "array_memory", "engine", "recent", "pool_indices", "strided_copy")
 HEADERS = (
     "simd.h",
@@ -38,6 +43,8 @@ HEADERS = (
     "vector_math.h",
     "vector_math.pxd",
     "reduction.pxd",
+    "pool_box.pxd",
+    "pool_chunks.pxd",
     "pool_rows.pxd",
     "winograd_tiles.pxd",
     "winograd_channels.pxd",
@@ -85,6 +92,7 @@ def extensions():
         for level, flags in levels.items()
         for element, macros in ELEMENTS.items()
         for name in VARIED
+        if name not in ONLY or f"{level}_{element}" in ONLY[name]
     ]  # fmt: skip
     for extension in translated[: len(ONCE)] + varied:
         extension.include_dirs.append(str(KERNELS))

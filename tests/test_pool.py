@@ -138,6 +138,20 @@ def test_every_width_around_the_vectors(isa, window, rng):
         check_average(x, *arguments, True, columns % 3 > 0)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("window", [(2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 1, 1), (3, 1, 0), (5, 1, 2)], ids=str)
+def test_many_small_planes(isa, team, window, dtype, rng):
+    """Several rows to a vector, and more planes than are done again where one of them has a NaN."""
+    for rows, columns in itertools.product((5, 6, 7, 14), (5, 6, 7, 8, 13, 16, 17)):
+        x = rng.integers(-9, 10, (2, 37, rows, columns)).astype(dtype)
+        check_max(x, *window, 1, rows % 2 > 0)
+        for include_pad in (False, True):
+            arguments = (*window, rows % 2 > 0, include_pad)
+            same_bits(average_pool(x, *arguments), reference.avg_pool(x, *arguments), (x.shape, arguments))
+        x[1, 20, rows - 1, columns - 1] = NAN
+        check_max(x, *window, 1, True)
+
+
 @pytest.mark.parametrize("channels", range(1, 71, 3))
 def test_every_number_of_channels_of_a_pixel(isa, channels, rng):
     for stride in (1, 2):

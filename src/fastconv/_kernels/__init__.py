@@ -7,6 +7,7 @@ for an element type at the chosen level.
 import os
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from fastconv.errors import ArgumentError
@@ -19,7 +20,7 @@ except ImportError as error:
         raise ImportError(f"fastconv's compiled kernels are missing; {hint}") from error
     raise
 
-__all__ = ["ISA", "ISA_REASON", "engine", "family", "levels"]
+__all__ = ["ISA", "ISA_REASON", "engine", "family", "has", "levels"]
 
 levels = probe.levels()
 
@@ -45,3 +46,8 @@ HALF = {"avx512": "avx2"}  # the level with registers half as wide that are wort
 def family(name: str, element: str, half: bool = False):
     """The kernel module; with `half`, the one with registers half as wide, where there is one."""
     return import_module(f"fastconv._kernels.{HALF.get(ISA, ISA) if half else ISA}_{element}.{name}")
+
+
+def has(name: str, element: str) -> bool:
+    """Whether there is such a module at the chosen level."""
+    return find_spec(f"fastconv._kernels.{ISA}_{element}.{name}") is not None

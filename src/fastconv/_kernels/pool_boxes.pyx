@@ -22,6 +22,7 @@ from libc.stdint cimport int64_t
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.pycapsule cimport PyCapsule_New
 
+from fastconv._kernels.pool_box cimport Box, BoxSizes, Place, box_of, divisor_of, next_place, place_of, plane_of, row_of
 from fastconv._kernels.reduction cimport (
     LANES, LARGEST, LARGEST_OR_NAN, MAX_LANES, PLACES, SUM, mean, real, reduced, store_indices, vec, vset1,
 )  # fmt: skip
@@ -47,86 +48,6 @@ cdef enum:
     MAX_VECTORS = 4
     WIDE_VECTORS = 8    # of a pixel: its memory is read in pieces that are worth fetching ahead
     AHEAD = 512         # elements: where the boxes are smaller, the next ones are on their way
-
-cdef struct BoxSizes:
-    int64_t images, channels                # planes; the channels of pixels are their unit
-    int64_t unit                            # channels of a pixel
-    int64_t x_image, x_channel, x_depth, x_row, x_column        # strides, in elements
-    int64_t in_rows, in_columns
-    int64_t out_depth, out_rows, out_columns
-    int64_t step_depth, step_row, step_column                   # from tap to tap
-    int64_t line                            # values of a plane that is one box, contiguous and x_channel from the next; else 0
-
-cdef struct Box:
-    int64_t depth, row, column          # first position
-    int64_t depths, rows, columns       # taps
-
-cdef struct Place:
-    int64_t image, channel, depth, row, column                  # of an output
-
-
-cdef inline void next_place(const BoxSizes* s, Place* place) noexcept nogil:
-    """Counting up instead of dividing: four divisions take as long as a small box."""
-    place.column += 1
-    if place.column == s.out_columns:
-        place.column = 0
-        place.row += 1
-    if place.row == s.out_rows:
-        place.row = 0
-        place.depth += 1
-    if place.depth == s.out_depth:
-        place.depth = 0
-        place.channel += 1
-    if place.channel == s.channels:
-        place.channel = 0
-        place.image += 1
-
-
-cdef inline Place place_of(const BoxSizes* s, int64_t index) noexcept nogil:
-    cdef Place place
-    place.column = index % s.out_columns
-    index //= s.out_columns
-    place.row = index % s.out_rows
-    index //= s.out_rows
-    place.depth = index % s.out_depth
-    index //= s.out_depth
-    place.channel = index % s.channels
-    place.image = index // s.channels
-    return place
-
-
-cdef inline Box box_of(void* const* arrays, const Place* place) noexcept nogil:
-    """arrays: y, x, then (first position, taps) of every window by depth, by row and by column."""
-    cdef Box box
-    box.depth = (<const int64_t*> arrays[2])[2 * place.depth]
-    box.depths = (<const int64_t*> arrays[2])[2 * place.depth + 1]
-    box.row = (<const int64_t*> arrays[3])[2 * place.row]
-    box.rows = (<const int64_t*> arrays[3])[2 * place.row + 1]
-    box.column = (<const int64_t*> arrays[4])[2 * place.column]
-    box.columns = (<const int64_t*> arrays[4])[2 * place.column + 1]
-    return box
-
-
-cdef inline real divisor_of(void* const* arrays, const Place* place) noexcept nogil:
-    """The arrays behind the windows: divisors by depth, row and column; a box divides by their product."""
-    return (
-        (<const real*> arrays[5])[place.depth] * (<const real*> arrays[6])[place.row]
-        * (<const real*> arrays[7])[place.column]
-    )
-
-
-cdef inline const real* plane_of(const BoxSizes* s, void* const* arrays, const Place* place) noexcept nogil:
-    return <const real*> arrays[1] + place.image * s.x_image + place.channel * s.x_channel
-
-
-cdef inline const real* row_of(
-    const BoxSizes* s, const Box* box, const real* x, int64_t depth, int64_t row
-) noexcept nogil:
-    """The first value of a box in one of its rows."""
-    return (
-        x + (box.depth + depth * s.step_depth) * s.x_depth + (box.row + row * s.step_row) * s.x_row
-        + box.column * s.x_column
-    )
 
 
 cdef inline vec reduced_line(const int op, vec best, const real* x, int64_t count, vec filling) noexcept nogil:
@@ -402,34 +323,32 @@ cdef inline void pool_pixels(const int op, const BoxSizes* s, void* const* array
         place.column += 1
 
 
-cdef void max_pool_boxes(
-    const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
+cdef inline void pool_outputs(
+    const int op, const BoxSizes* s, void* const* arrays, int64_t first, int64_t last
 ) noexcept nogil:
-    """A task is LANES neighbouring outputs.  arrays: y, x, windows by depth, row and column."""
-    cdef const BoxSizes* s = <const BoxSizes*> sizes
+    """Tasks of LANES neighbouring outputs."""
     cdef int64_t total = s.images * s.channels * s.out_depth * s.out_rows * s.out_columns
     cdef int64_t task, at, end
     for task in range(first, last):
         at, end = task * LANES, min((task + 1) * LANES, total)
         if not s.line:
-            pool_boxes(LARGEST_OR_NAN, s, arrays, at, end)
-        elif pool_planes(LARGEST, s, arrays, at, end):
+            pool_boxes(LARGEST_OR_NAN if op == LARGEST else op, s, arrays, at, end)
+        elif pool_planes(op, s, arrays, at, end):
             pool_planes(LARGEST_OR_NAN, s, arrays, at, end)
+
+
+cdef void max_pool_boxes(
+    const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
+) noexcept nogil:
+    """arrays: y, x, windows by depth, row and column."""
+    pool_outputs(LARGEST, <const BoxSizes*> sizes, arrays, first, last)
 
 
 cdef void average_pool_boxes(
     const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
 ) noexcept nogil:
     """arrays: as above, then divisors by depth, row and column."""
-    cdef const BoxSizes* s = <const BoxSizes*> sizes
-    cdef int64_t total = s.images * s.channels * s.out_depth * s.out_rows * s.out_columns
-    cdef int64_t task, at, end
-    for task in range(first, last):
-        at, end = task * LANES, min((task + 1) * LANES, total)
-        if s.line:
-            pool_planes(SUM, s, arrays, at, end)
-        else:
-            pool_boxes(SUM, s, arrays, at, end)
+    pool_outputs(SUM, <const BoxSizes*> sizes, arrays, first, last)
 
 
 cdef void max_pool_pixels(

@@ -248,6 +248,12 @@ FC_INLINE vec vpicked(vec kept, vec from, const real_bits *pick) {
 }
 #endif
 
+/* Any lanes of a register, or of two: index[i] is the lane, of b plus LANES, as bits. */
+#if defined(FC_VECTORS) && defined(__AVX512F__)
+FC_INLINE vec vlanes(vec a, vec index) { return (vec)FC_OP(permutexvar)((__m512i)index, a); }
+FC_INLINE vec vlanes_of_two(vec a, vec b, vec index) { return (vec)FC_OP(permutex2var)(a, (__m512i)index, b); }
+#endif
+
 /* Lanes that fulfil a condition. */
 #if defined(FC_VECTORS) && defined(__AVX512F__)
 typedef uint16_t vmask;
@@ -255,7 +261,12 @@ typedef uint16_t vmask;
 FC_INLINE vmask vall(void) { return FC_ALL_LANES; }
 FC_INLINE int vis_all(vmask m) { return m == FC_ALL_LANES; }
 FC_INLINE vmask vrange(int64_t first, int64_t last) { return ((1u << last) - 1) & ~((1u << first) - 1); }
-FC_INLINE vmask vno_nan(vmask m, vec a, vec b) { return m & FC_COMPARE(a, b, _CMP_ORD_Q); }
+/* A comparison under a mask waits for the one before, and GCC would make it one. */
+FC_INLINE vmask vno_nan(vmask m, vec a, vec b) {
+    vmask ordered = FC_COMPARE(a, b, _CMP_ORD_Q);
+    __asm__("" : "+k"(ordered));
+    return m & ordered;
+}
 FC_INLINE vec vload_mask(const real *p, vmask m, vec fill) { return (vec)FC_OP(mask_loadu)(fill, m, p); }
 FC_INLINE vec vload_inside(const real *p, vmask m) { return (vec)FC_OP(maskz_loadu)(m, p); }
 #elif defined(FC_VECTORS)

@@ -13,6 +13,7 @@ import numpy as np
 from fastconv import _kernels
 from fastconv._kernels import pool_indices
 from fastconv._kernels.engine import Step
+from fastconv.ops.pool_strips import PICKED_SQUARES, Strips, strips_of
 
 __all__ = ["AdaptiveAxis", "Axis", "BoxLoops", "IndexLoops", "Planes", "SlidingAxis", "SlidingLoops", "TurnedLoops"]
 
@@ -22,12 +23,15 @@ MEMORY_BYTES = 8 << 20  # what a call moves beyond this comes from memory
 SHARING_ROWS = 6  # of input, where they are pages apart: they share the sets of the cache, eight lines in each
 LINE = 16  # a chunk is so many columns or a multiple, which keeps channels-last memory aligned
 PAGE_BYTES = 4 << 10  # of input that comes from memory: read in order, page by page, it arrives almost twice as fast
+PICKED_BYTES = 8 << 10  # then, where the kernel picks lanes, which is faster
+WIDEST = 400  # columns of picked windows that move by one: wider chunks leave the first-level cache
 PAGE_ROWS = 4  # then, or half as many where chunks share no rows
 THREAD_BYTES = 100_000  # with less to move than this for each thread, one has finished before another wakes up
 SQUARES = ((2, 2), (2, 1), (3, 2), (3, 1), (5, 1))  # kernel and stride of the windows that stay in registers
 VECTOR_STRIDES = (1, 2)  # and 4 without dilation; others are reduced one value at a time
 TURNED_BYTES = 96 << 10  # scratch of one task that turns planes, and of one output row where a row takes more
 TURNED_ROW_BYTES = 256 << 10
+PLANE, PICK = 20, 2.2  # cycles for each plane and for each pick of lanes, with all that goes with it
 TURN, GATHER = 7, 9  # cycles for each vector of pixels that comes from planes, or as it is
 AXES = ("depth", "row", "column")
 PLURALS = ("depth", "rows", "columns")
@@ -147,12 +151,17 @@ class SlidingLoops:
     """
 
     def __init__(self, planes: Planes, divisors: list[np.ndarray] | None = None):
-        kernels = _kernels.family("pool", planes.dtype)
         depth, down, across = planes.axes
         phases = sorted({phase for phase, _ in down.tap_positions})
         reaches = [max(slot for p, slot in down.tap_positions if p == phase) for phase in phases]
         square = usual_square(planes.axes)
-        rows, columns = chunk_of(planes, len(phases), max(reaches), square)
+        strips = picked_strips(planes, divisors is not None)
+        kernels = _kernels.family("pool" if strips is None else "pool_picked", planes.dtype)
+        rows, columns = chunk_of(
+            planes, len(phases), max(reaches), square, PAGE_BYTES if strips is None else PICKED_BYTES
+        )
+        if strips is not None:
+            rows, columns = rows + (strips.paired and rows % 2), across.output
         phase_size = (rows + max(reaches)) * columns + kernels.SLOTS
         plane = len(phases) * phase_size
         chunks = ceil(down.output / rows), ceil(across.output / columns)
@@ -161,10 +170,13 @@ class SlidingLoops:
             for tap in range(depth.kernel)
             for phase, slot in down.tap_positions
         ]
-        constants = [np.array(offsets, np.int64), np.array([*zip(phases, reaches, strict=True)], np.int64)]
+        if strips is None:
+            constants = [np.array(offsets, np.int64), np.array([*zip(phases, reaches, strict=True)], np.int64)]
+        else:
+            constants = [strips.table, strips.picks.astype(f"i{planes.itemsize}", order="C")]
         if divisors is not None:
-            constants += [table.astype(planes.dtype) for table in divisors[:2]]
-            constants.append(np.concatenate([divisors[2], np.ones(kernels.SLOTS)]).astype(planes.dtype))
+            constants.append(divisors[0].astype(planes.dtype))
+            constants += [np.append(table, np.ones(kernels.SLOTS)).astype(planes.dtype) for table in divisors[1:]]
         sizes = planes.sizes()
         for name, axis in zip(AXES, planes.axes, strict=True):
             sizes |= {f"pad_{name}": axis.before, f"stride_{name}": axis.stride}
@@ -190,12 +202,25 @@ class SlidingLoops:
                 "chunks_across": chunks[1],
                 "square": square,
                 "one_divisor": divisors is None or all((table == table[0]).all() for table in divisors),
+                "strips": 0 if strips is None else len(strips.table),
+                "paired": strips is not None and strips.paired,
             },
             constants=constants,
             tasks=planes.images * planes.channels * depth.output * prod(chunks),
             scratch=64 + (0 if square else depth.kernel * plane * planes.itemsize),
             threads=planes.threads,
         )
+
+
+def picked_strips(planes: Planes, mean: bool) -> Strips | None:
+    """The strips of the usual windows, where the kernels can pick any lanes."""
+    _, down, across = planes.axes
+    picks = across.dilation == 1 and usual_square(planes.axes) and (down.kernel, down.stride) in PICKED_SQUARES
+    if across.stride == 1 and across.output > WIDEST:
+        return None
+    if not (picks and _kernels.has("pool_picked", planes.dtype)):
+        return None
+    return strips_of(across, mean, _kernels.family("pool_picked", planes.dtype).SLOTS)
 
 
 def usual_square(axes: tuple[SlidingAxis, SlidingAxis, SlidingAxis]) -> int:
@@ -206,12 +231,15 @@ def usual_square(axes: tuple[SlidingAxis, SlidingAxis, SlidingAxis]) -> int:
     return down.kernel if same and flat and (across.dilation == 1 or across.stride == 1) else 0
 
 
-def chunk_of(planes: Planes, phases: int, reach: int, square: int) -> tuple[int, int]:
-    """Output rows and columns of a chunk: its input (of the usual windows) or its reduced rows fill so many bytes."""
+def chunk_of(planes: Planes, phases: int, reach: int, square: int, page: int) -> tuple[int, int]:
+    """Output rows and columns of a chunk: its input (of the usual windows) or its reduced rows fill so many bytes.
+
+    `page` are those of the usual windows whose input comes from memory.
+    """
     depth, down, across = planes.axes
     size, least = CHUNK_BYTES, CHUNK_ROWS
     if square and planes.bytes > MEMORY_BYTES:
-        size, least = PAGE_BYTES, PAGE_ROWS if reach else PAGE_ROWS // 2
+        size, least = page, PAGE_ROWS if reach else PAGE_ROWS // 2
     elements = size // ((across.stride if square else depth.kernel) * planes.itemsize)
     widest = max(elements // (phases * least + reach), across.dilation * (across.kernel - 1), LINE)
     columns = across.output if across.output <= widest else ceil(even_part(across.output, widest) / LINE) * LINE
@@ -231,6 +259,11 @@ def sliding_cost(planes: Planes) -> float:
     """Cycles of one plane, roughly, in `SlidingLoops`."""
     lanes = _kernels.family("pool", planes.dtype).SLOTS
     depth, down, across = planes.axes
+    strips = picked_strips(planes, mean=False)
+    if strips is not None:
+        steps = ceil(down.output / (1 + strips.paired)) * len(strips.table) + 1
+        picks = down.stride * across.kernel + (strips.paired and across.kernel > 2)
+        return depth.output * (PLANE + PICK * picks * steps)
     rows = depth.output * depth.kernel * min(down.output * min(down.kernel, down.stride) + down.kernel, down.input)
     vector = across.stride in VECTOR_STRIDES or (across.stride == 4 and across.dilation == 1)
     row = ceil(across.output / lanes) * (across.kernel + 3) if vector else 3 * across.output * across.kernel

@@ -1,0 +1,70 @@
+"""Strips of pooling windows: which lanes of an input row each vector of output columns picks.
+
+`_kernels/pool_picked.pyx` says how they are used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["PICKED_SQUARES", "Strips", "strips_of"]
+
+PICKED_SQUARES = ((2, 2), (3, 2), (3, 1), (5, 1))  # kernel and stride
+MAX_PAIRED = 3  # largest window of which two rows share a vector
+
+
+@dataclass(frozen=True)
+class Strips:
+    """(strips, 5) input column and lanes of two loads, output column and lanes; picks as `vlanes_of_two` takes them."""
+
+    table: np.ndarray
+    picks: np.ndarray
+    paired: bool
+
+
+def strips_of(across, mean: bool, lanes: int) -> Strips | None:
+    """Of the columns, a :class:`SlidingAxis`, for vectors of so many `lanes`; None where a window has no column.
+
+    What a tap picks outside the input must not matter: a maximum takes its neighbour, a `mean` a lane that is not
+    loaded.
+    """
+    windows = across.windows()
+    if (windows[:, 1] == 0).any():
+        return None
+    low, high = windows[:, 0], windows[:, 0] + windows[:, 1]
+    taps = np.arange(across.output)[:, None] * across.stride - across.before + np.arange(across.kernel)
+    zeros = (windows[:, 1] < across.kernel) & mean
+    if 2 * across.output <= lanes and across.input + zeros.any() <= lanes and across.kernel <= MAX_PAIRED:
+        row = picked(taps, low, high, 0, across.input, mean)
+        join = np.arange(across.output)
+        picks = [np.concatenate([row, row + lanes])]
+        picks.append(
+            np.stack([np.concatenate([join + across.output, join + lanes]), np.concatenate([join, join + lanes])], 1)
+        )
+        table = [(0, across.input, 0, 0, across.output)]
+        return Strips(np.array(table, np.int64), filled(np.hstack(picks), lanes), True)
+    room = lanes if across.stride == 1 else 2 * lanes
+    table, picks, first = [], [], 0
+    while first < across.output:
+        end = first + 1
+        while end < min(across.output, first + lanes) and high[end] - low[first] + zeros[first : end + 1].any() <= room:
+            end += 1
+        start, span = int(low[first]), int(high[end - 1] - low[first])
+        table.append((start, min(span, lanes), max(span - lanes, 0), first, end - first))
+        part = slice(first, end)
+        picks.append(filled(picked(taps[part], low[part], high[part], start, span, mean), lanes))
+        first = end
+    return Strips(np.array(table, np.int64), np.concatenate(picks), False)
+
+
+def picked(taps: np.ndarray, low: np.ndarray, high: np.ndarray, start: int, span: int, mean: bool) -> np.ndarray:
+    """(output, kernel): the lane of every tap, of a load that begins at column `start` and has `span` columns."""
+    inside = np.clip(taps, low[:, None], high[:, None] - 1)
+    return np.where((taps == inside) | (not mean), inside - start, span)
+
+
+def filled(picks: np.ndarray, lanes: int) -> np.ndarray:
+    """A vector for each tap out of (output, kernel)."""
+    return np.pad(picks.T, ((0, 0), (0, lanes - len(picks))))
