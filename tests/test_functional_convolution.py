@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from tolerance import sum_tolerance
 
-from fastconv import machine, reference
+from fastconv import reference
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.nn import functional as F
 from fastconv.ops.linear import linear_plan
@@ -184,8 +185,6 @@ def test_bad_arguments(arguments, error, text):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 @pytest.mark.parametrize("images", [0, 1, 2, 3, 4, 5, 8, 9, 33])
 def test_linear(isa, team, images, dtype, rng):
-    from tolerance import sum_tolerance
-
     for inputs, outputs in ((1, 1), (84, 10), (33, 17), (400, 120)):
         x, w, b = (
             rng.standard_normal(shape).astype(dtype) for shape in ((images, inputs), (outputs, inputs), (outputs,))
@@ -206,12 +205,45 @@ def test_few_images_side_by_side_have_the_bits_of_one(isa, team, images, rng):
     assert y.tobytes() == np.concatenate(alone).tobytes()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("outputs", [1, 7, 8, 9, 31, 33, 63, 65, 127, 128, 129, 200, 311])
+def test_panels_have_the_bits_of_the_tile(isa, team, outputs, dtype, rng):
+    """Every width of the last panel, alone and beside others, for one image and for groups of four, two and one."""
+    for images, inputs in ((1, 1), (1, 67), (2, 5), (3, 67), (4, 16), (7, 33), (33, 9)):
+        x, w, b = (rng.standard_normal(shape).astype(dtype) for shape in ((images, inputs), (outputs, inputs), outputs))
+        y = F.linear(x, w, b, algorithm="panels")
+        assert y.tobytes() == F.linear(x, w, b, algorithm="direct").tobytes()
+        magnitude = np.abs(x).max() * np.abs(w).sum(axis=1).max() + np.abs(b).max()
+        exact = x.astype(np.longdouble) @ w.T.astype(np.longdouble) + b
+        assert (np.abs(y - exact) <= sum_tolerance(inputs + 1, magnitude, dtype)).all()
+
+
+@pytest.mark.parametrize("outputs", [1, 8, 9, 24, 64, 129, 311])
+@pytest.mark.parametrize("images", [1, 2, 4, 7])
+def test_half_weights_are_widened_exactly(isa, team, images, outputs, rng):
+    """In panels of float16 they give the bits of the same weights in float32."""
+    w = np.resize(np.arange(1 << 16, dtype=np.uint16).view(np.float16), (outputs, 211))
+    w = np.where(np.isfinite(w), w, np.float16(0.5))
+    w[-1, :4] = [6e-8, -6e-8, 65504, -0.0]
+    x, b = rng.standard_normal((images, 211)).astype(np.float16), rng.standard_normal(outputs).astype(np.float16)
+    wide = F.linear(*(array.astype(np.float32) for array in (x, w, b)), algorithm="panels")
+    with np.errstate(over="ignore"):
+        assert F.linear(x, w, b, algorithm="panels").tobytes() == wide.astype(np.float16).tobytes()
+
+
+def test_every_half_number_is_widened(isa):
+    """One input that is 1 and one output for each of the 65536 bit patterns."""
+    numbers = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    y = F.linear(np.ones((1, 1), np.float16), numbers[:, None], algorithm="panels")
+    np.testing.assert_array_equal(y[0], np.where(numbers == 0, np.float16(0), numbers))
+
+
 def test_weights_are_packed_only_where_somebody_keeps_them():
     x, w = np.ones((8, 1024), np.float32), np.ones((1000, 1024), np.float32)
     assert linear_plan(x, w, None).layout is None
     assert linear_plan(x, w, None, packed=True).layout is not None
-    large = np.zeros((2 * machine.cache_bytes(3) // x.strides[0], 1024), np.float32)  # memory is no faster for a copy
-    assert linear_plan(x[:1], large, None, packed=True).layout is None
+    w = np.ones((10, 1024), np.float32)  # few outputs would wait for their sums
+    assert linear_plan(x[:1], w, None, packed=True).layout is None
 
 
 def test_linear_shapes(rng):

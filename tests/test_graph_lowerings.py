@@ -1,5 +1,7 @@
 """Every operator that kernels compute, against NumPy; and the cases that stay NumPy's."""
 
+import mmap
+
 import numpy as np
 import pytest
 from graphs import by_kernels, by_numpy, compiled, evaluated, executable, graph, node, run, whole
@@ -327,3 +329,17 @@ class TestProducts:
         g = graph({"x": (2, 4)}, "y", node("Gemm", "x w b", "y"), w=whole(rng, (4, 3)), b=whole(rng, (3, 3)))
         with pytest.raises(ModelError, match=r"Gemm 'y' fails: .*shape"):
             executable(g, {"x": whole(rng, (2, 4))})
+
+
+def test_weights_of_a_mapped_file_are_packed(tmp_path):
+    w = np.random.default_rng(0).standard_normal((64, 32)).astype(np.float32)
+    path = tmp_path / "weights"
+    path.write_bytes(w.tobytes())
+    with path.open("rb") as file:
+        mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.float32).reshape(w.shape)
+    x = np.ones((1, 32), np.float32)
+    for weights, algorithm in ((w, "few_images"), (mapped, "panels")):
+        g = graph({"x": (1, 32)}, "y", node("Gemm", "x w", "y", transB=1))
+        g.constants["w"] = weights
+        assert [call.algorithm for call in executable(g, {"x": x}).calls] == [algorithm]
+        np.testing.assert_allclose(compiled(g, {"x": x})[0], x @ w.T, rtol=1e-5, atol=1e-5)

@@ -6,7 +6,9 @@ import numpy as np
 
 from fastconv.errors import ArgumentTypeError
 
-__all__ = ["as_array", "batched", "describe", "is_channels_last"]
+__all__ = ["CACHE_LINE", "aligned_empty", "as_array", "batched", "describe", "is_channels_last"]
+
+CACHE_LINE = 64
 
 
 def as_array(value, name: str) -> np.ndarray:
@@ -35,6 +37,14 @@ def _converted(value, name: str) -> np.ndarray:
         return np.from_dlpack(value)
     hint = "; wrap it in numpy.asarray(...)" if isinstance(value, (list, tuple, int, float)) else ""
     raise ArgumentTypeError(f"{name}: expected an array, got {type(value).__name__}{hint}")
+
+
+def aligned_empty(count: int, dtype) -> np.ndarray:
+    """`count` elements of undefined contents that start with a line of the cache, as packed weights had better do."""
+    size = count * np.dtype(dtype).itemsize
+    memory = np.empty(size + CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE
+    return memory[start : start + size].view(dtype)
 
 
 def batched(x: np.ndarray, rank: int) -> tuple[bool, np.ndarray]:

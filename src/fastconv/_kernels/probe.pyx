@@ -3,8 +3,15 @@
 cdef extern from *:
     """
     #if (defined(__GNUC__) || defined(__clang__)) && (defined(__x86_64__) || defined(__i386__))
+    #include <cpuid.h>
     #define FC_HAS(feature) (__builtin_cpu_init(), __builtin_cpu_supports(feature) != 0)
-    static int fc_has_avx2(void) { return FC_HAS("avx2") && FC_HAS("fma") && FC_HAS("bmi") && FC_HAS("bmi2"); }
+    static int fc_has_f16c(void) {
+        unsigned a, b, c, d;
+        return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+    }
+    static int fc_has_avx2(void) {
+        return FC_HAS("avx2") && FC_HAS("fma") && FC_HAS("bmi") && FC_HAS("bmi2") && fc_has_f16c();
+    }
     static int fc_has_avx512(void) {
         return fc_has_avx2() && FC_HAS("avx512f") && FC_HAS("avx512bw") && FC_HAS("avx512cd") && FC_HAS("avx512dq")
             && FC_HAS("avx512vl");

@@ -81,12 +81,13 @@ class Packing:
     pack: Callable
     arrays: tuple
     elements: tuple[int, ...]
-    dtype: np.dtype
+    dtypes: tuple[np.dtype, ...]
 
     @property
     def nbytes(self) -> int:
         """Bytes of a slab."""
-        return sum(slab_bytes(count * self.dtype.itemsize) for count in self.elements)
+        sizes = zip(self.elements, self.dtypes, strict=True)
+        return sum(slab_bytes(count * dtype.itemsize) for count, dtype in sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,15 +185,16 @@ class Builder:
         names = {"strict": strict, "default": default, "fast": default + larger}
         return self.once(_fastest, op, spec, names[self.precision])
 
-    def packed(self, layout, pack: Callable, *arrays, elements: tuple[int, ...]) -> list[Packed]:
+    def packed(self, layout, pack: Callable, *arrays, elements: tuple[int, ...], dtypes=()) -> list[Packed]:
         """Weights in a kernel's form, packed once for a session however many shapes it sees.
 
         ``pack(*arrays, slab)`` returns arrays of as many elements as `elements` has, in memory from the slab; 0 stands
-        for one that it returns as it came.
+        for one that it returns as it came.  `dtypes` are their types, where they are not all that of the first array.
         """
         key = (layout, *(id(array) for array in arrays))
-        self.wanted[key] = packing = Packing(pack, arrays, elements, arrays[0].dtype)
-        return [Packed(key, place, (count,), packing.dtype) for place, count in enumerate(elements)]
+        dtypes = dtypes or (arrays[0].dtype,) * len(elements)
+        self.wanted[key] = Packing(pack, arrays, elements, dtypes)
+        return [Packed(key, place, (elements[place],), dtype) for place, dtype in enumerate(dtypes)]
 
     def pack(self) -> None:
         """Make what is wanted and not there yet, and put the arrays in their places among the calls' inputs."""

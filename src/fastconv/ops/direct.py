@@ -10,6 +10,7 @@ import numpy as np
 from fastconv import machine
 from fastconv._kernels import engine, family
 from fastconv._kernels.engine import Step
+from fastconv.arrays import aligned_empty
 from fastconv.ops.cost import CACHE_BYTES_PER_SECOND, peak_flops
 from fastconv.ops.nest import (
     TASKS_PER_THREAD,
@@ -78,7 +79,9 @@ class DirectLoops:
         filters = self.nest.groups * ((self.panels - 1) * self.panel + self.last_panel)
         return filters * self.nest.taps, filters
 
-    def pack(self, w: np.ndarray, b: np.ndarray | None, empty=np.empty, scale=None) -> tuple[np.ndarray, np.ndarray]:
+    def pack(
+        self, w: np.ndarray, b: np.ndarray | None, empty=aligned_empty, scale=None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Contiguous weights (filters, taps…) and bias, in the kernel's panels.
 
         ``empty(count, dtype)`` gives the memory; `scale` is a factor for each filter, in float64, and not for its bias.

@@ -10,11 +10,12 @@ import numpy as np
 from fastconv import machine, reference
 from fastconv._kernels import engine, family
 from fastconv._kernels.engine import Step
+from fastconv.arrays import aligned_empty
 from fastconv.errors import ArgumentError
 from fastconv.geometry import element_count
 from fastconv.ops.arguments import word
-from fastconv.ops.direct import direct_loops
-from fastconv.ops.nest import THREAD_BYTES, UNIT_AXIS, Axis, Nest
+from fastconv.ops.direct import FilterLanes, direct_loops
+from fastconv.ops.nest import THREAD_BYTES, UNIT_AXIS, Axis, Nest, filter_panels, packed_bias
 from fastconv.ops.table import Op, plan_cache
 from fastconv.ops.weighted import PACK_BYTES, WeightedKernel, WeightedReference, check_types
 
@@ -22,17 +23,26 @@ __all__ = ["FEW_IMAGES", "LINEAR", "LinearSpec", "linear_plan"]
 
 MOST_IMAGES = 32
 TASK_OUTPUTS = 16
-MEMORY_BYTES = 27e9  # per second
+HALF_LIMIT = 65520.0  # what is smaller in magnitude is rounded to a finite float16
+
+# Bytes of weights read in a second from the second-level cache, from the third and from memory, and operations.
+ROW_RATES, TILE_RATES, PANEL_RATES = (105e9, 67e9, 27e9), (90e9, 78e9, 30e9), (97e9, 92e9, 34e9)
+ROW_FLOPS, TILE_FLOPS, PANEL_FLOPS = 93e9, 100e9, 110e9
+CHAIN_SECONDS = 1.1e-9  # from a sum to the next that continues it
 
 
 @dataclass(frozen=True)
 class LinearSpec:
-    """`x` (images, inputs), contiguous, times the transpose of `w` (outputs, inputs)."""
+    """`x` (images, inputs), contiguous, times the transpose of `w` (outputs, inputs).
+
+    `weights` is the element type in which the weights are kept, where it is not that of `x`: "float16" for float32.
+    """
 
     images: int
     inputs: int
     outputs: int
     dtype: str
+    weights: str = ""
 
     @property
     def taps(self) -> int:
@@ -43,8 +53,23 @@ class LinearSpec:
         return 2 * self.images * self.inputs * self.outputs
 
     @property
+    def computed(self) -> str:
+        """The element type in which the kernels compute."""
+        return "float64" if self.dtype == "float64" else "float32"
+
+    @property
+    def stored(self) -> str:
+        """The element type of the weights."""
+        return self.weights or self.dtype
+
+    @property
     def weight_bytes(self) -> int:
-        return self.inputs * self.outputs * np.dtype(self.dtype).itemsize
+        return self.inputs * self.outputs * np.dtype(self.stored).itemsize
+
+    @property
+    def computed_bytes(self) -> int:
+        """Bytes of the weights in the type in which the kernels compute."""
+        return self.inputs * self.outputs * np.dtype(self.computed).itemsize
 
     @property
     def bytes(self) -> int:
@@ -52,7 +77,24 @@ class LinearSpec:
         return (self.images * (self.inputs + self.outputs)) * np.dtype(self.dtype).itemsize + self.weight_bytes
 
 
-class FewImages(WeightedKernel[LinearSpec]):
+class LinearKernel(WeightedKernel[LinearSpec]):
+    """A compiled row."""
+
+    def error_bound(self, spec):
+        rounding = np.finfo(np.float16).eps / 2 if spec.weights else 0.0  # of weights above 2^-14
+        return super().error_bound(spec) + float(rounding)
+
+
+class WholeWeights(LinearKernel):
+    """A row whose kernel reads weights in the type in which it computes."""
+
+    def refusal(self, spec):
+        if spec.weights:
+            return f"it reads no {spec.weights} weights beside {spec.dtype} inputs"
+        return super().refusal(spec)
+
+
+class FewImages(WholeWeights):
     """Dot products at the speed at which the weights come from memory; nothing is packed."""
 
     name = "few_images"
@@ -67,61 +109,166 @@ class FewImages(WeightedKernel[LinearSpec]):
 
     def seconds(self, spec):
         sums = spec.images * spec.outputs * 4e-9  # across the lanes
-        return 0.6e-6 + _stream_seconds(spec, 105e9, 67e9, 93e9, sums)
+        return 0.6e-6 + max(
+            spec.computed_bytes / _rate(spec.computed_bytes, ROW_RATES), _product_seconds(spec, ROW_FLOPS) + sums
+        )
 
     def scratch_bytes(self, spec):
         return few_images_scratch(spec)
 
 
-def _stream_seconds(spec: LinearSpec, level_2: float, level_3: float, flops: float, sums: float = 0.0) -> float:
-    """Time for reading the weights at the rate of the cache that holds them, bytes per second, or for products and sums.
+def _rate(size: int, rates: tuple[float, float, float]) -> float:
+    """Bytes of weights read in a second, of `size` bytes that stay in the smallest cache that holds them."""
+    level_2, level_3, memory = rates
+    places = {machine.cache_bytes(3): level_3, machine.cache_bytes(2): level_2, inf: memory}
+    return places[min(place for place in places if size <= place)]
 
-    From memory both algorithms read at the same rate: packed copies of large weights would buy nothing.
-    """
-    rates = {machine.cache_bytes(3): level_3, machine.cache_bytes(2): level_2}
-    rate = min((size, rate) for size, rate in [*rates.items(), (inf, MEMORY_BYTES)] if spec.weight_bytes <= size)[1]
-    return max(spec.weight_bytes / rate, spec.flops * np.dtype(spec.dtype).itemsize / 4 / flops + sums)
+
+def _product_seconds(spec: LinearSpec, flops: float) -> float:
+    return spec.flops * np.dtype(spec.computed).itemsize / 4 / flops
 
 
 def few_images_scratch(spec: LinearSpec) -> int:
     """Bytes of the images side by side; one alone is read where it lies."""
     if spec.images == 1:
         return 0
-    dtype = "float64" if spec.dtype == "float64" else "float32"
-    lanes = family("conv", dtype).TILE["lanes"]
-    return 64 + spec.images * ceil(spec.inputs / lanes) * lanes * np.dtype(dtype).itemsize
+    lanes = family("conv", spec.computed).TILE["lanes"]
+    return 64 + spec.images * ceil(spec.inputs / lanes) * lanes * np.dtype(spec.computed).itemsize
 
 
-class FewImagesPlan:
+class LinearPlan:
+    """A step on arrays of the computed type; float16 inputs are widened for it, and its results rounded."""
+
+    step: Step
+
     def __init__(self, spec: LinearSpec):
         self.spec = spec
         self.y_shape = (spec.images, spec.outputs)
-        self.dtype = np.dtype("float64" if spec.dtype == "float64" else "float32")
+        self.dtype = np.dtype(spec.computed)
         self.is_wide = self.dtype.name != spec.dtype
+
+    def __call__(self, x, packed):
+        y = np.empty(self.y_shape, self.dtype)
+        if self.is_wide:
+            self.step(y, x.astype(self.dtype), *packed)
+            with np.errstate(over="ignore"):
+                return y.astype(self.spec.dtype)
+        self.step(y, x, *packed)
+        return y
+
+
+class FewImagesPlan(LinearPlan):
+    def __init__(self, spec: LinearSpec):
+        super().__init__(spec)
         self.layout = ("wide", self.dtype) if self.is_wide else None
         self.step = Step(
-            family("linear", self.dtype.name).KERNELS["few_images"],
+            family("linear", spec.computed).KERNELS["few_images"],
             {"images": spec.images, "inputs": spec.inputs, "outputs": spec.outputs, "task_outputs": TASK_OUTPUTS},
             inputs=3,
             tasks=ceil(spec.outputs / TASK_OUTPUTS),
             scratch=few_images_scratch(spec),
-            threads=1 + spec.weight_bytes // (4 * THREAD_BYTES),
+            threads=_threads(spec),
         )
 
     def pack(self, w, b):
         bias = np.zeros(self.spec.outputs, self.dtype) if b is None else np.ascontiguousarray(b, self.dtype)
         return np.ascontiguousarray(w, self.dtype), bias
 
-    def __call__(self, x, packed):
-        y = np.empty(self.y_shape, self.dtype)
-        if self.is_wide:
-            self.step(y, x.astype(self.dtype), *packed)
-            return y.astype(self.spec.dtype)
-        self.step(y, x, *packed)
-        return y
+
+def _threads(spec: LinearSpec) -> int:
+    return 1 + spec.weight_bytes // (4 * THREAD_BYTES)
 
 
-class Product(WeightedKernel[LinearSpec]):
+class Panels(LinearKernel):
+    """Few images times weights in the panels of the direct convolution, as fast as they can be read.
+
+    The bits are those of ``direct``.  float16 weights are kept as they are, and widened in the registers.
+    """
+
+    name = "panels"
+
+    def plan(self, spec):
+        return PanelsPlan(spec)
+
+    def seconds(self, spec):
+        panel, _ = _panel_shape(spec)
+        panels = ceil(spec.outputs / panel)
+        reading = spec.weight_bytes / _rate(spec.weight_bytes, PANEL_RATES)
+        if spec.images == 1:  # panels that are left over wait for their own sums
+            alone = panels % (_panel_kernels(spec).TASK_OUTPUTS // panel)
+            reading = reading * (1 - alone / max(panels, 1)) + alone * spec.inputs * CHAIN_SECONDS
+        passes = sum(divmod(spec.images, 4)) - (spec.images % 4 > 1)  # by four images, by two, by one
+        waiting = panels * spec.inputs * CHAIN_SECONDS * passes if spec.images > 1 else 0.0
+        return 0.6e-6 + max(reading, waiting, _product_seconds(spec, PANEL_FLOPS))
+
+    def pack_seconds(self, spec):
+        return spec.weight_bytes / PACK_BYTES
+
+
+def _panel_kernels(spec: LinearSpec):
+    """float16 is widened faster to narrow registers: the processors that we know take turns to widen it to 512 bits."""
+    return family("linear", spec.computed, half=spec.stored == "float16")
+
+
+def _panel_shape(spec: LinearSpec) -> tuple[int, int]:
+    """Outputs of a panel and of the last one."""
+    tile = family("conv", spec.computed, half=spec.stored == "float16").TILE
+    return filter_panels(spec.outputs, tile)
+
+
+def _nest(spec: LinearSpec) -> Nest:
+    """The product as a convolution: the batch takes the place of the pixels."""
+    images = Axis(spec.images, spec.images, 1, 1, 1, 0, spec.inputs, spec.outputs)
+    return Nest(spec.computed, 1, 1, spec.inputs, spec.outputs, (0, 1), (0, 1), (UNIT_AXIS, UNIT_AXIS, images))
+
+
+class PanelsPlan(LinearPlan):
+    def __init__(self, spec: LinearSpec):
+        super().__init__(spec)
+        self.half = spec.stored == "float16"
+        kernels = _panel_kernels(spec)
+        self.panel, self.last_panel = _panel_shape(spec)
+        self.loops = None if self.half else FilterLanes(_nest(spec))
+        self.step = Step(
+            kernels.KERNELS["panels"],
+            {"images": spec.images, "inputs": spec.inputs, "outputs": spec.outputs, "half": self.half},
+            inputs=3,
+            tasks=ceil(spec.outputs / kernels.TASK_OUTPUTS),
+            threads=_threads(spec),
+        )
+
+    @property
+    def layout(self):
+        """Without float16 that of the direct convolution: a layer packs its weights once for both."""
+        return ("half panels", self.panel, self.last_panel) if self.half else self.loops.layout
+
+    @property
+    def packed_elements(self) -> tuple[int, int]:
+        """Sizes of the packed weights and bias."""
+        filled = (ceil(self.spec.outputs / self.panel) - 1) * self.panel + self.last_panel
+        return filled * self.spec.inputs, filled
+
+    def pack(self, w, b, empty=aligned_empty):
+        """Weights (outputs, inputs) and bias in panels; OverflowError for a weight that is none in float16."""
+        if not self.half:
+            return self.loops.pack(np.ascontiguousarray(w, self.dtype), b, empty)
+        elements, filled = self.packed_elements
+        packed = empty(elements, np.float16)
+        whole = (self.spec.outputs - 1) // self.panel * self.panel
+        with np.errstate(over="ignore", under="ignore"):
+            panels = packed[: whole * self.spec.inputs].reshape(-1, self.spec.inputs, self.panel)
+            panels[...] = w[:whole].reshape(-1, self.panel, self.spec.inputs).swapaxes(1, 2)
+            last = packed[whole * self.spec.inputs :].reshape(self.spec.inputs, self.last_panel)
+            last[:, : self.spec.outputs - whole] = w[whole:].T
+            last[:, self.spec.outputs - whole :] = 0
+        if w.dtype != np.float16 and not np.isfinite(packed).all():
+            largest = float(np.abs(w, where=np.isfinite(w), out=np.zeros_like(w)).max(initial=0))
+            if largest >= HALF_LIMIT:
+                raise OverflowError(f"holds {largest:g}, and float16 ends at {np.finfo(np.float16).max:.0f}")
+        return packed, packed_bias(_nest(self.spec), filled, b, empty)
+
+
+class Product(WholeWeights):
     """A matrix product through the tile of the direct convolution: the batch takes the place of the pixels."""
 
     name = "direct"
@@ -130,29 +277,22 @@ class Product(WeightedKernel[LinearSpec]):
         return ProductPlan(spec)
 
     def seconds(self, spec):
-        return 1e-6 + _stream_seconds(spec, 90e9, 78e9, 100e9)
+        return 1e-6 + max(
+            spec.computed_bytes / _rate(spec.computed_bytes, TILE_RATES), _product_seconds(spec, TILE_FLOPS)
+        )
 
     def pack_seconds(self, spec):
-        return spec.weight_bytes / PACK_BYTES
+        return spec.computed_bytes / PACK_BYTES
 
 
-class ProductPlan:
+class ProductPlan(LinearPlan):
     def __init__(self, spec: LinearSpec):
-        self.spec = spec
-        self.dtype = "float64" if spec.dtype == "float64" else "float32"
-        images = Axis(spec.images, spec.images, 1, 1, 1, 0, spec.inputs, spec.outputs)
-        self.loops = direct_loops(
-            Nest(self.dtype, 1, 1, spec.inputs, spec.outputs, (0, 1), (0, 1), (UNIT_AXIS, UNIT_AXIS, images))
-        )
-        self.layout = self.loops.layout
+        super().__init__(spec)
+        self.loops = direct_loops(_nest(spec))
+        self.layout, self.step, self.packed_elements = self.loops.layout, self.loops.step, self.loops.packed_elements
 
-    def pack(self, w, b):
-        return self.loops.pack(np.ascontiguousarray(w, self.dtype), b)
-
-    def __call__(self, x, packed):
-        y = np.empty((self.spec.images, self.spec.outputs), self.dtype)
-        self.loops.step(y, x.astype(self.dtype, copy=False), *packed)
-        return y.astype(self.spec.dtype, copy=False)
+    def pack(self, w, b, empty=aligned_empty):
+        return self.loops.pack(np.ascontiguousarray(w, self.dtype), b, empty)
 
 
 class Reference(WeightedReference[LinearSpec]):
@@ -174,7 +314,7 @@ class ReferencePlan:
 
 
 FEW_IMAGES = FewImages()
-LINEAR = Op("linear layer", (FEW_IMAGES, Product(), Reference()))
+LINEAR = Op("linear layer", (FEW_IMAGES, Panels(), Product(), Reference()))
 
 
 def linear_plan(x, w, b, algorithm="auto", packed=False):

@@ -70,27 +70,37 @@ def _linear(build: Builder, x: Tensor, w, transposed: bool, b, alpha: float, bet
     if 0 in x.shape:
         return None
     spec = LinearSpec(*x.shape, w.shape[0] if transposed else w.shape[1], x.dtype.name)
-    row = build.choose(LINEAR, spec, strict=("direct",), default=("direct", "few_images"))
+    row = build.choose(LINEAR, spec, strict=("direct", "panels"), default=_rows(w))
     if row is None:
         return None
-    plan = row.plan(spec)
+    plan = build.once(row.plan, spec)
     copied = not (transposed and w.flags.c_contiguous) or alpha != 1.0
-    loops = getattr(plan, "loops", None)
+    reads_rows = row.name == "few_images"
 
     def pack(w, b, slab):
         rows = w if transposed else w.T
         if copied:
-            memory = slab.empty if loops is None else slab.temporary
+            memory = slab.empty if reads_rows else slab.temporary
             rows = np.multiply(rows, w.dtype.type(alpha), out=memory(w.size, w.dtype).reshape(rows.shape))
         scaled_bias = None if b is None else b.reshape(-1) * w.dtype.type(beta)
-        if loops is not None:
-            return loops.pack(rows, scaled_bias, slab.empty)
+        if not reads_rows:
+            return plan.pack(rows, scaled_bias, slab.empty)
         bias = slab.empty(spec.outputs, w.dtype)
         bias[:] = 0 if b is None else scaled_bias
         return rows, bias
 
-    elements = (copied * w.size, spec.outputs) if loops is None else loops.packed_elements
+    elements = (copied * w.size, spec.outputs) if reads_rows else plan.packed_elements
     packed = build.packed((plan.layout or "rows", transposed, alpha, beta), pack, w, b, elements=elements)
-    step = plan.step if loops is None else loops.step
     y = build.tensor((x.shape[0], spec.outputs), x.dtype)
-    return build.emit(step, [y], [build.contiguous(x), *packed], row.name, (LINEAR, spec))
+    return build.emit(plan.step, [y], [build.contiguous(x), *packed], row.name, (LINEAR, spec))
+
+
+def _rows(w: np.ndarray) -> tuple[str, ...]:
+    """The rows of the op table for weights `w`; those of a mapped file are packed.
+
+    NumPy's large arrays have large pages, and are read where they lie.  A mapped file has small ones: a third slower.
+    """
+    owner = w
+    while isinstance(owner, np.ndarray) and owner.base is not None:
+        owner = owner.base
+    return ("few_images", "panels", "direct") if isinstance(owner, np.ndarray) else ("panels", "direct")
