@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tolerance import sum_tolerance
 
-from fastconv import reference
+from fastconv import nn, reference
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.nn import functional as F
 from fastconv.ops.linear import linear_plan
@@ -229,6 +229,35 @@ def test_half_weights_are_widened_exactly(isa, team, images, outputs, rng):
     wide = F.linear(*(array.astype(np.float32) for array in (x, w, b)), algorithm="panels")
     with np.errstate(over="ignore"):
         assert F.linear(x, w, b, algorithm="panels").tobytes() == wide.astype(np.float16).tobytes()
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "few_images", "panels", "direct", "reference"])
+def test_half_weights_beside_single_inputs(isa, team, algorithm, rng):
+    """The result is that of the widened weights, in float32; a layer whose weights were halved gives it, too."""
+    x, w = rng.standard_normal((3, 70), dtype=np.float32), rng.standard_normal((45, 70)).astype(np.float16)
+    for b in (None, rng.standard_normal(45).astype(np.float16), rng.standard_normal(45, dtype=np.float32)):
+        wide = [None if array is None else array.astype(np.float32) for array in (w, b)]
+        y = F.linear(x, w, b, algorithm=algorithm)
+        assert y.dtype == np.float32
+        if algorithm != "auto":  # which may choose another algorithm for fewer bytes
+            assert y.tobytes() == F.linear(x, *wide, algorithm=algorithm).tobytes()
+        layer = nn.Linear(70, 45, bias=b is not None, algorithm=algorithm).half()
+        layer.weight[...] = w
+        if b is not None:
+            layer.bias[...] = b
+            wide[1] = layer.bias.astype(np.float32)
+        expected = reference.linear(x, *wide)
+        magnitude = np.abs(x) @ np.abs(wide[0]).T + (0 if b is None else np.abs(wide[1]))
+        assert (np.abs(layer(x) - expected) <= sum_tolerance(71, magnitude, np.float32)).all()
+        layer.weight[...] = 0
+        np.testing.assert_array_equal(layer(x), np.zeros((3, 45)) if b is None else np.tile(wide[1], (3, 1)))
+
+
+def test_half_weights_beside_other_inputs_are_refused():
+    with pytest.raises(ArgumentTypeError, match="got input float64, weight float16"):
+        F.linear(np.ones((1, 4)), np.ones((2, 4), np.float16))
+    with pytest.raises(ArgumentTypeError, match="got input float32, weight float16, bias float64"):
+        F.linear(np.ones((1, 4), np.float32), np.ones((2, 4), np.float16), np.ones(2))
 
 
 def test_every_half_number_is_widened(isa):

@@ -23,7 +23,6 @@ __all__ = ["FEW_IMAGES", "LINEAR", "LinearSpec", "linear_plan"]
 
 MOST_IMAGES = 32
 TASK_OUTPUTS = 16
-HALF_LIMIT = 65520.0  # what is smaller in magnitude is rounded to a finite float16
 
 # Bytes of weights read in a second from the second-level cache, from the third and from memory, and operations.
 ROW_RATES, TILE_RATES, PANEL_RATES = (105e9, 67e9, 27e9), (90e9, 78e9, 30e9), (97e9, 92e9, 34e9)
@@ -35,7 +34,7 @@ CHAIN_SECONDS = 1.1e-9  # from a sum to the next that continues it
 class LinearSpec:
     """`x` (images, inputs), contiguous, times the transpose of `w` (outputs, inputs).
 
-    `weights` is the element type in which the weights are kept, where it is not that of `x`: "float16" for float32.
+    `weights` is the element type of `w` where it is not that of `x`: "float16" beside float32.
     """
 
     images: int
@@ -77,24 +76,7 @@ class LinearSpec:
         return (self.images * (self.inputs + self.outputs)) * np.dtype(self.dtype).itemsize + self.weight_bytes
 
 
-class LinearKernel(WeightedKernel[LinearSpec]):
-    """A compiled row."""
-
-    def error_bound(self, spec):
-        rounding = np.finfo(np.float16).eps / 2 if spec.weights else 0.0  # of weights above 2^-14
-        return super().error_bound(spec) + float(rounding)
-
-
-class WholeWeights(LinearKernel):
-    """A row whose kernel reads weights in the type in which it computes."""
-
-    def refusal(self, spec):
-        if spec.weights:
-            return f"it reads no {spec.weights} weights beside {spec.dtype} inputs"
-        return super().refusal(spec)
-
-
-class FewImages(WholeWeights):
+class FewImages(WeightedKernel[LinearSpec]):
     """Dot products at the speed at which the weights come from memory; nothing is packed."""
 
     name = "few_images"
@@ -160,7 +142,7 @@ class LinearPlan:
 class FewImagesPlan(LinearPlan):
     def __init__(self, spec: LinearSpec):
         super().__init__(spec)
-        self.layout = ("wide", self.dtype) if self.is_wide else None
+        self.layout = None if spec.stored == spec.computed else ("wide", self.dtype)
         self.step = Step(
             family("linear", spec.computed).KERNELS["few_images"],
             {"images": spec.images, "inputs": spec.inputs, "outputs": spec.outputs, "task_outputs": TASK_OUTPUTS},
@@ -179,7 +161,7 @@ def _threads(spec: LinearSpec) -> int:
     return 1 + spec.weight_bytes // (4 * THREAD_BYTES)
 
 
-class Panels(LinearKernel):
+class Panels(WeightedKernel[LinearSpec]):
     """Few images times weights in the panels of the direct convolution, as fast as they can be read.
 
     The bits are those of ``direct``.  float16 weights are kept as they are, and widened in the registers.
@@ -249,26 +231,21 @@ class PanelsPlan(LinearPlan):
         return filled * self.spec.inputs, filled
 
     def pack(self, w, b, empty=aligned_empty):
-        """Weights (outputs, inputs) and bias in panels; OverflowError for a weight that is none in float16."""
+        """Weights (outputs, inputs) and bias, in panels."""
         if not self.half:
             return self.loops.pack(np.ascontiguousarray(w, self.dtype), b, empty)
         elements, filled = self.packed_elements
         packed = empty(elements, np.float16)
         whole = (self.spec.outputs - 1) // self.panel * self.panel
-        with np.errstate(over="ignore", under="ignore"):
-            panels = packed[: whole * self.spec.inputs].reshape(-1, self.spec.inputs, self.panel)
-            panels[...] = w[:whole].reshape(-1, self.panel, self.spec.inputs).swapaxes(1, 2)
-            last = packed[whole * self.spec.inputs :].reshape(self.spec.inputs, self.last_panel)
-            last[:, : self.spec.outputs - whole] = w[whole:].T
-            last[:, self.spec.outputs - whole :] = 0
-        if w.dtype != np.float16 and not np.isfinite(packed).all():
-            largest = float(np.abs(w, where=np.isfinite(w), out=np.zeros_like(w)).max(initial=0))
-            if largest >= HALF_LIMIT:
-                raise OverflowError(f"holds {largest:g}, and float16 ends at {np.finfo(np.float16).max:.0f}")
+        panels = packed[: whole * self.spec.inputs].reshape(-1, self.spec.inputs, self.panel)
+        panels[...] = w[:whole].reshape(-1, self.panel, self.spec.inputs).swapaxes(1, 2)
+        last = packed[whole * self.spec.inputs :].reshape(self.spec.inputs, self.last_panel)
+        last[:, : self.spec.outputs - whole] = w[whole:].T
+        last[:, self.spec.outputs - whole :] = 0
         return packed, packed_bias(_nest(self.spec), filled, b, empty)
 
 
-class Product(WholeWeights):
+class Product(WeightedKernel[LinearSpec]):
     """A matrix product through the tile of the direct convolution: the batch takes the place of the pixels."""
 
     name = "direct"
@@ -297,17 +274,19 @@ class ProductPlan(LinearPlan):
 
 class Reference(WeightedReference[LinearSpec]):
     def plan(self, spec):
-        return ReferencePlan()
+        return ReferencePlan(spec)
 
     def seconds(self, spec):
         return 1e-5 + spec.flops / 5e9
 
 
 class ReferencePlan:
-    layout = None
+    def __init__(self, spec: LinearSpec):
+        self.dtype = np.dtype(spec.dtype)
+        self.layout = ("wide", self.dtype) if spec.weights else None
 
     def pack(self, w, b):
-        return w, b
+        return w.astype(self.dtype, copy=False), None if b is None else b.astype(self.dtype, copy=False)
 
     def __call__(self, x, packed):
         return reference.linear(x, *packed)
@@ -320,7 +299,7 @@ LINEAR = Op("linear layer", (FEW_IMAGES, Panels(), Product(), Reference()))
 def linear_plan(x, w, b, algorithm="auto", packed=False):
     """The plan for `x` (images, inputs), `w` (outputs, inputs) and `b` (outputs,) or None: ``plan(x, plan.pack(w, b))``.
 
-    `packed` says that the caller keeps the packed weights.
+    `packed` says that the caller keeps the packed weights.  float16 weights beside a float32 `x` are widened.
     """
     bias = None if b is None else (b.shape, b.dtype)
     return _plan(x.shape, x.dtype, w.shape, w.dtype, bias, word(algorithm, "algorithm"), packed, engine.get_threads())
@@ -329,7 +308,9 @@ def linear_plan(x, w, b, algorithm="auto", packed=False):
 @plan_cache
 def _plan(x_shape, x_type, w_shape, w_type, b, algorithm, packed, threads):
     (images, inputs), (outputs, expected) = x_shape, w_shape
-    check_types(x_type, w_type, b)
+    narrow = x_type == np.float32 and w_type == np.float16 and (b is None or b[1] in (x_type, w_type))
+    if not narrow:
+        check_types(x_type, w_type, b)
     if inputs != expected:
         raise ArgumentError(
             f"input: expected {expected} features in the last axis for the weight {w_shape}, got {inputs}"
@@ -338,5 +319,5 @@ def _plan(x_shape, x_type, w_shape, w_type, b, algorithm, packed, threads):
     if b is not None and b[0] != (outputs,):
         raise ArgumentError(f"bias: expected shape ({outputs},), one value per output, got {b[0]}")
     element_count((images, outputs), "output")
-    spec = LinearSpec(images, inputs, outputs, x_type.name)
+    spec = LinearSpec(images, inputs, outputs, x_type.name, w_type.name if narrow else "")
     return LINEAR.choose(spec, algorithm, packed).plan(spec)
