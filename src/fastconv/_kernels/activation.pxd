@@ -13,8 +13,8 @@ d. sigmoid goes through exp(-abs(x)), and mish through a quotient in exp(x) with
 from libc.stdint cimport int64_t
 
 from fastconv._kernels.vector_math cimport (
-    LANES, TANH_HIGHEST, real, vabs, vec, verfc_positive, vexp, vexpm1, vload, vload_first, vlog1p_fraction, vmax, vmin,
-    vmuladd, vselect_greater, vselect_number, vset1, vstore, vstore_first, vtanh,
+    LANES, TANH_HIGHEST, real, vabs, vec, verfc_positive, vexp, vexp_falling, vexpm1, vload, vload_first, vlog1p_fraction, vmax,
+    vmin, vmuladd, vselect_greater, vselect_number, vset1, vstore, vstore_first, vtanh,
 )  # fmt: skip
 
 cdef enum Operation:
@@ -26,8 +26,13 @@ cdef struct Parameters:
 
 
 cdef inline vec sigmoid(vec x) noexcept nogil:
-    cdef vec e = vexp(-vabs(x))
+    cdef vec e = vexp_falling(-vabs(x))
     return vselect_greater(vset1(0), x, e, vset1(1)) / (vset1(1) + e)
+
+
+cdef inline vec silu(vec x) noexcept nogil:
+    cdef vec e = vexp_falling(-vabs(x))
+    return vselect_greater(vset1(0), x, x * e, x) / (vset1(1) + e)
 
 
 cdef inline vec softplus(vec x) noexcept nogil:
@@ -62,7 +67,7 @@ cdef inline vec apply(const Operation operation, vec x, vec a, vec b, vec c) noe
     elif operation == LOG_SIGMOID:
         return -softplus(-x)
     elif operation == SILU:
-        return x * sigmoid(x)
+        return silu(x)
     elif operation == TANH:
         return vtanh(x)
     elif operation == MISH:

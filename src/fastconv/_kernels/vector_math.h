@@ -118,7 +118,15 @@ FC_INLINE vec vsqrt(vec v) {
 }
 
 /* The nearest whole number, for abs(v) < 2^(mantissa - 1). */
-FC_INLINE vec vround(vec v) { return (v + ROUNDER) - ROUNDER; }
+FC_INLINE vec vround(vec v) {
+#if defined(__AVX512F__)
+    return (vec)FC_OP(roundscale)(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#elif defined(__AVX2__)
+    return (vec)FC_OP(round)(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+    return (v + ROUNDER) - ROUNDER;
+#endif
+}
 
 /* 2^n for whole n of normal numbers. */
 FC_INLINE vec vpow2(vec n) { return (vec)(((vec_bits)(n + ROUNDER) << MANTISSA_BITS) + (real_bits)BITS_OF_ONE); }

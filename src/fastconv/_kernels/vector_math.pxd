@@ -56,24 +56,30 @@ cdef inline vec polynomial(const int terms, const real* coefficient, vec x) noex
     return y
 
 
-cdef inline vec expm1_reduced(vec x, vec* exponent) noexcept nogil:
-    """e^r - 1 where x = exponent · ln 2 + r."""
-    cdef vec r
+cdef inline vec reduced(vec x, vec* exponent) noexcept nogil:
+    """r of x = exponent · ln 2 + r."""
     exponent[0] = vround(x * vset1(1.44269504088896340736))
-    r = vmuladd(vmuladd(x, exponent[0], vset1(-LN2_HIGH)), exponent[0], vset1(-LN2_LOW))
-    return vmuladd(r, r * r, polynomial(EXP_TERMS, EXP_SERIES, r))
+    return vmuladd(vmuladd(x, exponent[0], vset1(-LN2_HIGH)), exponent[0], vset1(-LN2_LOW))
 
 
 cdef inline vec vexp(vec x) noexcept nogil:
-    cdef vec exponent
-    cdef vec p = expm1_reduced(vmin(vset1(EXP_HIGHEST), vmax(vset1(EXP_LOWEST), x)), &exponent)
-    return vldexp(vset1(1) + p, exponent)
+    return vexp_falling(vmin(vset1(EXP_HIGHEST), x))
+
+
+cdef inline vec vexp_falling(vec x) noexcept nogil:
+    """For x <= 0, or what is not too large."""
+    cdef vec exponent, r
+    x = vmax(vset1(EXP_LOWEST), x)
+    r = reduced(x, &exponent)
+    r = vmuladd(vset1(1), r, vmuladd(vset1(1), r, polynomial(EXP_TERMS, EXP_SERIES, r)))
+    return vldexp(r, exponent)
 
 
 cdef inline vec vexpm1(vec x) noexcept nogil:
     """Computed as half the result twice: 2^exponent alone may be infinite where the result is not."""
     cdef vec exponent, half
-    cdef vec p = expm1_reduced(vmin(vset1(EXP_HIGHEST), vmax(vset1(EXPM1_LOWEST), x)), &exponent)
+    cdef vec r = reduced(vmin(vset1(EXP_HIGHEST), vmax(vset1(EXPM1_LOWEST), x)), &exponent)
+    cdef vec p = vmuladd(r, r * r, polynomial(EXP_TERMS, EXP_SERIES, r))
     half = vpow2(exponent - vset1(1))
     return vset1(2) * vmuladd(half - vset1(0.5), half, p)
 
