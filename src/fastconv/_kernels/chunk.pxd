@@ -23,6 +23,7 @@ cdef struct ConvSizes:
     int64_t stride_depth, stride_row, stride_column
     int64_t kernel_depth, dilation_depth, kernel_rows, dilation_row, kernel_columns, dilation_column
     int64_t taps                                        # channels × kernel
+    int64_t w_image                                     # elements from the filters of an image to the next; 0: all share
     int64_t packed                                      # 0: x is read where it lies
     int64_t block, group_blocks, group_packed           # groups of a chunk, such blocks, elements packed for a group
     int64_t row_phases, row_slots, column_phases, column_slots, pitch, plane

@@ -68,7 +68,7 @@ cdef void direct(
         else:
             pitch, apart = s.stride_row * s.x_row, s.stride_column * s.x_column
             x = image + chunk.depth * s.stride_depth * s.x_depth + chunk.row * pitch + chunk.column * apart
-        w = <const real*> arrays[2] + chunk.group * group_filters * s.taps
+        w = <const real*> arrays[2] + chunk.image * s.w_image + chunk.group * group_filters * s.taps
         bias = <const real*> arrays[3] + chunk.group * group_filters
         y = (
             <real*> arrays[0] + chunk.image * s.y_image + chunk.group * s.filters * s.y_channel

@@ -88,24 +88,30 @@ class DirectLoops:
         """
         nest = self.nest
         filters = (self.panels - 1) * self.panel + self.last_panel
-        packed = empty(nest.groups * filters * nest.taps, nest.dtype)
-        step = Step(
+        packed = empty(self.packed_elements[0], nest.dtype)
+        step = self.pack_step(nest.groups, scale is not None)
+        step(packed, w, *(() if scale is None else (np.ascontiguousarray(scale, np.float64),)))
+        return packed, packed_bias(nest, filters, b, empty)
+
+    def pack_step(self, groups: int, scaled: bool = False) -> Step:
+        """Packs the weights of so many groups, and multiplies them with what comes behind them."""
+        nest = self.nest
+        elements = groups * self.packed_elements[0] // nest.groups
+        return Step(
             family("conv", nest.dtype).KERNELS["pack_filters"],
             {
-                "groups": nest.groups,
+                "groups": groups,
                 "filters": nest.filters,
                 "taps": nest.taps,
                 "panel": self.panel,
                 "last_panel": self.last_panel,
-                "scaled": scale is not None,
+                "scaled": scaled,
             },
-            inputs=1 + (scale is not None),
+            inputs=1 + scaled,
             constants=(self._places(),),
-            tasks=nest.groups * self.panels,
-            threads=1 + packed.nbytes // THREAD_BYTES,
+            tasks=groups * self.panels,
+            threads=1 + elements * np.dtype(nest.dtype).itemsize // THREAD_BYTES,
         )
-        step(packed, w, *(() if scale is None else (np.ascontiguousarray(scale, np.float64),)))
-        return packed, packed_bias(nest, filters, b, empty)
 
     def _places(self) -> np.ndarray:
         """Of each tap in the order of the weights: where it is in the order in which the kernel sums."""
@@ -159,9 +165,12 @@ class DirectLoops:
 
 
 class FilterLanes(DirectLoops):
-    """Lanes are filters: `_kernels/conv.pyx`.  `trimmed` leaves out the taps that lie in the padding."""
+    """Lanes are filters: `_kernels/conv.pyx`.
 
-    def __init__(self, nest: Nest, trimmed: bool = False):
+    `trimmed` leaves out the taps that lie in the padding; with `own_filters`, every image has filters of its own.
+    """
+
+    def __init__(self, nest: Nest, trimmed: bool = False, own_filters: bool = False):
         kernels = family("conv", nest.dtype)
         self.nest = nest
         self.trimmed = trimmed
@@ -177,6 +186,7 @@ class FilterLanes(DirectLoops):
         split = split_filters(chunks, self.panels)
         sizes = nest_sizes(nest) | sizes | split | panel_sizes
         sizes |= {"packed": packed, "store_rows": store_rows, "trimmed": trimmed}
+        sizes["w_image"] = self.packed_elements[0] if own_filters else 0
         self.step = self._make_step(
             kernels.KERNELS["direct"],
             sizes,

@@ -128,6 +128,7 @@ def nest_sizes(nest: Nest) -> dict[str, int]:
         "channels": nest.channels,
         "filters": nest.filters,
         "taps": nest.taps,
+        "w_image": 0,
         "trimmed": False,
         "has_residual": nest.residual,
         "low": nest.low,

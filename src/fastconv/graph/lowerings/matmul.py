@@ -1,4 +1,4 @@
-"""Matrix products: with constant weights through the linear layer, otherwise NumPy's, into their place."""
+"""Matrix products: with constant weights through the linear layer, of two computed matrices through the same tile."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from fastconv.graph.lower import FLOATS, Builder, lowering
 from fastconv.graph.memory import Tensor
 from fastconv.ops.linear import LINEAR, LinearSpec
+from fastconv.ops.matmul import MATMUL, MatmulSpec
 from fastconv.reference.precision import silent
 
 
@@ -62,8 +63,36 @@ def matmul(build: Builder, node, x, w):
         return None
     if isinstance(x, Tensor) and isinstance(w, np.ndarray) and w.ndim == 2:
         return linear(build, node, x, w)
+    shape = _product_shape(x.shape, w.shape)
+    if (
+        isinstance(x, Tensor)
+        and isinstance(w, Tensor)
+        and x.shape[:-2] == w.shape[:-2]
+        and 0 not in (*shape, x.shape[-1])
+    ):
+        return [_products(build, x, w).reshaped(shape)]
     product = silent(lambda y, a, b: np.matmul(a, b, out=y))
-    return build.emit(product, [build.tensor(_product_shape(x.shape, w.shape), x.dtype)], [x, w], "numpy")
+    return build.emit(product, [build.tensor(shape, x.dtype)], [x, w], "numpy")
+
+
+def _products(build: Builder, x: Tensor, w: Tensor) -> Tensor:
+    """As many products as there are pairs of matrices; what stands where the weights of a layer do is packed in every run."""
+    count, (rows, inner), columns = prod(x.shape[:-2]), x.shape[-2:], w.shape[-1]
+    size = x.dtype.itemsize
+    along = x.reshaped((count, rows, inner))
+    if along is None or (inner > 1 and along.strides[-1] != size):
+        along = build.contiguous(x).reshaped((count, rows, inner))
+    *others, last_but_one, last = range(len(w.shape))
+    order = (*others, last, last_but_one)
+    turned = Tensor([w.shape[axis] for axis in order], w.dtype, w.buffer, [w.strides[axis] for axis in order])
+    steps = tuple(stride // size for stride in along.strides[:2])
+    spec = build.once(MatmulSpec, count, rows, inner, columns, x.dtype.name, steps)
+    row = build.choose(MATMUL, spec, strict=("direct",), default=("direct",))
+    plan = build.once(row.plan, spec)
+    packed = build.tensor((plan.packed_elements,), x.dtype)
+    build.emit(plan.pack_step, [packed], [build.contiguous(turned)], "pack")
+    y = build.tensor((count, rows, columns), x.dtype)
+    return build.emit(plan.step, [y], [along, packed, plan.bias], row.name, (MATMUL, spec))[0]
 
 
 def _linear(build: Builder, x: Tensor, w, transposed: bool, b, alpha: float, beta: float):
