@@ -102,7 +102,7 @@ def _expected(graph: Graph) -> str:
 def _check_feed(info: ValueInfo, value):
     if not info.type.startswith("tensor"):
         return value
-    if isinstance(value, np.ma.MaskedArray):
+    if type(value) is not np.ndarray and isinstance(value, np.ma.MaskedArray):  # np.ma is loaded on first use
         raise ArgumentTypeError(f"input {info.name!r}: expected an array without a mask; fill it, x.filled(value)")
     array = np.asarray(value)
     if array.dtype.kind in "US":
