@@ -1,11 +1,11 @@
-"""A layer remembers the plan of its last call, and never runs it on a call of another form."""
+"""Layers and sessions remember the plan of their last call, and never run it on a call of another form."""
 
 import copy
 import pickle
 
 import numpy as np
 import pytest
-from fastconv._kernels.recent import Recent
+from fastconv._kernels.recent import Recent, RecentRun
 
 import fastconv as fc
 from fastconv import nn
@@ -139,3 +139,55 @@ def test_a_result_that_is_read_only_is_refused(rng):
     y.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
         plan.step(y, x)
+
+
+class _Context:
+    def __init__(self, *segments):
+        self.segments = segments
+
+
+def test_recent_run_runs_feeds_of_the_same_form_only():
+    def double(arrays):
+        np.multiply(arrays["x"], 2, out=arrays["y"])
+
+    x = np.arange(6.0).reshape(2, 3)
+    context = _Context(double)
+    contexts = [context]
+    recent = RecentRun({"x": x}, (("y", (2, 3), x.dtype),), contexts)
+    feeds = {"x": x + 1}
+    (y,) = recent.run(feeds)
+    np.testing.assert_array_equal(y, 2 * x + 2)
+    assert feeds.keys() == {"x"}
+    assert contexts == [context]
+    for other in (x.T, x[:1], x.astype(np.float32), x.tolist(), None):
+        assert recent.run({"x": other}) is None
+    for other in ({}, {"z": x}, {"x": x, "z": x}, [x], None):
+        assert recent.run(other) is None
+    contexts.clear()
+    assert recent.run(feeds) is None
+    assert RecentRun().run({}) is None
+    assert RecentRun({"x": np.zeros((1,) * 6)}, (), [_Context()]).run({"x": np.zeros((1,) * 6)}) is None
+
+
+def test_recent_run_sets_the_threads_of_its_calls_and_drops_a_context_that_fails():
+    seen = []
+
+    def fail(arrays):
+        seen.append(engine.get_threads())
+        raise KeyboardInterrupt
+
+    x, before = np.zeros(3), engine.get_threads()
+    contexts = [_Context(fail)]
+    recent = RecentRun({"x": x}, (), contexts, before + 1)
+    with pytest.raises(KeyboardInterrupt):
+        recent.run({"x": x})
+    assert seen == [before + 1]
+    assert engine.get_threads() == before
+    assert not contexts
+    contexts.append(_Context())
+    with fc.threads(before + 1):
+        assert RecentRun({"x": x}, (), contexts).run({"x": x}) == []
+    assert RecentRun({"x": x}, (), contexts, 0).run({"x": x}) == []
+    recent = RecentRun({"x": x}, (), contexts)
+    with fc.threads(before + 1):
+        assert recent.run({"x": x}) is None

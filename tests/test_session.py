@@ -343,6 +343,39 @@ class TestShapesThatDependOnValues:
             assert [part.tolist() for part in both] == [expected[:2], expected[2:]]
 
 
+def test_a_run_like_the_last_heeds_what_is_different(model, rng, x):
+    session = fc.InferenceSession(model)
+    other = rng.standard_normal(x.shape).astype(np.float32)
+    expected = [session.run(None, {"x": feed})[0] for feed in (x, other, x[:1])]
+    transposed = np.asfortranarray(other)
+    for _ in range(2):  # each form after each
+        for feed, y in ((x, expected[0]), (transposed, expected[1]), (other, expected[1]), (x[:1], expected[2])):
+            for _ in range(2):
+                (result,) = session.run(None, {"x": feed})
+                assert np.array_equal(result, y)
+    session.run(None, {"x": x})
+    for wrong in ({}, {"y": x}, {"x": x, "y": x}, {"x": x[0]}):
+        with pytest.raises(ArgumentError):
+            session.run(None, wrong)
+    for wrong in ({"x": x.astype(np.float64)}, [x], None):
+        with pytest.raises(ArgumentTypeError):
+            session.run(None, wrong)
+
+
+def test_a_run_like_the_last_heeds_the_number_of_threads(model, x):
+    session = fc.InferenceSession(model)
+    (expected,) = session.run(None, {"x": x})
+    assert len(session._programs) == 1
+    with fc.threads(config.get_num_threads() + 1):
+        assert np.array_equal(session.run(None, {"x": x})[0], expected)
+    assert len(session._programs) == 2  # the plans for different numbers differ
+    before = config.get_num_threads()
+    own = fc.InferenceSession(model, threads=before + 1)
+    for _ in range(3):
+        assert np.array_equal(own.run(None, {"x": x})[0], expected)
+        assert config.get_num_threads() == before
+
+
 def test_many_shapes_keep_few_programs(model, rng):
     session = fc.InferenceSession(model)
     for size in range(4, 20):

@@ -1,4 +1,4 @@
-"""What a layer remembers of its last call.
+"""What a layer or a session remembers of its last call.
 
 A call of a small layer is shorter than the search for its plan: shapes, strides and types are compared in the heads of
 the arrays (array_memory.pxd), without an object made for any of them.
@@ -7,14 +7,54 @@ the arrays (array_memory.pxd), without an object made for any of them.
 from cpython.object cimport PyObject
 from libc.string cimport memcpy
 
+import numpy as np
+
 from fastconv._kernels.array_memory cimport FC_ARRAY_ALIGNED, fc_array_head, head_of
 from fastconv._kernels.engine cimport threads_of_calls
 
+from fastconv._kernels.engine import limit_threads
+
 cdef enum:
     MAX_AXES = 5
+    MAX_FEEDS = 4
     NO_ARRAY = -1
 
+cdef struct Form:
+    int axes            # or NO_ARRAY
+    PyObject* dtype     # which somebody else keeps alive
+    Py_ssize_t shape[MAX_AXES]
+    Py_ssize_t strides[MAX_AXES]
+
 cdef Py_ssize_t plans_forgotten = 0
+
+
+cdef bint read_form(Form* form, array):
+    """False for an array whose form cannot be told from its head."""
+    cdef fc_array_head* head
+    form.axes = NO_ARRAY
+    if array is None:
+        return True
+    head = head_of(array)
+    if head == NULL or head.axes > MAX_AXES or not head.flags & FC_ARRAY_ALIGNED:
+        return False
+    form.axes, form.dtype = head.axes, head.dtype
+    memcpy(form.shape, head.shape, head.axes * sizeof(Py_ssize_t))
+    memcpy(form.strides, head.strides, head.axes * sizeof(Py_ssize_t))
+    return True
+
+
+cdef bint has_form(const Form* form, array):
+    cdef fc_array_head* head
+    cdef int axis
+    if array is None:
+        return form.axes == NO_ARRAY
+    head = head_of(array)
+    if head == NULL or head.axes != form.axes or head.dtype != form.dtype or not head.flags & FC_ARRAY_ALIGNED:
+        return False
+    for axis in range(head.axes):
+        if head.shape[axis] != form.shape[axis] or head.strides[axis] != form.strides[axis]:
+            return False
+    return True
 
 
 cdef class Recent:
@@ -33,27 +73,15 @@ cdef class Recent:
     cdef object plan
     cdef tuple facts, dtypes
     cdef Py_ssize_t threads, forgotten
-    cdef int axes[3]
-    cdef Py_ssize_t shape[3][MAX_AXES]
-    cdef Py_ssize_t strides[3][MAX_AXES]
+    cdef Form forms[3]
 
     def __cinit__(self, plan=None, tuple arrays=(), tuple facts=()):
-        cdef fc_array_head* head
-        cdef Py_ssize_t size
         cdef int i
-        self.axes[0] = self.axes[1] = self.axes[2] = NO_ARRAY
         self.plan, self.facts, self.forgotten = plan, facts, plans_forgotten
         self.dtypes = tuple([None if array is None else array.dtype for array in arrays])
-        for i, array in enumerate(arrays):
-            if array is None:
-                continue
-            head = head_of(array)
-            if head == NULL or head.axes > MAX_AXES or not head.flags & FC_ARRAY_ALIGNED:
+        for i in range(3):
+            if not read_form(&self.forms[i], arrays[i] if i < len(arrays) else None):
                 return
-            self.axes[i] = head.axes
-            size = head.axes * sizeof(Py_ssize_t)
-            memcpy(self.shape[i], head.shape, size)
-            memcpy(self.strides[i], head.strides, size)
         try:
             hash(facts)
         except TypeError:
@@ -68,7 +96,7 @@ cdef class Recent:
         cdef Py_ssize_t i
         if self.threads != threads_of_calls() or self.forgotten != plans_forgotten:
             return None
-        if not (self.has_form(0, x) and self.has_form(1, w) and self.has_form(2, b)):
+        if not (has_form(&self.forms[0], x) and has_form(&self.forms[1], w) and has_form(&self.forms[2], b)):
             return None
         if len(facts) != len(self.facts):
             return None
@@ -77,20 +105,70 @@ cdef class Recent:
                 return None
         return self.plan
 
-    cdef bint has_form(self, int i, array):
-        cdef fc_array_head* head
-        cdef int axis
-        if array is None:
-            return self.axes[i] == NO_ARRAY
-        head = head_of(array)
-        if head == NULL or head.axes != self.axes[i] or head.dtype != <PyObject*> self.dtypes[i]:
-            return False
-        if not head.flags & FC_ARRAY_ALIGNED:
-            return False
-        for axis in range(head.axes):
-            if head.shape[axis] != self.shape[i][axis] or head.strides[axis] != self.strides[i][axis]:
-                return False
-        return True
+
+cdef class RecentRun:
+    """What a session ran last, run again on feeds of the same form without the checks of the first time.
+
+    Parameters
+    ----------
+    feeds : dict of str to array
+        What it ran on.
+    outputs : tuple of (str, tuple, dtype)
+        Names, shapes and types of the arrays that it writes and returns.
+    contexts : list
+        Where a run finds what nobody else is using; its ``segments`` are called with feeds and outputs by name.
+    threads : int
+        Of the session's calls, and 0 for those of the thread that calls.
+    """
+
+    cdef tuple names, dtypes, outputs
+    cdef list contexts
+    cdef Py_ssize_t count, threads, limit
+    cdef Form forms[MAX_FEEDS]
+
+    def __cinit__(self, dict feeds=None, tuple outputs=(), list contexts=None, Py_ssize_t threads=0):
+        cdef Py_ssize_t i
+        self.count = NO_ARRAY
+        if feeds is None or len(feeds) > MAX_FEEDS:
+            return
+        self.names, self.dtypes = tuple(feeds), tuple([array.dtype for array in feeds.values()])
+        self.outputs, self.contexts = outputs, contexts
+        self.limit, self.threads = threads, threads or threads_of_calls()
+        for i, array in enumerate(feeds.values()):
+            if not read_form(&self.forms[i], array):
+                return
+        self.count = len(feeds)
+
+    def run(self, feeds):
+        """Fresh arrays; None for feeds of another form, another number of threads, or where every context is in use."""
+        cdef Py_ssize_t i
+        cdef dict arrays
+        if type(feeds) is not dict or len(<dict> feeds) != self.count or not self.contexts:
+            return None
+        if not self.limit and self.threads != threads_of_calls():
+            return None
+        for i in range(self.count):
+            if not has_form(&self.forms[i], (<dict> feeds).get(self.names[i])):
+                return None
+        try:
+            context = self.contexts.pop()
+        except IndexError:  # another thread took it
+            return None
+        arrays = (<dict> feeds).copy()
+        results = []
+        for name, shape, dtype in self.outputs:
+            arrays[name] = y = np.empty(shape, dtype)
+            results.append(y)
+        if self.limit:
+            before = limit_threads(self.limit)
+        try:
+            for segment in context.segments:
+                segment(arrays)
+        finally:
+            if self.limit:
+                limit_threads(before)
+        self.contexts.append(context)
+        return results
 
 
 def forget_recent():

@@ -12,6 +12,7 @@ from weakref import WeakSet
 import numpy as np
 
 from fastconv import config, machine
+from fastconv._kernels.recent import RecentRun
 from fastconv.errors import ArgumentError, ArgumentTypeError, ModelError
 from fastconv.geometry import integer
 from fastconv.graph.ir import Node
@@ -118,6 +119,7 @@ class InferenceSession:
         self._compilers: dict[frozenset, Compiler] = {}
         self._compiler_of({})
         self._programs: OrderedDict[tuple, Compiled] = OrderedDict()
+        self._recent = RecentRun()
         self._forget_threads()
         _sessions.add(self)
 
@@ -161,14 +163,19 @@ class InferenceSession:
         Raises ArgumentError or ArgumentTypeError for names, types and shapes that do not fit the model, ModelError where a
         node fails, MemoryError, after which the session is as usable as before.
         """
-        compiled, feeds = self._prepared(input_feed)
+        results = self._recent.run(input_feed)
+        if results is None:
+            results = self._run_checked(*self._prepared(input_feed))
+        return results if output_names is None else self._chosen(results, output_names)
+
+    def _run_checked(self, compiled: Compiled, feeds: dict) -> list:
         with team_limit(self._threads), _model_errors:
             if compiled.dynamic:
                 with self._limited(feeds):
-                    results = compiled.run(feeds)
-            else:  # whose memory was claimed when it was compiled
-                results = compiled.run(feeds)
-        return results if output_names is None else self._chosen(results, output_names)
+                    return compiled.run(feeds)
+            results = compiled.run(feeds)  # whose memory was claimed when it was compiled
+            self._recent = compiled.recent(feeds, self._threads or 0)
+            return results
 
     def explain(self, shapes: Mapping[str, object] | None = None) -> Explanation:
         """The plan of every step for inputs of these `shapes`: algorithm, reason, refusals, FLOPs, bytes, predicted seconds.
