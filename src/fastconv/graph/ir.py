@@ -30,7 +30,10 @@ class ValueInfo:
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """One operator to run.  Names of omitted inputs and outputs are ""; `opset` is the version of the node's domain."""
+    """One operator to run.  Names of omitted inputs and outputs are ""; `opset` is the version of the node's domain.
+
+    `original` is the node that computes the whole batch, where this one computes some of its images.
+    """
 
     op_type: str
     domain: str
@@ -40,6 +43,7 @@ class Node:
     attributes: dict[str, Any]
     opset: int
     where: str
+    original: Node | None = None
 
     def __str__(self) -> str:
         domain = f"{self.domain}::" if self.domain else ""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
 
 from fastconv._kernels.recent import RecentRun
 from fastconv.graph.ir import Graph, Node, ValueInfo
-from fastconv.graph.lower import Dynamic
+from fastconv.graph.lower import Dynamic, lower
 from fastconv.graph.program import Executable
 from fastconv.onnx.evaluate import Evaluator, Observer
 from fastconv.onnx.functions import FastFunctions, Kernels
@@ -18,16 +18,29 @@ __all__ = ["Compiled", "Compiler", "side_by_side"]
 
 
 class Compiler:
-    """Compiles a graph for shapes; weights are packed once for all of them.  `precision` is that of the lowerings."""
+    """Compiles a graph for shapes; weights are packed once for all of them.
 
-    def __init__(self, graph: Graph, precision: str):
+    `precision` is that of the lowerings, `shaped` the rewriting passes that need shapes.
+    """
+
+    def __init__(self, graph: Graph, precision: str, shaped: Iterable[Callable] = ()):
         self.graph = graph
         self.precision = precision
         self.functions = FastFunctions(precision)
         self.packings: dict = {}
+        self.shaped = tuple(shaped)
 
     def executable(self, graph: Graph, shapes: dict[str, tuple], predicting: bool = False) -> Executable:
         return Executable(graph, shapes, self.functions, self.packings, self.precision, predicting)
+
+    def _rewritten(self, graph: Graph, shapes: dict[str, tuple]) -> Graph:
+        """After the passes that need shapes, which have nothing to do for a single image."""
+        if all(shape[:1] == (1,) for shape, _ in shapes.values()):
+            return graph
+        for rewrite in self.shaped:
+            _, values = lower(graph, shapes, self.functions, self.packings, self.precision, predicting=True)
+            graph = rewrite(graph, values)
+        return graph
 
     def compile(self, shapes: dict[str, tuple], unknown: Iterable[str] = (), predicting: bool = False) -> Compiled:
         """For inputs of these `shapes`, (shape, dtype) by name, and inputs that are `unknown` until a run brings them."""
@@ -37,6 +50,7 @@ class Compiler:
         while True:
             static = _without(graph, dynamic)
             try:
+                static = self._rewritten(static, shapes)
                 executable = self.executable(static, shapes, predicting)
             except Dynamic as error:
                 dynamic[error.node] = error.reason

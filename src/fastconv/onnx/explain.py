@@ -103,7 +103,7 @@ def planned_steps(compiled: Compiled, origins: dict[Node, list[Node]], precision
 
 def describe(node: Node, origins: dict[Node, list[Node]]) -> tuple[str, list[str]]:
     """The operators that a node stands for, and the names of those nodes, or of their results where they have none."""
-    nodes = origins.get(node, [node])
+    nodes = origins.get(node.original or node, [node])
     return "+".join(n.op_type for n in nodes), [n.name or next(filter(None, n.outputs), "") for n in nodes]
 
 

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from fastconv._kernels.array_memory import fingerprint
 from fastconv.errors import ArgumentError
 from fastconv.graph.ir import Graph
-from fastconv.graph.passes import PASSES, fold_constants
+from fastconv.graph.passes import PASSES, SHAPED, fold_constants
 from fastconv.onnx.compiled import Compiler
 from fastconv.onnx.evaluate import Evaluator
 from fastconv.onnx.file_bytes import FileBytes, are_equal
@@ -38,7 +38,8 @@ class LoadedModel:
         """For the graph after these passes, in which the defaults that `replaced` names are inputs."""
         key = (passes, precision, replaced)
         if key not in self._compilers:
-            compiler = Compiler(optimised(self._with_inputs(replaced), passes), precision)
+            graph = optimised(self._with_inputs(replaced), passes)
+            compiler = Compiler(graph, precision, [rewrite for name, rewrite in SHAPED.items() if name in passes])
             return self._compilers.setdefault(key, compiler)  # that of the thread which came first
         return self._compilers[key]
 
@@ -96,10 +97,12 @@ def _mark(data: bytes | FileBytes) -> tuple[int, int]:
 
 
 def optimised(graph: Graph, passes: Iterable[str]) -> Graph:
-    """The graph with constants folded and the named passes applied."""
-    unknown = set(passes) - PASSES.keys()
+    """The graph with constants folded and the named passes applied, as far as they need no shapes."""
+    unknown = set(passes) - PASSES.keys() - SHAPED.keys()
     if unknown:
-        raise ArgumentError(f"passes: expected some of {', '.join(PASSES)}, got {', '.join(sorted(unknown))}")
+        raise ArgumentError(
+            f"passes: expected some of {', '.join((*PASSES, *SHAPED))}, got {', '.join(sorted(unknown))}"
+        )
     graph = fold_constants(graph, Functions())
     for name, rewrite in PASSES.items():
         if name in passes:

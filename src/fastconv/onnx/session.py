@@ -17,7 +17,7 @@ from fastconv.errors import ArgumentError, ArgumentTypeError, ModelError
 from fastconv.geometry import integer
 from fastconv.graph.ir import Node
 from fastconv.graph.limits import MAX_TURNS, Budget, current, default_bytes, limited
-from fastconv.graph.passes import PASSES
+from fastconv.graph.passes import PASSES, SHAPED
 from fastconv.onnx.compiled import Compiled, Compiler
 from fastconv.onnx.evaluate import Evaluator, check_feeds
 from fastconv.onnx.explain import Explanation, explain
@@ -71,7 +71,7 @@ class InferenceSession:
     threads : threads of a run, the calling one included; None for those of ``fastconv.get_num_threads()`` at the time
     precision : "strict" sums directly, in one order for any batch size; "default" and "fast" let Winograd's algorithm be
         chosen (largest error about 4e-6 of the largest output at 512 channels)
-    passes : names of the rewriting passes to run, all by default (:data:`fastconv.graph.passes.PASSES`)
+    passes : names of the rewriting passes to run, all by default (PASSES and SHAPED of :mod:`fastconv.graph.passes`)
     memory_limit : bytes that the values of a run may take, what constants are computed from at load included; None for
         512 MiB, 4 times the weights or 1024 times the inputs, whichever is most, as far as the machine has it.  What
         would exceed it is a :class:`~fastconv.errors.MemoryLimitError` (a ModelError and a MemoryError) in advance.
@@ -97,7 +97,7 @@ class InferenceSession:
             raise ArgumentError(f"precision: expected one of {', '.join(map(repr, PRECISIONS))}, got {precision!r}")
         self._threads = None if threads is None else integer(threads, "threads", 1)
         self._precision = precision
-        self._passes = tuple(PASSES) if passes is None else tuple(passes)
+        self._passes = (*PASSES, *SHAPED) if passes is None else tuple(passes)
         self._memory_limit = None if memory_limit is None else integer(memory_limit, "memory_limit", 1)
         self._max_turns = integer(max_turns, "max_turns", 1)
         if isinstance(model, (str, os.PathLike)):

@@ -1,7 +1,8 @@
 """Rewriting passes: each a function from graph to graph that leaves the outputs' values as they are, up to rounding.
 
 A pass returns a new :class:`~fastconv.graph.ir.Graph`; nodes and constants that it does not change are shared.  The order
-of :data:`PASSES` is the order in which they run; a session can leave any of them out.
+of :data:`PASSES` is the order in which they run; a session can leave any of them out.  Those of :data:`SHAPED` run when a
+graph is compiled for inputs of given shapes, and take its values, as the lowering gives them, as their second argument.
 """
 
 from fastconv.graph.passes.activations import fuse_activations
@@ -15,9 +16,11 @@ from fastconv.graph.passes.layer_norm import fuse_layer_norm
 from fastconv.graph.passes.linear import fold_linear
 from fastconv.graph.passes.padding import fold_padding
 from fastconv.graph.passes.residual import fuse_residual
+from fastconv.graph.passes.slices import slice_batches
 
 __all__ = [
     "PASSES",
+    "SHAPED",
     "canonical_convolutions",
     "drop_dead",
     "drop_identities",
@@ -30,6 +33,7 @@ __all__ = [
     "fuse_epilogues",
     "fuse_layer_norm",
     "fuse_residual",
+    "slice_batches",
 ]
 
 PASSES = {
@@ -45,3 +49,4 @@ PASSES = {
     "fuse_epilogues": fuse_epilogues,
     "drop_dead": drop_dead,
 }
+SHAPED = {"slice_batches": slice_batches}
