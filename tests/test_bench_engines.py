@@ -77,6 +77,24 @@ def test_the_translations_of_a_network_agree(network, tmp_path, monkeypatch):
         assert np.abs(output - first).max() <= 1e-5 * np.abs(first).max(), name
 
 
+@pytest.mark.parametrize("network", ["shufflenet", "mobilenet_v2"])
+def test_a_network_for_several_images(network, tmp_path, monkeypatch):
+    pytest.importorskip("onnx", reason="networks are ONNX files: onnx is not installed")
+    import fastconv as fc
+    from fastconv.tools.bench.networks import batched_file, network_feeds, network_file
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = network_file(network)
+    assert batched_file(path, 1, tmp_path) == path
+    batched = batched_file(path, 3, tmp_path)
+    ((name, x),) = network_feeds(batched).items()
+    assert len(x) == 3
+    (y,) = fc.InferenceSession(str(batched), precision="strict").run(None, {name: x})
+    alone = fc.InferenceSession(str(path), precision="strict")
+    for image in range(3):
+        np.testing.assert_array_equal(y[image], alone.run(None, {name: x[image : image + 1]})[0][0])
+
+
 def test_an_unknown_network_lists_what_exists():
     from fastconv.errors import ArgumentError
     from fastconv.tools.bench.networks import network_file

@@ -233,6 +233,7 @@ def command(*words):
         (("layers", "--json", "."), "json: expected a file to write, got the folder ."),
         (("layers", "--budget", "-1"), "budget: expected seconds above 0, got -1"),
         (("kernels", "--isa", "avx1024"), "isa: 'avx1024' is none that this machine has"),
+        (("networks", "--batch", "0"), "batch: expected at least 1, got 0"),
         (("layers", "--threads", "1,some"), "threads: expected numbers and 'all'"),
         (("layers", "--threads", "0"), "threads: expected numbers and 'all'"),
         (("layers", "--compare", "gone.json"), "gone.json: no results of a benchmark run"),

@@ -10,6 +10,7 @@ from importlib import util
 from pathlib import Path
 
 from fastconv.errors import ArgumentError
+from fastconv.geometry import integer
 from fastconv.machine import available_threads
 from fastconv.tools.bench.compare import comparison
 from fastconv.tools.bench.engines import ENGINES, find_engines
@@ -48,6 +49,7 @@ MEASURING = tuple(name for name in KINDS if name != "show")
 USED_BY = {
     "shapes": ("kernels", "layers", "overhead", "pick", "all"),
     "networks": NETWORK_KINDS,
+    "batch": ("networks", "all"),
     "peers": ("layers", "networks", "overhead", "all"),
     "algorithms": ("kernels", "pick"),
     "threads": MEASURING,
@@ -83,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("kind", choices=KINDS, metavar="KIND", help=f"one of {', '.join(KINDS)}")
     add("--shapes", nargs="+", metavar="SHAPES", help="suites, files or problem lines (default: all suites)")
     add("--networks", nargs="+", metavar="NAME", help="networks to run (default: all)")
+    add("--batch", type=int, metavar="N", help="images of a run of a network (default: 1)")
     add("--peers", nargs="+", metavar="NAME", help=f"of {', '.join(ENGINES)}; all; default")
     add("--algorithms", nargs="+", metavar="NAME", help="algorithms for kernels and pick (default: all)")
     add("--threads", metavar="N,…", help="numbers of threads, 'all' for every core (default: 1,all)")
@@ -179,6 +182,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     engines = find_engines([OWN] if own else [OWN, *(arguments.peers or ["default"])])
     plan = Plan(engines, _threads(THREADS if arguments.threads is None else arguments.threads))
     plan.algorithms, plan.with_cold = arguments.algorithms or [], arguments.cold
+    plan.batch = integer(1 if arguments.batch is None else arguments.batch, "batch", 1)
     if kind == "kernels":
         plan.isas = _instruction_sets(arguments.isa)
         plan.dtypes = arguments.dtypes or ["float32", "float64"]
@@ -267,6 +271,7 @@ def _command(arguments: argparse.Namespace) -> list[str]:
     for name in ("shapes", "networks", "peers", "algorithms", "isa", "dtypes"):
         if values := getattr(arguments, name):
             words += [f"--{name}", *values]
+    words += ["--batch", str(arguments.batch)] if arguments.batch is not None else []
     words += ["--threads", arguments.threads or THREADS, "--budget", f"{arguments.budget or BUDGET:g}"]
     return words + (["--cold"] if arguments.cold else [])
 

@@ -16,7 +16,7 @@ from fastconv.tools.bench.contest import Contender, contest
 from fastconv.tools.bench.data import mistrust
 from fastconv.tools.bench.engines import ENGINES, Engine
 from fastconv.tools.bench.facts import available_memory
-from fastconv.tools.bench.networks import network_feeds, network_file
+from fastconv.tools.bench.networks import batched_file, network_feeds, network_file
 from fastconv.tools.bench.process import EngineError, EngineProcess
 from fastconv.tools.bench.progress import Progress
 from fastconv.tools.bench.results import Results, Row
@@ -42,9 +42,11 @@ def run_networks(names: list[str], plan: Plan, seconds: float, results: Results)
     costs = [count * (START_SECONDS + _size(path) / BYTE_RATE) for path in paths.values()]
     progress = Progress([(cost, count) for cost in costs], end - time.monotonic(), MOST_SECONDS)
     for name, path in paths.items():
-        progress.show(name)
+        problem = name if plan.batch == 1 else f"{name}, {plan.batch} images"
+        progress.show(problem)
         with tempfile.TemporaryDirectory(prefix="fastconv-bench-") as temporary:
             folder = Path(temporary)
+            path = batched_file(path, plan.batch, folder)
             feeds = {}
             for number, (value, array) in enumerate(network_feeds(path).items()):
                 feeds[value] = str(folder / f"feed{number}.npy")
@@ -52,8 +54,8 @@ def run_networks(names: list[str], plan: Plan, seconds: float, results: Results)
             files, exact = _convert_all(plan.engines, path, feeds, folder)
             share = progress.seconds
             for threads in plan.threads:
-                rows = [Row("network", name, engine.name, threads) for engine in plan.engines]
-                progress.show(f"{name}, {'1 thread' if threads == 1 else f'{threads} threads'}")
+                rows = [Row("network", problem, engine.name, threads) for engine in plan.engines]
+                progress.show(f"{problem}, {'1 thread' if threads == 1 else f'{threads} threads'}")
                 _run_network(rows, plan, files, feeds, exact, folder, share)
                 results.rows += rows
             progress.advance(share)

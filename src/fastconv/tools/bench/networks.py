@@ -19,7 +19,7 @@ import numpy as np
 
 from fastconv.errors import ArgumentError
 
-__all__ = ["network_feeds", "network_file", "network_names"]
+__all__ = ["batched_file", "network_feeds", "network_file", "network_names"]
 
 LIGHT = {
     "alexnet-caffe": "bvlc_alexnet",
@@ -57,6 +57,30 @@ def network_file(name: str, folder: Path | None = None) -> Path:
             part.write(model.SerializeToString())
         os.replace(part.name, path)
     return path
+
+
+def batched_file(path: Path, batch: int, folder: Path) -> Path:
+    """The network of a file for `batch` images, written into `folder`; the file itself for one image."""
+    if batch == 1:
+        return path
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(path)
+    graph = model.graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    for value in (*graph.input, *graph.output):
+        if value.name not in tensors:
+            value.type.tensor_type.shape.dim[0].dim_value = batch
+    del graph.value_info[:]
+    for name in {node.input[1] for node in graph.node if node.op_type == "Reshape" and node.input[1] in tensors}:
+        shape = numpy_helper.to_array(tensors[name]).copy()
+        if shape[0] == 1:
+            shape[0] = batch
+            tensors[name].CopyFrom(numpy_helper.from_array(shape, name))
+    batched = folder / f"{path.stem}-{batch}.onnx"
+    onnx.save(model, batched)
+    return batched
 
 
 def network_feeds(path: Path) -> dict[str, np.ndarray]:

@@ -66,6 +66,7 @@ class Plan:
     dtypes: list[str] = field(default_factory=lambda: ["float32"])
     algorithms: list[str] = field(default_factory=list)  # empty: all
     with_cold: bool = False
+    batch: int = 1  # images of a run of a network
 
     def add(self, suite: str, problems: Iterable[Problem]) -> None:
         for problem in problems:
