@@ -13,7 +13,7 @@ from fastconv.ops.cost import CACHE_BYTES_PER_SECOND
 
 __all__ = ["slice_batches"]
 
-MOST_SLICES = 16
+MOST_SLICES = 32
 LEAST_GAIN = 1e-4  # seconds of a run, for which planning takes longer
 NEAR_BYTES_PER_SECOND = 60e9  # of activations that stay in the second-level cache until they are read
 FAR_BYTES_PER_SECOND = 8e9  # and of those that go to memory and back
