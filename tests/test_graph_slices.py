@@ -109,6 +109,13 @@ def test_at_most_so_many_slices(w, rng):
     assert structure(after) == ["Split", *[":Conv"] * slices.MOST_SLICES, "Concat"]
 
 
+def test_at_most_so_many_copies(w, rng, monkeypatch):
+    monkeypatch.setattr(slices, "MOST_COPIES", 7)
+    x = whole(rng, (8, 4, 6, 5))
+    g = graph({"x": x.shape}, "y", node("Conv", "x w", "a", **CONV), node("Conv", "a w", "y", **CONV), w=w // 2)
+    assert structure(check(g, {"x": x})) == ["Split", *[":Conv"] * 6, "Concat"]
+
+
 def test_the_arena_holds_a_slice(w, rng):
     x = whole(rng, (16, 4, 6, 5))
     nodes = [

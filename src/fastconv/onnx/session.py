@@ -116,6 +116,7 @@ class InferenceSession:
             (self._source,) = self._loaded.pieces  # of equal bytes, one copy
         self._weight_bytes = sum(array.nbytes for array in self._model.graph.constants.values())
         self._names = [info.name for info in self._model.graph.inputs]
+        self._output_names = [info.name for info in self._model.graph.outputs]
         self._compilers: dict[frozenset, Compiler] = {}
         self._compiler_of({})
         self._programs: OrderedDict[tuple, Compiled] = OrderedDict()
@@ -166,7 +167,9 @@ class InferenceSession:
         results = self._recent.run(input_feed)
         if results is None:
             results = self._run_checked(*self._prepared(input_feed))
-        return results if output_names is None else self._chosen(results, output_names)
+        if output_names is None or (type(output_names) is list and output_names == self._output_names):
+            return results
+        return self._chosen(results, output_names)
 
     def _run_checked(self, compiled: Compiled, feeds: dict) -> list:
         with team_limit(self._threads), _model_errors:
@@ -309,7 +312,7 @@ class InferenceSession:
         }
 
     def _chosen(self, results: list, output_names: Iterable[str]) -> list:
-        by_name = dict(zip((info.name for info in self._model.graph.outputs), results, strict=True))
+        by_name = dict(zip(self._output_names, results, strict=True))
         if isinstance(output_names, str) or not isinstance(output_names, Iterable):
             raise ArgumentTypeError(f"output_names: expected None or a list of names, got {output_names!r}")
         names = list(output_names)

@@ -59,6 +59,7 @@ class InferenceSession:
         if self._options.optimized_model_filepath:
             warnings.warn("optimized_model_filepath: fastconv writes no optimised models", stacklevel=2)
         self._engine = _load(path_or_bytes, self._options)
+        self._inputs = self._engine.get_inputs()
         self._start_ns = time.monotonic_ns()
         self._runs: list[dict] = []
 
@@ -108,14 +109,13 @@ class InferenceSession:
         Raises ValueError for missing inputs, InvalidArgument for other feeds that do not fit, RuntimeException where an
         operator fails, as onnxruntime does.
         """
-        inputs = self._engine.get_inputs()
-        missing = [i.name for i in inputs if i.name not in input_feed and not i.type.startswith("optional")]
+        missing = [i.name for i in self._inputs if i.name not in input_feed and not i.type.startswith("optional")]
         if missing:
             raise ValueError(f"Required inputs ({missing}) are missing from input feed ({list(input_feed)}).")
         if run_options is not None and run_options.terminate:
             raise Fail("Exiting due to terminate flag being set to true.")
         feeds = {name: as_array(value) for name, value in input_feed.items()}
-        for info in inputs:
+        for info in self._inputs:
             if isinstance(feeds.get(info.name), (list, int, float)) and info.dtype is not None:
                 feeds[info.name] = np.asarray(feeds[info.name], info.dtype)
         start = time.monotonic_ns()

@@ -13,7 +13,7 @@ from fastconv.ops.cost import CACHE_BYTES_PER_SECOND
 
 __all__ = ["slice_batches"]
 
-MOST_SLICES = 32
+MOST_SLICES, MOST_COPIES = 32, 2000  # of the batch, and of nodes: planning one takes a fifth of a millisecond
 LEAST_GAIN = 1e-4  # seconds of a run, for which planning takes longer
 NEAR_BYTES_PER_SECOND = 60e9  # of activations that stay in the second-level cache until they are read
 FAR_BYTES_PER_SECOND = 8e9  # and of those that go to memory and back
@@ -41,7 +41,8 @@ def slice_batches(graph: Graph, values: dict[str, object]) -> Graph:
     moved = [_activation_bytes(node, values) for node in nodes]
     if images < 2 or not any(moved):
         return graph
-    most = max(machine.cache_bytes(2) // 2 * images // max(moved), ceil(images / MOST_SLICES), 1)
+    room = machine.cache_bytes(2) // 2 * images // max(moved)
+    most = max(room, ceil(images / min(MOST_SLICES, max(MOST_COPIES // len(nodes), 1))), 1)
     slices = ceil(images / most)
     gains = [
         size * (1 / _rate(size) - 1 / _rate(size // slices))
