@@ -153,7 +153,7 @@ def network_table(rows: list[Row], threads: int) -> Table:
     mean = geometric_mean(filter(None, map(speed_ratio, rows_by_problem(rows).values())))
     lines.append(["", *[""] * len(engines), "geometric mean", ratio_text(mean)])
     return Table(
-        f"Networks: ms per image, batch 1, {thread_text(threads)}",
+        f"Networks: ms per run, of one image unless said, {thread_text(threads)}",
         ["network", *engines, "best peer", "× best peer"], lines, _notes(rows),
     )  # fmt: skip
 
