@@ -118,7 +118,8 @@ def test_tables_have_times_totals_marks_and_reasons(results):
     assert layers.rows[1] == [POOL, "60.0", "50.0", "fails", "torch", "0.83"]
     assert layers.rows[2] == ["sum of all layers", "1560", "4550", "", "geometric mean", "1.29"]
     assert "ncnn failed (1×): ValueError: <no>" in layers.notes
-    assert found["Networks: ms per run, of one image unless said, 1 thread"].rows[0] == ["resnet50", "40.0", "90.0", "torch", "2.25"]
+    networks = found["Networks: ms per run, of one image unless said, 1 thread"]
+    assert networks.rows[0] == ["resnet50", "40.0", "90.0", "torch", "2.25"]
     kernels = found["Algorithms"]
     assert kernels.rows[0][-1] == "◀"
     assert "fft refused (1×): it is not built" in kernels.notes
