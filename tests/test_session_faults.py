@@ -237,7 +237,9 @@ import sys
 sys.path[:0] = {path!r}
 import resource
 import numpy as np, fastconv as fc, session_models
-session = fc.InferenceSession(session_models.residual(np.random.default_rng(0)), threads=2)
+from fastconv.graph.passes import PASSES
+# with the whole batch at a time
+session = fc.InferenceSession(session_models.residual(np.random.default_rng(0)), threads=2, passes=PASSES)
 small, large = (np.ones((n, 3, 64, 64), np.float32) for n in (1, 500))
 expected = session.run(None, {{"x": small}})[0]
 now = next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmSize"))
