@@ -1,11 +1,12 @@
-"""Winograd convolution F(m×m, r×r) with m + r = 7, that is F(4×4, 3×3) and F(2×2, 5×5), fused per chunk of tiles.
+"""Winograd convolution, fused per chunk of tiles: F(m, r) along each axis, `ops/winograd_forms.py` has the forms.
 
 Decisions
 ---------
-a. Points 0, ±√½, ±√2, ∞.  The textbook's 0, ±1, ±2, ∞ lose four times as much accuracy; the transforms cost the same.
-   Both sizes have the same six points, hence the same input transform.
-b. A chunk of tiles goes through all stages while it is in the second-level cache: input transform, 36 matrix products,
-   output transform.  Whole-image stages would carry 36 / 16 of the input and of the output through memory twice.
+a. Six points 0, ±√½, ±√2, ∞ or eight points 0, ±½, ±1, ±2, ∞ on an axis, or one, which is no transform.  Of six, the
+   textbook's 0, ±1, ±2, ∞ lose four times as much accuracy; the transforms cost the same.  Points alone decide what the
+   transforms are, whatever they are divided into taps and outputs.
+b. A chunk of tiles goes through all stages while it is in the second-level cache: input transform, a matrix product for
+   each point, output transform.  Whole-image stages would carry 36 / 16 of the input and of the output through memory twice.
 c. Lanes are channels in the input transform, which is the same for maps of any size, and turns its input in squares as
    the direct convolution turns its results.  Where there are few channels, lanes are tiles: one channel at a time is
    packed so that the same element of all tiles of a chunk lies side by side, row after row without a gap (below).
@@ -268,7 +269,10 @@ cdef void winograd(
 cdef void transform_filters(
     const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
 ) noexcept nogil:
-    """arrays: U, w[filter][channel][row][column], G[point][tap] of rows and of columns in float64.  A task is LANES channels of one panel."""
+    """arrays: U, w[filter][channel][row][column], G[point][tap] of rows and of columns in float64.
+
+    A task is LANES channels of one panel.
+    """
     cdef Py_ssize_t task
     for task in range(first, last):
         transform_block(

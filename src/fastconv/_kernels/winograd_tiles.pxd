@@ -11,6 +11,8 @@ cdef extern from "simd.h" nogil:
     vec vsub(vec, vec)
     vec vmul(vec, vec)
     vec vshift(vec, vec)
+    ctypedef int real_bits
+    vec vpicked(vec, vec, const real_bits*)
     bint vis_all(vmask)
     void prefetch(const void*)
 
@@ -164,7 +166,8 @@ cdef inline void output_of_8_points(vec* p, const int stride, const int outputs)
 
 
 cdef inline void pack_register(
-    const int points, const int m, const real* x, const vmask* inside, int64_t tile, int64_t step, real* packed
+    const int points, const int m, const real* x, const vmask* inside, const real_bits* thirds, int64_t tile, int64_t step,
+    real* packed,
 ) noexcept nogil:
     """One row of up to LANES tiles, from `tile` on: their columns, one for each point, `step` apart."""
     cdef vec value[MAX_TILE]
@@ -184,7 +187,11 @@ cdef inline void pack_register(
         value[0], value[2] = veven(half[0], half[1]), vodd(half[0], half[1])
         value[1], value[3] = veven(half[2], half[3]), vodd(half[2], half[3])
     elif m == 6:
-        split_sixths(value)
+        for j in range(3):
+            half[j], half[j + 3] = veven(value[2 * j], value[2 * j + 1]), vodd(value[2 * j], value[2 * j + 1])
+        for j in range(3):
+            value[2 * j] = third_of(half, thirds + j * 3 * LANES)
+            value[2 * j + 1] = third_of(half + 3, thirds + j * 3 * LANES)
     for j in range(m):
         vstore(packed + j * step + tile, value[j])
     for j in range(m, points):      # what is the next tile's column j - m: a register's own, moved down
@@ -198,22 +205,27 @@ cdef inline void pack_register(
             vstore(packed + j * step, half[0])
 
 
-cdef inline void split_sixths(vec* value) noexcept nogil:
-    """Neighbours to registers of every sixth."""
-    cdef real together[6 * MAX_LANES]
-    cdef real apart[MAX_LANES]
-    cdef int i, j
-    for j in range(6):
-        vstore(together + j * LANES, value[j])
-    for j in range(6):
-        for i in range(LANES):
-            apart[i] = together[6 * i + j]
-        value[j] = vload(apart)
+cdef inline vec third_of(const vec* value, const real_bits* pick) noexcept nogil:
+    """One of every three elements of three registers."""
+    return vpicked(vpicked(vpicked(value[0], value[0], pick), value[1], pick + LANES), value[2], pick + 2 * LANES)
+
+
+cdef inline void find_thirds(real_bits* pick) noexcept nogil:
+    """What `vpicked` takes from each of three registers [first][register][lane], for elements first + 3 · lane of all."""
+    cdef int first, register, lane, at
+    for first in range(3):
+        for register in range(3):
+            for lane in range(LANES):
+                at = first + 3 * lane - register * LANES
+                pick[lane] = lane
+                if 0 <= at < LANES:
+                    pick[lane] = <real_bits> (-1 << 30) * 2 | (at + LANES)
+            pick += LANES
 
 
 cdef inline void pack_channel(
     const int down, const int height, const int points, const int m, const WinogradSizes* s, const Chunk* chunk,
-    const real* x, const vmask* inside, real* line, real* packed,
+    const real* x, const vmask* inside, const real_bits* thirds, real* line, real* packed,
 ) noexcept nogil:
     cdef const ConvSizes* c = &s.chunks
     cdef int64_t top = chunk.row * height - c.pad_row, left = chunk.column * m - c.pad_column
@@ -240,8 +252,13 @@ cdef inline void pack_channel(
         while tile < slots:
             for j in range(m):
                 prefetch(at + tile * m + j * LANES + 2 * c.x_channel)
-            pack_register(points, m, at + tile * m, inside + tile // LANES * m, tile, height * s.strip, to)
+            pack_register(points, m, at + tile * m, inside + tile // LANES * m, thirds, tile, height * s.strip, to)
             tile += LANES
+
+
+cdef inline int loops_of(const int count, const int points, int64_t hidden) noexcept nogil:
+    """As many loops, unknown to the compiler where it would unroll too much: at so many points of a tile."""
+    return <int> hidden if points == MAX_POINTS else count
 
 
 cdef inline void transform_channel(
@@ -250,18 +267,20 @@ cdef inline void transform_channel(
 ) noexcept nogil:
     cdef vec d[MAX_POINTS]
     cdef int64_t tile = 0
+    cdef int rows = loops_of(down, down * across, s.points_down)
+    cdef int columns = loops_of(across, down * across, s.points_across)
     cdef int i, j
     while tile < chunk.rows * chunk.columns:
-        for i in range(down):
-            for j in range(across):
+        for i in range(rows):
+            for j in range(columns):
                 d[i * across + j] = vload(
                     packed + (j * height + i % height) * s.strip + i // height * chunk.columns + tile
                 )
-        for j in range(across):
+        for j in range(columns):
             input_transform(down, d + j, across)
-        for i in range(down):
+        for i in range(rows):
             input_transform(across, d + i * across, 1)
-        for i in range(down * across):
+        for i in range(rows * columns):
             vstore(transformed + i * s.v_plane + tile, d[i])
         tile += LANES
 
@@ -273,28 +292,37 @@ cdef inline void transform_channels(
     """The next channel is packed before one is transformed: what has just been stored in pieces is slow to load."""
     cdef const ConvSizes* c = &s.chunks
     cdef vmask inside[MAX_TILE * (MAX_COLUMNS + MAX_REACH + 1)]
-    cdef int64_t tile = 0, index, next_index, buffer = across * height * s.strip
+    cdef real_bits thirds[9 * MAX_LANES]
+    cdef int64_t tile = 0, channel = first, image = 0
+    cdef real* other = packed + across * height * s.strip
+    cdef real* to = NULL
+    cdef bint more
     cdef int64_t left = chunk.column * m - c.pad_column, size = c.in_columns
     cdef int i
+    if m == 6:
+        find_thirds(thirds)
     if c.x_column != 1:
         left, size = 0, (chunk.columns + MAX_REACH + LANES) * m
     while tile < chunk.columns + (across - 1) // m:
         for i in range(m):
             inside[tile // LANES * m + i] = vinside(left + tile * m + i * LANES, size)
         tile += LANES
-    pack_channel(down, height, across, m, s, chunk, x + first * c.x_channel, inside, line, packed)
-    for index in range(first * images, last * images):
-        next_index = index + 1
-        if next_index < last * images:
+    while True:
+        more = channel < last
+        if more:
             pack_channel(
-                down, height, across, m, s, chunk,
-                x + next_index // images * c.x_channel + next_index % images * c.x_image, inside, line,
-                packed + (next_index - first * images) % 2 * buffer,
+                down, height, across, m, s, chunk, x + channel * c.x_channel + image * c.x_image, inside, thirds, line, packed
             )
-        transform_channel(
-            down, height, across, s, chunk, packed + (index - first * images) % 2 * buffer,
-            transformed + rows[index // images] + index % images * chunk.rows * chunk.columns,
-        )
+        if to:
+            transform_channel(down, height, across, s, chunk, other, to)
+        if not more:
+            return
+        to = transformed + rows[channel] + image * chunk.rows * chunk.columns
+        packed, other = other, packed
+        image += 1
+        if image == images:
+            image = 0
+            channel += 1
 
 
 cdef inline void transform_by_form(
@@ -313,8 +341,10 @@ cdef inline void transform_by_form(
         transform_channels(8, 6, 8, 6, s, chunk, images, first, last, x, rows, packed, line, transformed)
     elif down == 6:
         transform_channels(6, 4, 1, 1, s, chunk, images, first, last, x, rows, packed, line, transformed)
+    elif down == 8 and s.tile_rows == 4:
+        transform_channels(8, 4, 1, 1, s, chunk, images, first, last, x, rows, packed, line, transformed)
     elif down == 8:
-        transform_channels(8, <int> s.tile_rows, 1, 1, s, chunk, images, first, last, x, rows, packed, line, transformed)
+        transform_channels(8, 2, 1, 1, s, chunk, images, first, last, x, rows, packed, line, transformed)
     elif across == 6:
         transform_channels(1, 1, 6, 4, s, chunk, images, first, last, x, rows, packed, line, transformed)
     elif m == 4:
