@@ -454,6 +454,8 @@ def test_writes_its_output_and_nothing_else(isa, rng):
         (1, 3, 16, 32, 3, False),
         (1, 8, 8, 28, 3, False),
         (1, 64, 64, 2, 3, False),
+        (1, 64, 192, 27, 5, True),
+        (1, 1, 6, 28, 5, False),
     ],
 )
 def test_is_chosen_where_it_is_faster(images, channels, filters, side, taps, faster):

@@ -69,8 +69,8 @@ class InferenceSession:
     ----------
     model : path, bytes, an object with SerializeToString() such as onnx.ModelProto, or a :class:`fastconv.onnx.model.Model`
     threads : threads of a run, the calling one included; None for those of ``fastconv.get_num_threads()`` at the time
-    precision : "strict" sums directly, in one order for any batch size; "default" and "fast" let Winograd's algorithm be
-        chosen (largest error about 4e-6 of the largest output at 512 channels)
+    precision : "strict" sums directly, in one order for any batch size; "default" lets Winograd's algorithm be chosen
+        (largest error about 4e-6 of the largest output at 512 channels), "fast" also in larger tiles (about 3e-5)
     passes : names of the rewriting passes to run, all by default (PASSES and SHAPED of :mod:`fastconv.graph.passes`)
     memory_limit : bytes that the values of a run may take, what constants are computed from at load included; None for
         512 MiB, 4 times the weights or 1024 times the inputs, whichever is most, as far as the machine has it.  What

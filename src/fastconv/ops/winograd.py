@@ -24,7 +24,7 @@ from fastconv.ops.nest import (
     packed_sizes,
 )
 from fastconv.ops.winograd_error import winograd_forms
-from fastconv.ops.winograd_forms import Forms
+from fastconv.ops.winograd_forms import UNCHANGED, Forms
 
 __all__ = ["MOST_DEPTH", "WinogradLoops", "large_winograd", "winograd_flops", "winograd_seconds"]
 
@@ -290,7 +290,9 @@ class Tiling:
         packed = (down * height.outputs + (height.taps - 1) * self.sizes["chunks_down"]) * self.sizes["chunks_across"]
         packed *= ceil((columns + (width.points - 1) // width.outputs) / self.lanes)
         transformed = self.chunks * ceil(rows * columns / self.lanes) * self.points
-        return self.nest.images * self.nest.channels * (packed * PACK_OPERATIONS + transformed * INPUT_OPERATIONS)
+        pack_operations = PACK_OPERATIONS * width.points + SIXTHS_OPERATIONS * (width.outputs == 6)
+        both = UNCHANGED not in self.forms
+        return self.nest.images * self.nest.channels * (packed * pack_operations + transformed * INPUT_OPERATIONS[both])
 
     def squares(self, more: int = 0) -> int:
         """Squares of as many pixels as lanes in an image's plane, `more` columns to a chunk; whole rows have no gaps."""
@@ -339,8 +341,9 @@ def count_tasks(cuts: dict[str, int], panels: int) -> int:
 
 
 # What the parts take beside the products, in multiply-adds of a register at the nominal peak.
-PACK_OPERATIONS = 28  # a register of tiles, one row of one channel
-INPUT_OPERATIONS = 7.2  # a register of tiles, one channel, each point
+PACK_OPERATIONS = 4.7  # a register of tiles, one row of one channel, each point across
+SIXTHS_OPERATIONS = 50  # the same where every sixth element is picked out
+INPUT_OPERATIONS = 4.5, 7.2  # a register of tiles, one channel, each point: transforms along one axis, along both
 TURN_OPERATIONS = 110  # a square of as many pixels, and channels, as fill a register
 TILE_OPERATIONS = 4.4  # a tile of a register of channels, each point
 OUTPUT_OPERATIONS = 4.2  # a tile of a register of filters, each point
