@@ -262,7 +262,6 @@ def test_tiles_that_end_outside_have_no_products_at_infinity(isa, side, points):
         (64, 64, 3, 3), np.dtype(np.float32), None, 1, 1, 1, 1,
     )  # fmt: skip
     tiling = Tiling(conv_nest(spec))
-    assert tiling.channel_lanes
     assert tiling.products == points**2
 
 
