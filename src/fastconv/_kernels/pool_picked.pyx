@@ -134,7 +134,7 @@ cdef inline vmask walk_rows(
     cdef vmask ordered = vall()
     cdef int64_t x_row = s.x_row, in_rows = s.in_rows, y_row = s.out_columns, rows = chunk.rows, o
     cdef int64_t r = chunk.row * stride - s.pad_row
-    cdef bint one_divisor = s.one_divisor
+    cdef bint one_divisor = s.one_divisor, jumps = s.strips > 1
     cdef int k
     for k in range(stride, kernel):
         row[k] = picked_row(op, kernel, form, x, x_row, r + k - stride, in_rows, block, &ordered)
@@ -145,7 +145,7 @@ cdef inline vmask walk_rows(
         for k in range(stride):
             row[kernel - stride + k] = picked_row(op, kernel, form, x, x_row, r + k, in_rows, block, &ordered)
         r += stride
-        if form == WIDE:
+        if form == WIDE and jumps:
             for k in range(stride * stride):
                 prefetch(ahead + k * LANES)
             ahead += stride * stride * LANES
