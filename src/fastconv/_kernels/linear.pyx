@@ -275,3 +275,4 @@ KERNELS = {
     "panels": (PyCapsule_New(<void*> panels, b"fastconv kernel", NULL), panel_sizes),
 }
 TASK_OUTPUTS = CHAINS * LANES   # of a task of `panels`
+READS_HALF = bool(WIDENS)       # whether `panels` takes float16 weights

@@ -115,36 +115,14 @@ FC_INLINE vec vset1(real x) { return x; }
 
 #endif
 
-/* LANES of float16, widened exactly.  WIDENS: whether kernels read float16; those of AVX-512 leave it to AVX2, whose narrower
- * conversion is the faster one on Zen 4. */
-#if defined(FASTCONV_DOUBLE) || VECTOR_BYTES == 64
-#define WIDENS 0
-FC_INLINE vec vload_half(const uint16_t *p) { return vset1(*p); }
-#elif defined(FC_VECTORS) && defined(__F16C__)
+/* LANES of float16, widened exactly, where WIDENS.  Kernels of AVX-512 leave it to those of AVX2, whose narrower conversion
+ * is the faster one on Zen 4; without an instruction for it, widening would take longer than reading what is wide. */
+#if defined(FC_VECTORS) && defined(__F16C__) && VECTOR_BYTES == 32 && !defined(FASTCONV_DOUBLE)
 #define WIDENS 1
 FC_INLINE vec vload_half(const uint16_t *p) { return (vec)_mm256_cvtph_ps(_mm_loadu_si128((const void *)p)); }
 #else
-#define WIDENS 1
-/* Sign apart, the bits are those of a float that is too small by 2^112; 2^16 and more then stand for infinity and NaN. */
-#if defined(__GNUC__) || defined(__clang__)
-__attribute__((noinline))
-#endif
-static void fc_widen(const uint16_t *p, real *lanes) {
-    for (int i = 0; i < LANES; i++) {
-        uint32_t bits = (uint32_t)(p[i] & 0x7fff) << 13;
-        float value;
-        memcpy(&value, &bits, sizeof value);
-        value *= 0x1p112f;
-        memcpy(&bits, &value, sizeof bits);
-        bits |= (uint32_t)(p[i] & 0x8000) << 16 | (bits >= 0x47800000 ? 0x7f800000 : 0);
-        memcpy(lanes + i, &bits, sizeof bits);
-    }
-}
-FC_INLINE vec vload_half(const uint16_t *p) {
-    real lanes[LANES];
-    fc_widen(p, lanes);
-    return vload(lanes);
-}
+#define WIDENS 0
+FC_INLINE vec vload_half(const uint16_t *p) { return vset1(*p); }
 #endif
 
 /* As many elements as fill a register as doubles; the operators are those of the language. */

@@ -164,7 +164,8 @@ def _threads(spec: LinearSpec) -> int:
 class Panels(WeightedKernel[LinearSpec]):
     """Few images times weights in the panels of the direct convolution, as fast as they can be read.
 
-    The bits are those of ``direct``.  float16 weights are kept as they are, and widened in the registers.
+    The bits are those of ``direct``.  float16 weights are kept as they are, and widened in the registers, where
+    an instruction does that.
     """
 
     name = "panels"
@@ -175,7 +176,8 @@ class Panels(WeightedKernel[LinearSpec]):
     def seconds(self, spec):
         panel, _ = _panel_shape(spec)
         panels = ceil(spec.outputs / panel)
-        reading = spec.weight_bytes / _rate(spec.weight_bytes, PANEL_RATES)
+        size = spec.weight_bytes if _keeps_half(spec) else spec.computed_bytes
+        reading = size / _rate(size, PANEL_RATES)
         if spec.images == 1:  # panels that are left over wait for their own sums
             alone = panels % (_panel_kernels(spec).TASK_OUTPUTS // panel)
             reading = reading * (1 - alone / max(panels, 1)) + alone * spec.inputs * CHAIN_SECONDS
@@ -187,15 +189,19 @@ class Panels(WeightedKernel[LinearSpec]):
         return spec.weight_bytes / PACK_BYTES
 
 
+def _keeps_half(spec: LinearSpec) -> bool:
+    """Whether the weights are packed as float16: where an instruction widens them."""
+    return spec.stored == "float16" and family("linear", "float32", half=True).READS_HALF
+
+
 def _panel_kernels(spec: LinearSpec):
-    """float16 is widened faster to narrow registers: the processors that we know take turns to widen it to 512 bits."""
-    return family("linear", spec.computed, half=spec.stored == "float16")
+    """The narrower registers are those that float16 is widened to faster."""
+    return family("linear", spec.computed, half=_keeps_half(spec))
 
 
 def _panel_shape(spec: LinearSpec) -> tuple[int, int]:
     """Outputs of a panel and of the last one."""
-    tile = family("conv", spec.computed, half=spec.stored == "float16").TILE
-    return filter_panels(spec.outputs, tile)
+    return filter_panels(spec.outputs, family("conv", spec.computed, half=_keeps_half(spec)).TILE)
 
 
 def _nest(spec: LinearSpec) -> Nest:
@@ -207,7 +213,7 @@ def _nest(spec: LinearSpec) -> Nest:
 class PanelsPlan(LinearPlan):
     def __init__(self, spec: LinearSpec):
         super().__init__(spec)
-        self.half = spec.stored == "float16"
+        self.half = _keeps_half(spec)
         kernels = _panel_kernels(spec)
         self.panel, self.last_panel = _panel_shape(spec)
         self.loops = None if self.half else FilterLanes(_nest(spec))
