@@ -110,3 +110,17 @@ def test_strict_behind_a_node_whose_shape_only_a_run_can_tell(rng, images):
     whole = session.run(None, {"x": x, "kept": np.ones(3, bool)})[0]
     part = session.run(None, {"x": x, "kept": np.arange(3) < images})[0]
     assert part.tobytes() == whole[:images].tobytes()
+
+
+def test_larger_tiles_in_fast_precision_alone(rng):
+    """96 channels of 5×5: 2×2 tiles err no more than the default allows, 4×4 tiles are faster."""
+    nodes = [write.node("Conv", "x w", "y", pads=[2, 2, 2, 2])]
+    w = write.tensor(models._weights(rng, 96, 96, 5, 5), "w")
+    data = write.model(write.graph(nodes, [write.value("x", (1, 96, 14, 14))], ["y"], [w]))
+    x = rng.standard_normal((1, 96, 14, 14)).astype(np.float32)
+    chosen = {"strict": "direct", "default": "winograd", "fast": "winograd_large"}
+    for precision, algorithm in chosen.items():
+        session = fc.InferenceSession(data, precision=precision)
+        (step,) = [row for row in session.explain().rows if row.op == "Conv"]
+        assert step.algorithm == algorithm
+        assert "keep to their bounds" in str(session.verify({"x": x}))
