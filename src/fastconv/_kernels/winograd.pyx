@@ -22,6 +22,7 @@ h. The last chunks are cut, so that threads end at the same time.  Where the sec
    make it before anything else, a piece of the channels at a time, and whole chunks in between leave nobody waiting.
 i. A tile whose last row or column of outputs lies outside has no products at the point ∞ of that axis, which contributes
    to nothing else: a map of 7×7 takes 121 products, as tiles of 4 and 3 would, not 144.
+j. With few filters to a group lanes are tiles all the way (`winograd_lanes.pxd`).
 
     packed[column of the tile][row phase][row slot][tile across]    one channel of one image, phase = row % m
     V[point][slot of the ring][piece][block of LANES channels][tile][channel]   transformed input
@@ -45,6 +46,7 @@ from fastconv._kernels.packing cimport real
 from fastconv._kernels.tile cimport LANES, row_of_streamed_filters, taps_inside
 from fastconv._kernels.winograd_channels cimport transform_lanes_by_form
 from fastconv._kernels.winograd_filters cimport TransformSizes, transform_block
+from fastconv._kernels.winograd_lanes cimport LEAST_LANES, winograd_of_lanes
 from fastconv._kernels.winograd_tiles cimport Used, WinogradSizes, store_tiles, transform_by_form, used_tiles
 
 cdef extern from "atomics.h" nogil:
@@ -266,6 +268,14 @@ cdef void winograd(
     winograd_tasks(<const WinogradSizes*> sizes, arrays, first, last, scratch)
 
 
+cdef void winograd_lanes(
+    const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
+) noexcept nogil:
+    """arrays: y, x, transformed filters, bias padded to panels[, residual]."""
+    if LANES >= LEAST_LANES:    # for fewer it is never chosen
+        winograd_of_lanes(<const ConvSizes*> sizes, arrays, first, last, <real*> scratch)
+
+
 cdef void transform_filters(
     const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
 ) noexcept nogil:
@@ -286,6 +296,11 @@ def winograd_sizes(dict fields):
     return PyBytes_FromStringAndSize(<const char*> &sizes, sizeof(sizes))
 
 
+def conv_sizes(dict fields):
+    cdef ConvSizes sizes = fields
+    return PyBytes_FromStringAndSize(<const char*> &sizes, sizeof(sizes))
+
+
 def transform_sizes(dict fields):
     cdef TransformSizes sizes = fields
     return PyBytes_FromStringAndSize(<const char*> &sizes, sizeof(sizes))
@@ -293,5 +308,6 @@ def transform_sizes(dict fields):
 
 KERNELS = {
     "winograd": (PyCapsule_New(<void*> winograd, b"fastconv kernel", NULL), winograd_sizes),
+    "winograd_lanes": (PyCapsule_New(<void*> winograd_lanes, b"fastconv kernel", NULL), conv_sizes),
     "transform_filters": (PyCapsule_New(<void*> transform_filters, b"fastconv kernel", NULL), transform_sizes),
 }

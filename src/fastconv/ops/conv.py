@@ -20,9 +20,10 @@ from fastconv.ops.linear import FEW_IMAGES, LinearSpec
 from fastconv.ops.nest import THREAD_FLOPS, Axis, Nest, merge
 from fastconv.ops.table import Op, plan_cache
 from fastconv.ops.weighted import PACK_BYTES, WeightedKernel, WeightedReference, uneven_strides
-from fastconv.ops.winograd import MOST_DEPTH, WinogradLoops, winograd_flops, winograd_seconds
+from fastconv.ops.winograd import MOST_DEPTH, winograd_flops
 from fastconv.ops.winograd_error import winograd_error, winograd_errors, winograd_forms
 from fastconv.ops.winograd_forms import LARGE_FORMS, SMALL_FORMS
+from fastconv.ops.winograd_lanes import loops_seconds, winograd_loops
 
 __all__ = [
     "CALL_SECONDS",
@@ -238,20 +239,20 @@ class Winograd(Kernel):
         return super().refusal(spec)
 
     def plan_kernel(self, spec):
-        return LoopsPlan(spec, WinogradLoops(conv_nest(spec), self.large))
+        return LoopsPlan(spec, winograd_loops(conv_nest(spec), self.large))
 
     def flops(self, spec):
         return winograd_flops(kernel_nest(spec), self.large)
 
     def seconds(self, spec):
-        return CALL_SECONDS + winograd_seconds(kernel_nest(spec), self.large)
+        return CALL_SECONDS + loops_seconds(kernel_nest(spec), self.large)
 
     def pack_seconds(self, spec):
         points = prod(form.points for form in self.forms(spec))
         return spec.filters * summed_channels(spec) * points * spec.itemsize / PACK_BYTES
 
     def scratch_bytes(self, spec):
-        return WinogradLoops(kernel_nest(spec), self.large).step.scratch
+        return winograd_loops(kernel_nest(spec), self.large).step.scratch
 
     def forms(self, spec):
         return winograd_forms((1, *spec.window.kernel)[-2:], summed_channels(spec), self.large)

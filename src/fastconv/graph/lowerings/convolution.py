@@ -17,10 +17,11 @@ from fastconv.ops.conv import CONV, conv_nest, trimmed_loops
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.conv_transpose import CONV_TRANSPOSE, ConvTransposeSpec, nests
 from fastconv.ops.direct import direct_loops
-from fastconv.ops.winograd import WinogradLoops, large_winograd
+from fastconv.ops.winograd import large_winograd
+from fastconv.ops.winograd_lanes import winograd_loops
 
 DEFAULT = ("direct", "trimmed", "winograd", "few_images")
-WINOGRAD = {"winograd": WinogradLoops, "winograd_large": large_winograd}
+WINOGRAD = {"winograd": winograd_loops, "winograd_large": large_winograd}
 LOOPS = {"direct": direct_loops, "trimmed": trimmed_loops, **WINOGRAD}
 
 

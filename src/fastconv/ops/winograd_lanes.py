@@ -1,0 +1,153 @@
+"""Winograd's loops for few filters to a group: the tiles of the output are the lanes of the registers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import ceil, inf, prod
+
+import numpy as np
+
+from fastconv._kernels import family
+from fastconv._kernels.engine import Step
+from fastconv.ops.cost import CACHE_BYTES_PER_SECOND, peak_flops
+from fastconv.ops.nest import (
+    THREAD_FLOPS,
+    Nest,
+    aligned,
+    count_chunks,
+    even_part,
+    nest_sizes,
+    packed_bias,
+    packed_sizes,
+)
+from fastconv.ops.winograd import WinogradLoops, winograd_seconds
+__all__ = ["WinogradLanes", "computes", "loops_seconds", "winograd_loops"]
+
+SIDE, SQUARE = 6, 4  # points and outputs along one side of a tile; as many loads as outputs for a row of a register's tiles
+LANE_FILTERS = 4  # that are multiplied at a time
+LEAST_LANES = 8  # of a register, which then has masked loads
+
+# What the parts take, in multiply-adds of a register at the nominal peak, by the filters that are multiplied at a time:
+# per register of tiles the transforms of a channel and of a filter, and a product.
+OPERATIONS = {LANE_FILTERS: (120, 114, 1.17), LANE_FILTERS // 2: (180, 180, 1.4)}
+
+
+class WinogradLanes(WinogradLoops):
+    """The nest as `WinogradLoops` has it, with the transformed weights in another order: `_kernels/winograd_lanes.pxd`."""
+
+    def __init__(self, nest: Nest):
+        super().__init__(nest)
+        kernels = family("winograd", nest.dtype)
+        tile_sizes = family("conv", nest.dtype).TILE
+        lanes = tile_sizes["lanes"]
+        rows = tile_rows(nest, lanes)
+        self.block = block_filters(tile_sizes)
+        sizes = packed_sizes(nest, *register_shape(nest, lanes, rows))
+        transformed = SIDE**2 * nest.channels * lanes
+        self.step = Step(
+            kernels.KERNELS["winograd_lanes"],
+            {
+                **nest_sizes(nest),
+                **sizes,
+                "packed": False,
+                "task_panels": self.panels,
+                "chunk_tasks": 1,
+                "panel": self.block,
+                "last_panel": self.block,
+                "panel_scratch": transformed,
+                "store_rows": rows,
+            },
+            inputs=3 + nest.residual,
+            tasks=count_chunks(nest, sizes),
+            scratch=(transformed + SIDE * SQUARE * LANE_FILTERS * lanes) * np.dtype(nest.dtype).itemsize,
+            threads=1 + nest.flops // THREAD_FLOPS,
+        )
+
+    @property
+    def layout(self) -> tuple:
+        return (*super().layout, self.block)
+
+    @property
+    def packed_elements(self) -> tuple[int, int]:
+        filters = self.nest.groups * aligned(self.nest.filters, self.block)
+        return filters * SIDE**2 * self.rows, filters
+
+    def pack(self, w, b, empty=np.empty):
+        """As `WinogradLoops`; blocks of filters that are multiplied together lie together, in the order of the products."""
+        groups, channels, block = self.nest.groups, self.nest.channels, self.block
+        transformed, _ = super().pack(w, None)
+        filters = aligned(self.nest.filters, block)
+        packed = empty(groups * filters * SIDE**2 * channels, self.nest.dtype)
+        blocks = packed.reshape(groups, filters // block, SIDE, channels, SIDE, block)
+        by_group = transformed.reshape(groups, -1)
+        for first in range(0, filters, block):
+            panel = first // self.panel
+            width = self.panel if panel < self.panels - 1 else self.last_panel
+            start = panel * self.panel * SIDE**2 * channels
+            points = by_group[:, start : start + width * SIDE**2 * channels].reshape(groups, SIDE, SIDE, channels, width)
+            lane = first - panel * self.panel
+            blocks[:, first // block] = points[..., lane : lane + block].swapaxes(2, 3)
+        return packed, packed_bias(self.nest, filters, b, empty)
+
+
+def block_filters(tile_sizes: dict[str, int]) -> int:
+    """Filters whose sums of a row of points fit the registers."""
+    registers = tile_sizes["pixels"] * tile_sizes["filters"] // tile_sizes["lanes"]
+    return LANE_FILTERS if registers > LANE_FILTERS * SIDE else LANE_FILTERS // 2
+
+
+def tile_rows(nest: Nest, lanes: int) -> int:
+    """Rows of tiles, side by side in a register, with which the fewest registers hold all tiles."""
+    return min((rows for rows in (1, 2, 4) if rows <= lanes), key=lambda rows: _registers(nest, lanes, rows))
+
+
+def register_shape(nest: Nest, lanes: int, rows: int) -> tuple[int, int]:
+    """Output rows and columns of a register of so many rows of tiles."""
+    return rows * SQUARE, even_part(nest.axes[2].output, lanes // rows * SQUARE, SQUARE)
+
+
+def _registers(nest: Nest, lanes: int, rows: int) -> int:
+    shape = register_shape(nest, lanes, rows)
+    return prod(ceil(axis.output / size) for axis, size in zip(nest.axes[1:], shape, strict=True))
+
+
+def computes(nest: Nest) -> bool:
+    """Whether the kernel does: 3×3 taps on planes whose rows are contiguous, in registers that are worth it."""
+    depth, down, across = nest.axes
+    contiguous = across.x_stride == across.y_stride == 1
+    dense = down.kernel == across.kernel == 3 and down.dilation == across.dilation == 1
+    lanes = family("conv", nest.dtype).TILE["lanes"]
+    return lanes >= LEAST_LANES and dense and contiguous and depth.kernel == depth.output == depth.input == 1
+
+
+def lanes_seconds(nest: Nest) -> float:
+    """Predicted time on one thread; infinite where the kernel does not compute the nest."""
+    if not computes(nest):
+        return inf
+    tile_sizes = family("conv", nest.dtype).TILE
+    lanes = tile_sizes["lanes"]
+    _, down, across = nest.axes
+    block = block_filters(tile_sizes)
+    by_channel, by_filter, by_product = OPERATIONS[block]
+    products = SIDE**2 * nest.channels * aligned(nest.filters, block)
+    operations = nest.channels * by_channel + nest.filters * by_filter + products * by_product
+    operations *= nest.images * _registers(nest, lanes, tile_rows(nest, lanes))
+    elements = nest.channels * prod(axis.input for axis in nest.axes) + nest.filters * down.output * across.output
+    moved = nest.images * elements * np.dtype(nest.dtype).itemsize / CACHE_BYTES_PER_SECOND
+    return nest.groups * (operations * 2 * lanes / peak_flops(nest.dtype) + moved)
+
+
+def winograd_loops(nest: Nest, large: bool = False) -> WinogradLoops:
+    """The loops that are predicted to take less time; `large` forms have lanes of filters."""
+    return WinogradLanes(nest) if not large and fills_lanes(nest) else WinogradLoops(nest, large)
+
+
+def loops_seconds(nest: Nest, large: bool = False) -> float:
+    """Predicted time of these loops on one thread."""
+    return lanes_seconds(nest) if not large and fills_lanes(nest) else winograd_seconds(nest, large)
+
+
+def fills_lanes(nest: Nest) -> bool:
+    """Whether lanes are tiles: the same, hence the same bits, for any number of images."""
+    one = replace(nest, images=1)
+    return lanes_seconds(one) < winograd_seconds(one)
