@@ -84,7 +84,9 @@ class WinogradLanes(WinogradLoops):
             panel = first // self.panel
             width = self.panel if panel < self.panels - 1 else self.last_panel
             start = panel * self.panel * SIDE**2 * channels
-            points = by_group[:, start : start + width * SIDE**2 * channels].reshape(groups, SIDE, SIDE, channels, width)
+            points = by_group[:, start : start + width * SIDE**2 * channels].reshape(
+                groups, SIDE, SIDE, channels, width
+            )
             lane = first - panel * self.panel
             blocks[:, first // block] = points[..., lane : lane + block].swapaxes(2, 3)
         return packed, packed_bias(self.nest, filters, b, empty)
