@@ -1,7 +1,7 @@
-"""F(4×4, 3×3) for few filters to a group: lanes are tiles from the input to the output; `winograd.pyx` has the transforms' source.
+"""F(4×4, 3×3) for few filters to a group: lanes are tiles from the input to the output; `winograd.pyx` has the source.
 
-A register holds the tiles of `store_rows` rows of tiles, 1, 2 or 4, side by side: narrow maps fill it, too.  Nothing is packed and
-nothing turned: the columns of the tiles are every fourth element of the loads, and their results are shuffled back.
+A register holds the tiles of `store_rows` rows of tiles, 1, 2 or 4, side by side: narrow maps fill it, too.  Nothing is
+packed and nothing turned: the columns of the tiles are every fourth element of the loads, and their results are shuffled back.
 
     V[row of points][channel][point][tile]      transformed input of one register of tiles
     M[row of points][filter][output][tile]      products of some filters, of which each row of points has been transformed
@@ -98,7 +98,9 @@ cdef inline void load_row(
     d[0], d[1], d[2], d[3] = veven(even[0], even[1]), veven(odd[0], odd[1]), vodd(even[0], even[1]), vodd(odd[0], odd[1])
 
 
-cdef inline void store_points(const int i, const ConvSizes* s, const Lanes* lanes, const vec* column, real* transformed) noexcept nogil:
+cdef inline void store_points(
+    const int i, const ConvSizes* s, const Lanes* lanes, const vec* column, real* transformed
+) noexcept nogil:
     """A row of points, whose last columns are the next tile's first."""
     cdef vec d[SIDE]
     cdef int j
@@ -226,7 +228,7 @@ cdef inline void winograd_of_lanes(
 ) noexcept nogil:
     """A task is one register of tiles of one group."""
     cdef int64_t group_filters = (s.filters + s.panel - 1) // s.panel * s.panel
-    cdef int64_t index, channel, corner
+    cdef int64_t index, channel
     cdef Clamp limits = limits_of(s)
     cdef Chunk chunk
     cdef Lanes lanes
