@@ -12,7 +12,8 @@ from libc.stdint cimport int64_t
 from fastconv._kernels.chunk cimport Chunk, ConvSizes, chunk_of
 from fastconv._kernels.packing cimport real, veven, vinside, vload_inside, vmask, vodd
 from fastconv._kernels.tile cimport (
-    LANES, MAX_LANES, Clamp, clamp, finish, limits_of, prefetch, vadd, vec, vload, vmuladd, vset1, vstore, vstore_first,
+    LANES, MAX_LANES, TILE_PIXELS, TILE_VECTORS, Clamp, clamp, finish, limits_of, prefetch, vadd, vec, vload, vmuladd, vset1,
+    vstore, vstore_first,
 )
 from fastconv._kernels.winograd_tiles cimport input_transform, output_transform
 
@@ -246,7 +247,7 @@ cdef inline void winograd_of_lanes(
         y = <real*> arrays[0] + chunk.image * s.y_image + chunk.group * s.filters * s.y_channel
         for channel in range(s.channels):
             transform_lanes(s, &lanes, x + channel * s.x_channel, transformed + channel * SIDE * LANES)
-        if s.panel == LANE_FILTERS:
+        if TILE_PIXELS * TILE_VECTORS > LANE_FILTERS * SIDE:
             filters_of_lanes(LANE_FILTERS, s, &lanes, transformed, w, bias, &limits, products, y)
         else:
             filters_of_lanes(LANE_FILTERS // 2, s, &lanes, transformed, w, bias, &limits, products, y)
