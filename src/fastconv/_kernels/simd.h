@@ -422,39 +422,51 @@ FC_INLINE void vstore_spread(real *p, vec v, int n) {
 }
 #endif
 
-/* Every second lane of two neighbouring vectors: the even and the odd ones.  vshift: a moved down by a lane, with the last
+/* Every second lane, or pair of lanes, of two neighbouring vectors: the even and the odd ones.  vshift: a moved down by a lane, with the last
  * lane of b behind it. */
 #if defined(FC_VECTORS) && (defined(__clang__) || __GNUC__ >= 12)
 #if VECTOR_BYTES / REAL_BYTES == 2
 #define FC_EVEN 0, 2
 #define FC_ODD 1, 3
 #define FC_SHIFT 1, 3
+#define FC_EVEN_PAIRS 0, 1
+#define FC_ODD_PAIRS 2, 3
 #elif VECTOR_BYTES / REAL_BYTES == 4
 #define FC_EVEN 0, 2, 4, 6
 #define FC_ODD 1, 3, 5, 7
+#define FC_EVEN_PAIRS 0, 1, 4, 5
+#define FC_ODD_PAIRS 2, 3, 6, 7
 #define FC_SHIFT 1, 2, 3, 7
 #elif VECTOR_BYTES / REAL_BYTES == 8
 #define FC_EVEN 0, 2, 4, 6, 8, 10, 12, 14
 #define FC_ODD 1, 3, 5, 7, 9, 11, 13, 15
+#define FC_EVEN_PAIRS 0, 1, 4, 5, 8, 9, 12, 13
+#define FC_ODD_PAIRS 2, 3, 6, 7, 10, 11, 14, 15
 #define FC_SHIFT 1, 2, 3, 4, 5, 6, 7, 15
 #else
 #define FC_EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
 #define FC_ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#define FC_EVEN_PAIRS 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29
+#define FC_ODD_PAIRS 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31
 #define FC_SHIFT 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 31
 #endif
 FC_INLINE vec veven(vec a, vec b) { return __builtin_shufflevector(a, b, FC_EVEN); }
 FC_INLINE vec vodd(vec a, vec b) { return __builtin_shufflevector(a, b, FC_ODD); }
+FC_INLINE vec veven_pairs(vec a, vec b) { return __builtin_shufflevector(a, b, FC_EVEN_PAIRS); }
+FC_INLINE vec vodd_pairs(vec a, vec b) { return __builtin_shufflevector(a, b, FC_ODD_PAIRS); }
 FC_INLINE vec vshift(vec a, vec b) { return __builtin_shufflevector(a, b, FC_SHIFT); }
 #else
-FC_INLINE vec fc_every_second(vec a, vec b, int first) {
+FC_INLINE vec fc_every_second(vec a, vec b, int run, int first) {
     real in[2 * LANES], out[LANES];
     vstore(in, a);
     vstore(in + LANES, b);
-    for (int i = 0; i < LANES; i++) out[i] = in[2 * i + first];
+    for (int i = 0; i < LANES; i++) out[i] = in[(2 * (i / run) + first) * run + i % run];
     return vload(out);
 }
-FC_INLINE vec veven(vec a, vec b) { return fc_every_second(a, b, 0); }
-FC_INLINE vec vodd(vec a, vec b) { return fc_every_second(a, b, 1); }
+FC_INLINE vec veven(vec a, vec b) { return fc_every_second(a, b, 1, 0); }
+FC_INLINE vec vodd(vec a, vec b) { return fc_every_second(a, b, 1, 1); }
+FC_INLINE vec veven_pairs(vec a, vec b) { return fc_every_second(a, b, 2, 0); }
+FC_INLINE vec vodd_pairs(vec a, vec b) { return fc_every_second(a, b, 2, 1); }
 FC_INLINE vec vshift(vec a, vec b) {
     real lanes[LANES + 1], last[LANES];
     vstore(lanes, a);

@@ -22,7 +22,9 @@ h. The last chunks are cut, so that threads end at the same time.  Where the sec
    make it before anything else, a piece of the channels at a time, and whole chunks in between leave nobody waiting.
 i. A tile whose last row or column of outputs lies outside has no products at the point ∞ of that axis, which contributes
    to nothing else: a map of 7×7 takes 121 products, as tiles of 4 and 3 would, not 144.
-j. With few filters to a group lanes are tiles all the way (`winograd_lanes.pxd`).
+j. With a dilation, the pixels of a tile are as far apart, and as many tiles interleave: neighbours in the order of tiles
+   begin at neighbouring pixels.  Lanes are tiles.
+k. With few filters to a group lanes are tiles all the way (`winograd_lanes.pxd`).
 
     packed[column of the tile][row phase][row slot][tile across]    one channel of one image, phase = row % m
     V[point][slot of the ring][piece][block of LANES channels][tile][channel]   transformed input
@@ -47,7 +49,9 @@ from fastconv._kernels.tile cimport LANES, row_of_streamed_filters, taps_inside
 from fastconv._kernels.winograd_channels cimport transform_lanes_by_form
 from fastconv._kernels.winograd_filters cimport TransformSizes, transform_block
 from fastconv._kernels.winograd_lanes cimport LEAST_LANES, winograd_of_lanes
-from fastconv._kernels.winograd_tiles cimport Used, WinogradSizes, store_tiles, transform_by_form, used_tiles
+from fastconv._kernels.winograd_tiles cimport (
+    Used, WinogradSizes, first_pixel, store_tiles, transform_by_form, used_tiles,
+)  # fmt: skip
 
 cdef extern from "atomics.h" nogil:
     Py_ssize_t fc_load(Py_ssize_t*)
@@ -206,7 +210,8 @@ cdef inline void multiply_panel(
     for image in range(at.images):
         start = (
             (at.chunk.image + image) * c.y_image + (at.chunk.group * c.filters + filter) * c.y_channel
-            + at.chunk.depth * c.y_depth + at.chunk.row * s.tile_rows * c.y_row + at.chunk.column * s.tile_columns * c.y_column
+            + at.chunk.depth * c.y_depth + first_pixel(s.tile_rows, s.spread_rows, at.chunk.row) * s.y_row
+            + at.chunk.column * s.tile_columns * c.y_column
         )
         store_tiles(
             s, &at.chunk, image, products, width,

@@ -12,8 +12,8 @@ from libc.stdint cimport int64_t
 from fastconv._kernels.chunk cimport Chunk, ConvSizes, chunk_of
 from fastconv._kernels.packing cimport real, veven, vinside, vload_inside, vmask, vodd
 from fastconv._kernels.tile cimport (
-    LANES, MAX_LANES, TILE_PIXELS, TILE_VECTORS, Clamp, clamp, finish, limits_of, prefetch, vadd, vec, vload, vmuladd, vset1,
-    vstore, vstore_first,
+    LANES, MAX_LANES, TILE_PIXELS, TILE_VECTORS, Clamp, clamp, finish, limits_of, vadd, vec, vload, vmuladd, vset1, vstore,
+    vstore_first,
 )
 from fastconv._kernels.winograd_tiles cimport input_transform, output_transform
 
@@ -23,6 +23,7 @@ cdef extern from "simd.h" nogil:
     vec vlow(vec, vec)
     vec vhigh(vec, vec)
     vec vpicked(vec, vec, const real_bits*)
+    void prefetch(const void*)
 
 cdef enum:
     SIDE = 6                # points of one axis

@@ -4,13 +4,15 @@ from libc.math cimport M_SQRT2
 from libc.stdint cimport int64_t
 
 from fastconv._kernels.chunk cimport Chunk, ConvSizes
-from fastconv._kernels.packing cimport pack_row, real, veven, vinside, vload_inside, vmask, vodd
+from fastconv._kernels.packing cimport pack_row, real, split_phases, veven, vinside, vload_inside, vmask, vodd
 from fastconv._kernels.tile cimport LANES, MAX_LANES, finish, store_panel, vadd, vec, vload, vmuladd, vset1, vstore
 
 cdef extern from "simd.h" nogil:
     vec vsub(vec, vec)
     vec vmul(vec, vec)
     vec vshift(vec, vec)
+    vec veven_pairs(vec, vec)
+    vec vodd_pairs(vec, vec)
     ctypedef int real_bits
     vec vpicked(vec, vec, const real_bits*)
     bint vis_all(vmask)
@@ -27,7 +29,9 @@ cdef struct WinogradSizes:
     ConvSizes chunks                    # of tiles: kernels of as many taps as points; its images are blocks of `chunk_images`
     int64_t points_down, points_across  # of the form of each axis, 1: not transformed
     int64_t tile_rows, tile_columns     # output pixels of a tile
+    int64_t spread_rows, spread_columns     # dilation: pixels from one row or column of a tile to the next
     int64_t y_rows, y_columns           # output pixels
+    int64_t y_row                       # elements from one to the next; that of `chunks` is for the rows of a tile
     int64_t images, chunk_images
     int64_t strip                       # elements of one column and row phase of the packed channel
     int64_t chunk_tiles                 # of all images of a full chunk
@@ -165,28 +169,29 @@ cdef inline void output_of_8_points(vec* p, const int stride, const int outputs)
             p[i * stride] = vmuladd(vmuladd(one_even, vset1(1.0 / (1 << i)), low_even), vset1(1 << i), high_even)
 
 
+cdef inline int64_t first_pixel(int64_t m, int64_t spread, int64_t tile) noexcept nogil:
+    """Where a tile begins: so many tiles interleave as their pixels are apart, and m times as many pixels are theirs."""
+    return tile * m if spread == 1 else tile // spread * m * spread + tile % spread
+
+
 cdef inline void pack_register(
-    const int points, const int m, const real* x, const vmask* inside, const real_bits* thirds, int64_t tile, int64_t step,
-    real* packed,
+    const int points, const int m, int64_t spread, const real* x, const vmask* inside, const real_bits* thirds, int64_t tile,
+    int64_t step, real* packed,
 ) noexcept nogil:
     """One row of up to LANES tiles, from `tile` on: their columns, one for each point, `step` apart."""
     cdef vec value[MAX_TILE]
     cdef vec half[MAX_TILE]
-    cdef int j, shift, _down
+    cdef int j, shift, _lane
     for j in range(m):
         if vis_all(inside[j]):
             value[j] = vload(x + j * LANES)
         else:
             value[j] = vload_inside(x + j * LANES, inside[j])
-    if m == 2:
-        half[0], half[1] = veven(value[0], value[1]), vodd(value[0], value[1])
-        value[0], value[1] = half[0], half[1]
-    elif m == 4:
-        half[0], half[1] = veven(value[0], value[1]), veven(value[2], value[3])
-        half[2], half[3] = vodd(value[0], value[1]), vodd(value[2], value[3])
-        value[0], value[2] = veven(half[0], half[1]), vodd(half[0], half[1])
-        value[1], value[3] = veven(half[2], half[3]), vodd(half[2], half[3])
-    elif m == 6:
+    if m < 6 and spread == 1:
+        split_phases(m, value)
+    elif m < 6:
+        split_pairs(m, value)
+    else:
         for j in range(3):
             half[j], half[j + 3] = veven(value[2 * j], value[2 * j + 1]), vodd(value[2 * j], value[2 * j + 1])
         for j in range(3):
@@ -195,14 +200,27 @@ cdef inline void pack_register(
     for j in range(m):
         vstore(packed + j * step + tile, value[j])
     for j in range(m, points):      # what is the next tile's column j - m: a register's own, moved down
-        shift = j // m
+        shift = j // m * <int> spread
         if tile >= shift:
             vstore(packed + j * step + tile - shift, value[j % m])
         else:
             half[0] = value[j % m]
-            for _down in range(shift - <int> tile):
+            for _lane in range(shift - <int> tile):
                 half[0] = vshift(half[0], half[0])
             vstore(packed + j * step, half[0])
+
+
+cdef inline void split_pairs(const int m, vec* value) noexcept nogil:
+    """Neighbouring pairs of lanes to registers of every m-th pair."""
+    cdef vec half[4]
+    if m == 2:
+        half[0], half[1] = veven_pairs(value[0], value[1]), vodd_pairs(value[0], value[1])
+        value[0], value[1] = half[0], half[1]
+    elif m == 4:
+        half[0], half[1] = veven_pairs(value[0], value[1]), veven_pairs(value[2], value[3])
+        half[2], half[3] = vodd_pairs(value[0], value[1]), vodd_pairs(value[2], value[3])
+        value[0], value[2] = veven_pairs(half[0], half[1]), vodd_pairs(half[0], half[1])
+        value[1], value[3] = veven_pairs(half[2], half[3]), vodd_pairs(half[2], half[3])
 
 
 cdef inline vec third_of(const vec* value, const real_bits* pick) noexcept nogil:
@@ -228,32 +246,64 @@ cdef inline void pack_channel(
     const real* x, const vmask* inside, const real_bits* thirds, real* line, real* packed,
 ) noexcept nogil:
     cdef const ConvSizes* c = &s.chunks
-    cdef int64_t top = chunk.row * height - c.pad_row, left = chunk.column * m - c.pad_column
-    cdef int64_t row, tile, slots = chunk.columns + (points - 1) // m
-    cdef const real* at
-    cdef real* to
+    cdef int64_t lag = row_lag(s, chunk), slot, row, phase, phases = height
+    for slot in range(chunk.rows + lag * ((down - 1) // height)):
+        if slot < chunk.rows:
+            row = first_pixel(height, s.spread_rows, chunk.row + slot)
+        else:       # what tiles reach beyond them
+            row = (slot - chunk.rows) // lag + 1
+            phases = min(height, down - row * height)
+            row = row * height * s.spread_rows + first_pixel(
+                height, s.spread_rows, chunk.row + chunk.rows - lag + (slot - chunk.rows) % lag
+            )
+        for phase in range(phases):
+            pack_tiles(
+                points, m, s, chunk, x, row + phase * s.spread_rows - c.pad_row, inside, thirds, line, height * s.strip,
+                packed + phase * s.strip + slot * chunk.columns,
+            )
+
+
+cdef inline int64_t row_lag(const WinogradSizes* s, const Chunk* chunk) noexcept nogil:
+    """Tiles down to the one that begins where a tile of the chunk's ends."""
+    return min(s.spread_rows, chunk.rows)
+
+
+cdef inline void pack_tiles(
+    const int points, const int m, const WinogradSizes* s, const Chunk* chunk, const real* x, int64_t row,
+    const vmask* inside, const real_bits* thirds, real* line, int64_t step, real* packed,
+) noexcept nogil:
+    """One row of the input, which may be padding, for one row of tiles."""
+    cdef const ConvSizes* c = &s.chunks
+    cdef int64_t left = chunk.column * m - c.pad_column, tile = 0, lane, spread = s.spread_columns
+    cdef int64_t slots = chunk.columns + (points - 1) // m * spread
     cdef int j
-    for row in range((chunk.rows - 1) * height + down):
-        to = packed + row % height * s.strip + row // height * chunk.columns
-        if top + row < 0 or top + row >= c.in_rows:
-            tile = 0
-            while tile < chunk.columns:
-                for j in range(points):
-                    vstore(to + j * height * s.strip + tile, vset1(0))
-                tile += LANES
-            continue
-        at = x + (top + row) * c.x_row
-        if c.x_column == 1:
-            at += left
-        else:
-            pack_row(at, c.x_column, left, 1, c.in_columns, slots * m, line)
-            at = line
-        tile = 0
-        while tile < slots:
-            for j in range(m):
-                prefetch(at + tile * m + j * LANES + 2 * c.x_channel)
-            pack_register(points, m, at + tile * m, inside + tile // LANES * m, thirds, tile, height * s.strip, to)
+    if row < 0 or row >= c.in_rows:
+        while tile < chunk.columns:
+            for j in range(points):
+                vstore(packed + j * step + tile, vset1(0))
             tile += LANES
+        return
+    x += row * c.x_row
+    if spread > 2 or spread == 2 and (m > 4 or LANES == 2):
+        pack_row(x, c.x_column, left, 1, c.in_columns, (slots + spread) * m, line)
+        while tile < chunk.columns:
+            for j in range(points):
+                lane = 0
+                while lane < spread:
+                    vstore(packed + j * step + tile + lane, vload(line + tile * m + j * spread + lane))
+                    lane += LANES
+            tile += spread
+        return
+    if c.x_column == 1:
+        x += left
+    else:
+        pack_row(x, c.x_column, left, 1, c.in_columns, slots * m, line)
+        x = line
+    while tile < slots:
+        for j in range(m):
+            prefetch(x + tile * m + j * LANES + 2 * c.x_channel)
+        pack_register(points, m, spread, x + tile * m, inside + tile // LANES * m, thirds, tile, step, packed)
+        tile += LANES
 
 
 cdef inline int loops_of(const int count, const int points, int64_t hidden) noexcept nogil:
@@ -269,12 +319,13 @@ cdef inline void transform_channel(
     cdef int64_t tile = 0
     cdef int rows = loops_of(down, down * across, s.points_down)
     cdef int columns = loops_of(across, down * across, s.points_across)
+    cdef int64_t lag = row_lag(s, chunk) * chunk.columns
     cdef int i, j
     while tile < chunk.rows * chunk.columns:
         for i in range(rows):
             for j in range(columns):
                 d[i * across + j] = vload(
-                    packed + (j * height + i % height) * s.strip + i // height * chunk.columns + tile
+                    packed + (j * height + i % height) * s.strip + i // height * lag + tile
                 )
         for j in range(columns):
             input_transform(down, d + j, across)
@@ -302,8 +353,8 @@ cdef inline void transform_channels(
     if m == 6:
         find_thirds(thirds)
     if c.x_column != 1:
-        left, size = 0, (chunk.columns + MAX_REACH + LANES) * m
-    while tile < chunk.columns + (across - 1) // m:
+        left, size = 0, (chunk.columns + 2 * MAX_REACH + LANES) * m
+    while s.spread_columns <= 2 and tile < chunk.columns + (across - 1) // m * s.spread_columns:
         for i in range(m):
             inside[tile // LANES * m + i] = vinside(left + tile * m + i * LANES, size)
         tile += LANES
@@ -355,7 +406,7 @@ cdef inline void transform_by_form(
 
 cdef inline void rows_of_outputs(
     const int down, const int height, const int across, const int width, const int first, const Places* at,
-    int64_t tile, int64_t last_tile, vec bias, int64_t rows, int64_t columns, real* panel, int64_t pitch,
+    int64_t tile, int64_t last_tile, vec bias, int64_t rows, int64_t columns, int64_t spread, real* panel, int64_t pitch,
 ) noexcept nogil:
     """Every second row of outputs of a tile, of which `rows` × `columns` exist: so few that all stay in registers."""
     cdef vec column[MAX_SIDE]
@@ -376,28 +427,29 @@ cdef inline void rows_of_outputs(
             break
         output_transform(across, width, row[i], 1)
         for j in range(width):
-            if j >= columns:
+            if j * spread >= columns:
                 break
-            vstore(panel + (first + 2 * i) * pitch + j * LANES, vadd(row[i][j], bias))
+            vstore(panel + (first + 2 * i) * pitch + j * spread * LANES, vadd(row[i][j], bias))
 
 
 cdef inline void inverse_tiles(
     const int down, const int height, const int across, const int width, const Places* at, vec bias, int64_t tiles_down,
-    int64_t tiles_across, int64_t rows, int64_t columns, real* panel,
+    int64_t tiles_across, int64_t spread, int64_t rows, int64_t columns, real* panel,
 ) noexcept nogil:
     """LANES filters, from [point][tile][panel width] to [pixel][LANES], `rows` × `columns` pixels."""
-    cdef int64_t y, x, tile, last_tile, pitch = columns * LANES
+    cdef int64_t y, x, tile, last_tile, left, pitch = columns * LANES
     cdef real* to
     for y in range(tiles_down):
         for x in range(tiles_across):
             tile, last_tile = (y * tiles_across + x) * at.step, (y * at.used_across + x) * at.step
-            to = panel + (y * height * columns + x * width) * LANES
+            left = first_pixel(width, spread, x)
+            to = panel + (y * height * columns + left) * LANES
             rows_of_outputs(
-                down, height, across, width, 0, at, tile, last_tile, bias, rows - y * height, columns - x * width, to, pitch
+                down, height, across, width, 0, at, tile, last_tile, bias, rows - y * height, columns - left, spread, to, pitch
             )
             if height > 1:
                 rows_of_outputs(
-                    down, height, across, width, 1, at, tile, last_tile, bias, rows - y * height, columns - x * width, to,
+                    down, height, across, width, 1, at, tile, last_tile, bias, rows - y * height, columns - left, spread, to,
                     pitch,
                 )
 
@@ -408,25 +460,25 @@ cdef inline void inverse_by_form(
 ) noexcept nogil:
     cdef int64_t down = s.points_down, across = s.points_across
     if down == 6 and across == 6 and s.tile_rows == 4:
-        inverse_tiles(6, 4, 6, 4, at, bias, tiles_down, tiles_across, rows, columns, panel)
+        inverse_tiles(6, 4, 6, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
     elif down == 6 and across == 6:
-        inverse_tiles(6, 2, 6, 2, at, bias, tiles_down, tiles_across, rows, columns, panel)
+        inverse_tiles(6, 2, 6, 2, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
     elif down == 8 and across == 8 and s.tile_rows == 4:
-        inverse_tiles(8, 4, 8, 4, at, bias, tiles_down, tiles_across, rows, columns, panel)
+        inverse_tiles(8, 4, 8, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
     elif down == 8 and across == 8:
-        inverse_tiles(8, 6, 8, 6, at, bias, tiles_down, tiles_across, rows, columns, panel)
+        inverse_tiles(8, 6, 8, 6, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
     elif down == 6:
-        inverse_tiles(6, 4, 1, 1, at, bias, tiles_down, tiles_across, rows, columns, panel)
+        inverse_tiles(6, 4, 1, 1, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
     elif down == 8 and s.tile_rows == 4:
-        inverse_tiles(8, 4, 1, 1, at, bias, tiles_down, tiles_across, rows, columns, panel)
+        inverse_tiles(8, 4, 1, 1, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
     elif down == 8:
-        inverse_tiles(8, 2, 1, 1, at, bias, tiles_down, tiles_across, rows, columns, panel)
+        inverse_tiles(8, 2, 1, 1, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
     elif across == 6:
-        inverse_tiles(1, 1, 6, 4, at, bias, tiles_down, tiles_across, rows, columns, panel)
+        inverse_tiles(1, 1, 6, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
     elif s.tile_columns == 4:
-        inverse_tiles(1, 1, 8, 4, at, bias, tiles_down, tiles_across, rows, columns, panel)
+        inverse_tiles(1, 1, 8, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
     else:
-        inverse_tiles(1, 1, 8, 2, at, bias, tiles_down, tiles_across, rows, columns, panel)
+        inverse_tiles(1, 1, 8, 2, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
 
 
 cdef inline void store_tiles(
@@ -437,7 +489,7 @@ cdef inline void store_tiles(
     cdef const ConvSizes* c = &s.chunks
     cdef Used used = used_tiles(s, chunk)
     cdef Places at
-    cdef int64_t lane = 0, row, rows, shift
+    cdef int64_t lane = 0, row, rows, first, shift
     cdef Chunk pixels = chunk[0]
     pixels.columns = min(chunk.columns * s.tile_columns, s.y_columns - chunk.column * s.tile_columns)
     at.point_step, at.step, at.used_across = s.chunk_tiles * width, width, used.columns
@@ -445,7 +497,8 @@ cdef inline void store_tiles(
         row = 0
         while row < chunk.rows:
             rows = min(s.result_rows, chunk.rows - row)
-            pixels.rows = min(rows * s.tile_rows, s.y_rows - (chunk.row + row) * s.tile_rows)
+            first = first_pixel(s.tile_rows, s.spread_rows, chunk.row + row)
+            pixels.rows = min(rows * s.tile_rows, (s.y_rows - first + s.spread_rows - 1) // s.spread_rows)
             at.products = products + (image * chunk.rows + row) * chunk.columns * width + lane
             at.last_column = products + (image * chunk.rows + row) * used.columns * width + lane
             at.last_row = products + (image * used.rows + row) * chunk.columns * width + lane
@@ -453,7 +506,7 @@ cdef inline void store_tiles(
             inverse_by_form(
                 s, &at, vload(bias + lane), rows, chunk.columns, pixels.rows, pixels.columns, panel
             )
-            shift = lane * c.y_channel + row * s.tile_rows * c.y_row
+            shift = lane * c.y_channel + (first - first_pixel(s.tile_rows, s.spread_rows, chunk.row)) * s.y_row
             store_panel(c, panel, LANES, &pixels, min(filters - lane, LANES), y + shift)
             if c.has_residual or c.activation:
                 finish(c, &pixels, min(filters - lane, LANES), residual + shift, y + shift)

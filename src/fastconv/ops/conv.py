@@ -20,7 +20,7 @@ from fastconv.ops.linear import FEW_IMAGES, LinearSpec
 from fastconv.ops.nest import THREAD_FLOPS, Axis, Nest, merge
 from fastconv.ops.table import Op, plan_cache
 from fastconv.ops.weighted import PACK_BYTES, WeightedKernel, WeightedReference, uneven_strides
-from fastconv.ops.winograd import MOST_DEPTH, winograd_flops
+from fastconv.ops.winograd import MOST_DEPTH, MOST_SPREAD, winograd_flops
 from fastconv.ops.winograd_error import winograd_error, winograd_errors, winograd_forms
 from fastconv.ops.winograd_forms import LARGE_FORMS, SMALL_FORMS
 from fastconv.ops.winograd_lanes import loops_seconds, winograd_loops
@@ -231,9 +231,10 @@ class Winograd(Kernel):
             return f"it computes kernels of {_names(SMALL_FORMS)}, this one has {window.kernel}"
         if prod(depth) > MOST_DEPTH:
             return f"it computes at most {MOST_DEPTH} taps along the depth, the kernel is {window.kernel}"
-        stride, dilation = window.stride[-2:], window.dilation[-2:]
-        if any(step != 1 for step in (*stride, *dilation)):
-            return f"it needs stride and dilation 1, got {stride} and {dilation}"
+        if any(step != 1 for step in window.stride[-2:]):
+            return f"it needs stride 1, got {window.stride[-2:]}"
+        if window.dilation[-1] > MOST_SPREAD and columns > 1:
+            return f"it computes dilations of columns up to {MOST_SPREAD}, got {window.dilation[-1]}"
         if not spec.group_channels:
             return "there are no input channels"
         return super().refusal(spec)

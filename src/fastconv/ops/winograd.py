@@ -26,10 +26,11 @@ from fastconv.ops.nest import (
 from fastconv.ops.winograd_error import winograd_forms
 from fastconv.ops.winograd_forms import UNCHANGED, Forms
 
-__all__ = ["MOST_DEPTH", "WinogradLoops", "large_winograd", "winograd_flops", "winograd_seconds"]
+__all__ = ["MOST_DEPTH", "MOST_SPREAD", "WinogradLoops", "large_winograd", "winograd_flops", "winograd_seconds"]
 
 HEAD_BYTES = 64  # of the scratch and of what threads share: tags of V, and a count
 MOST_DEPTH = 8  # taps along the depth: the kernel has so many tags
+MOST_SPREAD = 64  # dilation of columns: so many tiles share a chunk
 
 MAX_REACH = 3  # tiles that a tile's columns reach beyond it
 LEAST_TILES, MOST_TILES = 16, 32  # of a chunk, the most no more than MAX_COLUMNS of the kernel
@@ -42,7 +43,10 @@ RESULT_ELEMENTS = 1 << 12  # results on their way to the output: half the first-
 
 
 class WinogradLoops:
-    """A nest with stride 1 in rows and columns whose kernel has forms, computed in tiles of one depth."""
+    """A nest with stride 1 in rows and columns whose kernel has forms, computed in tiles of one depth.
+
+    With a dilation, a tile's pixels are so far apart, and as many tiles interleave.
+    """
 
     def __init__(self, nest: Nest, large: bool = False):
         self.nest = nest
@@ -61,7 +65,9 @@ class WinogradLoops:
         lanes = tile_sizes["lanes"]
         cuts = tiling.cuts(self.panels, self.last_panel < self.panel)
         tiles_of_chunk = tiling.images * sizes["chunk_rows"] * sizes["chunk_columns"]
-        strip = aligned(sizes["row_slots"] * sizes["chunk_columns"] + lanes + MAX_REACH)
+        spread_rows, spread_columns = tiling.spreads
+        reach = (points_down - 1) // tile_rows * min(spread_rows, sizes["chunk_rows"])
+        strip = aligned((sizes["chunk_rows"] + reach) * sizes["chunk_columns"] + lanes + MAX_REACH * spread_columns)
         rounded = ceil(tiles_of_chunk / lanes) * lanes
         v_row = rounded if rounded * 4 <= tiles_of_chunk * 5 else tiles_of_chunk  # no register crosses a cache line
         pieces, channels = max(cuts["pieces"], 1), cuts["piece_channels"]
@@ -76,11 +82,12 @@ class WinogradLoops:
         v_rows = np.arange(depth.kernel)[:, None] * v_slot + v_channels
         row_results = sizes["chunk_columns"] * tile_rows * tile_columns * lanes
         result_rows = max(1, RESULT_ELEMENTS // row_results)
-        result_rows = min(result_rows, sizes["chunk_rows"])
+        result_rows = min(result_rows, sizes["chunk_rows"]) if spread_rows == 1 else 1
         line_scratch = 2 * points_across * tile_rows * strip
         if tiling.channel_lanes:
             line_scratch = points_down * (sizes["chunk_columns"] * tile_columns + self.kernel[1] - 1) * lanes
-        v_scratch = aligned(line_scratch + (sizes["column_slots"] + 2 * lanes) * tile_columns)
+        line = sizes["chunk_columns"] + (1 + MAX_REACH) * spread_columns + 2 * lanes
+        v_scratch = aligned(line_scratch + line * tile_columns)
         v_chunk = points * v_plane
         m_scratch = v_scratch + (v_chunk if cuts["whole_chunks"] or not cuts["pieces"] else 0)
         result_scratch = m_scratch + points * tiles_of_chunk * self.panel
@@ -96,13 +103,17 @@ class WinogradLoops:
                     "panel": self.panel,
                     "last_panel": self.last_panel,
                     "panel_scratch": result_scratch,
+                    "y_row": down.y_stride * spread_rows,
                 },
                 "points_down": points_down,
                 "points_across": points_across,
                 "tile_rows": tile_rows,
                 "tile_columns": tile_columns,
+                "spread_rows": spread_rows,
+                "spread_columns": spread_columns,
                 "y_rows": down.output,
                 "y_columns": across.output,
+                "y_row": down.y_stride,
                 "images": nest.images,
                 "chunk_images": tiling.images,
                 "strip": strip,
@@ -179,9 +190,17 @@ class Tiling:
         self.points = prod(form.points for form in self.forms)
         self.outputs = [axis.output for axis in nest.axes[1:]]
         self.threads = 1 + nest.flops // THREAD_FLOPS  # worth waking
+        pairs = list(zip(nest.axes[1:], self.forms, strict=True))
+        self.spreads = tuple(axis.dilation if form.taps > 1 else 1 for axis, form in pairs)
         axes = (
-            replace(axis, output=ceil(axis.output / form.outputs), kernel=form.points, stride=form.outputs)
-            for axis, form in zip(nest.axes[1:], self.forms, strict=True)
+            replace(
+                axis,
+                output=count_tiles(axis.output, form.outputs, spread),
+                kernel=form.points,
+                stride=form.outputs,
+                dilation=1,
+            )
+            for (axis, form), spread in zip(pairs, self.spreads, strict=True)
         )
         self.nest = replace(nest, axes=(nest.axes[0], *axes))
         self.lanes = family("conv", nest.dtype).TILE["lanes"]
@@ -190,7 +209,9 @@ class Tiling:
         # More tiles make fewer passes over the filters, but what they become should not outgrow the cache by far.
         room = 2 * machine.cache_bytes(2) // (self.points * rows * itemsize)
         most = max(LEAST_TILES, min(MOST_TILES, room))
-        self.sizes = packed_sizes(self.nest, *chunk_shape(self.nest, most, 1, inf))
+        together = self.spreads[1]  # columns of tiles that interleave
+        most = max(most // together, 1) * together
+        self.sizes = packed_sizes(self.nest, *chunk_shape(self.nest, most, together, inf))
         self.chunks = self.sizes["chunks_down"] * self.sizes["chunks_across"]
         self.images = 1
         if self.chunks == 1:
@@ -198,7 +219,8 @@ class Tiling:
             self.images = even_part(max(nest.images, 1), most)
         self.units = ceil(nest.images / self.images) * nest.groups * nest.axes[0].output * self.chunks
         operations = self.tile_lanes_operations, self.channel_lanes_operations
-        self.channel_lanes = operations[1] <= operations[0]  # lanes of the input transform are channels, not tiles
+        # Lanes of the input transform are channels, not tiles; for channels, nothing interleaves.
+        self.channel_lanes = self.spreads == (1, 1) and operations[1] <= operations[0]
 
     def cuts(self, panels: int, half: bool) -> dict[str, int]:
         """How chunks become tasks: the last are cut where there are few for each thread.
@@ -242,6 +264,8 @@ class Tiling:
             {sizes["chunk_rows"], down - (sizes["chunks_down"] - 1) * sizes["chunk_rows"]},
             {sizes["chunk_columns"], across - (sizes["chunks_across"] - 1) * sizes["chunk_columns"]},
         )
+        if self.spreads[1] > 1:  # they interleave
+            return False
         if shared:
             return max(rows) == 1
         return _largest_part(columns, threads) < _largest_part(rows, threads)
@@ -287,8 +311,12 @@ class Tiling:
         down = self.nest.axes[1].output
         rows, columns = self.sizes["chunk_rows"], self.sizes["chunk_columns"]
         height, width = self.forms
-        packed = (down * height.outputs + (height.taps - 1) * self.sizes["chunks_down"]) * self.sizes["chunks_across"]
-        packed *= ceil((columns + (width.points - 1) // width.outputs) / self.lanes)
+        spread_rows, spread_columns = self.spreads
+        beyond = (height.taps - 1) * min(spread_rows, rows) * self.sizes["chunks_down"]
+        packed = (down * height.outputs + beyond) * self.sizes["chunks_across"]
+        packed *= ceil((columns + (width.points - 1) // width.outputs * spread_columns) / self.lanes)
+        if spread_columns > 2:  # runs of columns are copied
+            packed *= max(1, self.lanes // spread_columns)
         transformed = self.chunks * ceil(rows * columns / self.lanes) * self.points
         pack_operations = PACK_OPERATIONS * width.points + SIXTHS_OPERATIONS * (width.outputs == 6)
         both = UNCHANGED not in self.forms
@@ -324,6 +352,12 @@ class Tiling:
         steps = (depth.output - 1) * depth.stride // depth.dilation + depth.kernel
         last = min(steps - 1, (depth.input - 1 + depth.before) // depth.dilation)
         return min(self.depth_taps, max(0, last + 1 - max(0, ceil(depth.before / depth.dilation))))
+
+
+def count_tiles(outputs: int, m: int, spread: int) -> int:
+    """Tiles of an axis, each m outputs that are `spread` apart; as many interleave."""
+    whole, left = divmod(outputs, m * spread)
+    return whole * spread + min(left, spread)
 
 
 def _largest_part(sizes: set[int], parts: int) -> float:

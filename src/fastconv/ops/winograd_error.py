@@ -64,10 +64,10 @@ def winograd_errors(x, w, b, window: Window, groups: int, dtype: str, forms: For
     the depth are further channels, ahead of the others in the sum.
     """
     if len(window.kernel) == 1:
-        pads = ((0, 0), *window.pads)
-        return _plane_errors(x[:, :, None], w[:, :, None], b, pads, groups, dtype, forms)[:, :, 0]
+        pads, dilation = ((0, 0), *window.pads), (1, *window.dilation)
+        return _dilated_errors(x[:, :, None], w[:, :, None], b, pads, dilation, groups, dtype, forms)[:, :, 0]
     if len(window.kernel) == 2:
-        return _plane_errors(x, w, b, window.pads, groups, dtype, forms)
+        return _dilated_errors(x, w, b, window.pads, window.dilation, groups, dtype, forms)
     (taps, *_), (stride, *_), (dilation, *_), ((before, _), *pads) = (
         window.kernel, window.stride, window.dilation, window.pads,
     )  # fmt: skip
@@ -80,12 +80,23 @@ def winograd_errors(x, w, b, window: Window, groups: int, dtype: str, forms: For
         part[:, :, inside] = x[:, :, planes[inside]]
         part = part.reshape(len(x), groups, w.shape[1], *part.shape[2:]).swapaxes(2, 3)
         part = part.reshape(len(x), groups * by_depth.shape[1], *x.shape[3:])
-        bounds[:, :, depth] = _plane_errors(part, by_depth, b, pads, groups, dtype, forms)
+        bounds[:, :, depth] = _dilated_errors(part, by_depth, b, pads, window.dilation[1:], groups, dtype, forms)
     return bounds
 
 
-def _plane_errors(x, w, b, pads, groups: int, dtype: str, forms: Forms) -> np.ndarray:
-    """The same in two dimensions: (N, O, rows, columns).
+def _dilated_errors(x, w, b, pads, dilation, groups: int, dtype: str, forms: Forms) -> np.ndarray:
+    """The same in two dimensions: (N, O, rows, columns).  Every d-th output needs every d-th input alone."""
+    padded = np.pad(x, ((0, 0), (0, 0), *pads))
+    outputs = [n - d * (k - 1) for n, d, k in zip(padded.shape[2:], dilation, w.shape[2:], strict=True)]
+    bounds = np.empty((len(x), len(w), *outputs))
+    for first in np.ndindex(*(min(d, n) for d, n in zip(dilation, outputs, strict=True))):
+        every = (..., *(slice(start, None, d) for start, d in zip(first, dilation, strict=True)))
+        bounds[every] = _plane_errors(padded[every], w, b, groups, dtype, forms)
+    return bounds
+
+
+def _plane_errors(x, w, b, groups: int, dtype: str, forms: Forms) -> np.ndarray:
+    """The same without dilation and padding.
 
     Follows the computation in float64 and adds up what each stage can lose, where cancellation has made the values small:
     a rounding errs by at most u times what it rounds, so a pass of n roundings over values d by a matrix T errs by at most
@@ -102,16 +113,13 @@ def _plane_errors(x, w, b, pads, groups: int, dtype: str, forms: Forms) -> np.nd
     filter_unit = _passes(forms) * FILTER_ROUNDINGS * np.finfo(np.float64).eps / 2
     u_error = filter_unit * _along_both(*map(np.abs, (*g, wide))) + unit * np.abs(u)
     u, u_error = (part.reshape(groups, -1, *part.shape[1:]).transpose(0, 3, 4, 2, 1) for part in (u, u_error))
-    rows, columns = (
-        size + before + after - form.taps + 1
-        for size, (before, after), form in zip(x.shape[2:], pads, forms, strict=True)
-    )
+    rows, columns = (size - form.taps + 1 for size, form in zip(x.shape[2:], forms, strict=True))
     bounds = np.empty((len(x), len(w), rows, columns))
     filters = len(w) // groups
     with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity spread over their tile
         for image, group in np.ndindex(len(x), groups):
             channels = slice(group * w.shape[1], (group + 1) * w.shape[1])
-            d = _tiles(x[image, channels].astype(np.float64), pads, rows, columns, forms)
+            d = _tiles(x[image, channels].astype(np.float64), rows, columns, forms)
             m, m_error = _products(*_transformed(d, forms, unit), u[group], u_error[group], unit)
             error, y = _inverse(m, m_error, forms, unit)
             which = slice(group * filters, (group + 1) * filters)
@@ -127,16 +135,14 @@ def _along_both(down: np.ndarray, across: np.ndarray, values: np.ndarray) -> np.
     return down @ values @ across.T
 
 
-def _tiles(x, pads, rows: int, columns: int, forms: Forms) -> np.ndarray:
-    """(C, tiles down, tiles across, points down, points across) of the padded image."""
+def _tiles(x, rows: int, columns: int, forms: Forms) -> np.ndarray:
+    """(C, tiles down, tiles across, points down, points across)."""
     sides = tuple(form.points for form in forms)
     down, across = (form.outputs for form in forms)
     padded = np.zeros(
         (len(x), -(-rows // down) * down + sides[0] - down, -(-columns // across) * across + sides[1] - across)
     )
-    (top, _), (left, _) = pads
-    inside = padded[:, top : top + x.shape[1], left : left + x.shape[2]]
-    inside[...] = x[:, : inside.shape[1], : inside.shape[2]]
+    padded[:, : x.shape[1], : x.shape[2]] = x
     return np.lib.stride_tricks.sliding_window_view(padded, sides, axis=(1, 2))[:, ::down, ::across]
 
 

@@ -21,9 +21,13 @@ from fastconv.ops.nest import (
     packed_sizes,
 )
 from fastconv.ops.winograd import WinogradLoops, winograd_seconds
+
 __all__ = ["WinogradLanes", "computes", "loops_seconds", "winograd_loops"]
 
-SIDE, SQUARE = 6, 4  # points and outputs along one side of a tile; as many loads as outputs for a row of a register's tiles
+SIDE, SQUARE = (
+    6,
+    4,
+)  # points and outputs along one side of a tile; as many loads as outputs for a row of a register's tiles
 LANE_FILTERS = 4  # that are multiplied at a time
 LEAST_LANES = 8  # of a register, which then has masked loads
 
