@@ -57,6 +57,7 @@ class WinogradLoops:
         depth, down, across = nest.axes
         tiling = Tiling(nest, large)
         tiles, sizes, self.forms, points = tiling.nest, tiling.sizes, tiling.forms, tiling.points
+        self.points = points
         points_down, points_across = (form.points for form in self.forms)
         tile_rows, tile_columns = (form.outputs for form in self.forms)
         self.kernel = tuple(form.taps for form in self.forms)
@@ -162,19 +163,27 @@ class WinogradLoops:
     @property
     def packed_elements(self) -> tuple[int, int]:
         """Sizes of the packed weights and bias."""
-        filters = self.nest.groups * ((self.panels - 1) * self.panel + self.last_panel)
-        return filters * prod(form.points for form in self.forms) * self.rows, filters
+        filters = self.nest.groups * self.group_filters
+        return filters * self.points * self.rows, filters
+
+    @property
+    def group_filters(self) -> int:
+        """Filters of a group, padded to panels."""
+        return (self.panels - 1) * self.panel + self.last_panel
 
     def pack(self, w: np.ndarray, b: np.ndarray | None, empty=np.empty) -> tuple[np.ndarray, np.ndarray]:
         """Contiguous weights (filters, channels, *kernel) transformed, and the bias, in the kernel's panels.
 
         ``empty(count, dtype)`` gives the memory.
         """
-        filters = (self.panels - 1) * self.panel + self.last_panel
-        transformed = empty(self.packed_elements[0], self.nest.dtype)
+        return self.transformed(w, empty), packed_bias(self.nest, self.group_filters, b, empty)
+
+    def transformed(self, w: np.ndarray, empty=np.empty) -> np.ndarray:
+        """The weights alone: U of `_kernels/winograd.pyx`."""
+        u = empty(self.nest.groups * self.group_filters * self.points * self.rows, self.nest.dtype)
         by_depth = w.reshape(len(w), self.nest.channels, -1, *self.kernel).swapaxes(1, 2)
-        self.transform_step(transformed, np.ascontiguousarray(by_depth))
-        return transformed, packed_bias(self.nest, filters, b, empty)
+        self.transform_step(u, np.ascontiguousarray(by_depth))
+        return u
 
 
 def large_winograd(nest: Nest) -> WinogradLoops:

@@ -79,7 +79,7 @@ class WinogradLanes(WinogradLoops):
     def pack(self, w, b, empty=np.empty):
         """As `WinogradLoops`; blocks of filters that are multiplied together lie together, in the order of the products."""
         groups, channels, block = self.nest.groups, self.nest.channels, self.block
-        transformed, _ = super().pack(w, None)
+        transformed = self.transformed(w)
         filters = aligned(self.nest.filters, block)
         packed = empty(groups * filters * SIDE**2 * channels, self.nest.dtype)
         blocks = packed.reshape(groups, filters // block, SIDE, channels, SIDE, block)
