@@ -195,7 +195,7 @@ def trimmed_loops(nest: Nest) -> DirectLoops:
 class LoopsPlan:
     """Runs the one step of direct or Winograd loops."""
 
-    def __init__(self, spec: ConvSpec, loops: DirectLoops | WinogradLoops):
+    def __init__(self, spec: ConvSpec, loops: DirectLoops):
         self.spec = spec
         self.loops = loops
         self.layout = loops.layout
