@@ -103,7 +103,7 @@ def test_adaptive_pools(torch, rank):
             agree(torch, *largest, y, output, pick(draw, False, True))
         return answered
 
-    generated(check, 250, refused=rank > 1)
+    generated(check, 250, refused=False)  # outputs that are refused are rare among these
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])

@@ -232,5 +232,4 @@ def test_a_block_of_every_family(family, passes):
     feeds = {"x": n.rng.standard_normal(n.shape).astype(np.float32)}
     assert relative_error(compiled(after, feeds)[0], exact(g, feeds)[0]) < ERROR
     if passes:
-        numpys = [call.node.op_type for call in executable(after, feeds).calls if call.algorithm == "numpy"]
-        assert numpys == ["MatMul"] * 2 * (family is recognition)
+        assert [call.node for call in executable(after, feeds).calls if call.algorithm == "numpy"] == []
