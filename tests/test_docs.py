@@ -3,6 +3,7 @@
 import doctest
 import inspect
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,8 @@ def test_help_has_something_to_say(module):
     """Of every public class, function and method; `help` shows a class no docstring but its own."""
     silent = []
     for name in module.__all__:
+        if name == "onnx_backend" and find_spec("onnx") is None:
+            continue
         value = getattr(module, name)
         if not callable(value):
             continue
