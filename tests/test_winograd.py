@@ -1,21 +1,19 @@
 """Winograd's transforms by algebra, and its results within a bound derived from the transforms themselves."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from specs import padded_by_one
 from tolerance import assert_within
 
 from fastconv import _kernels, config, reference
 from fastconv.errors import ArgumentError
 from fastconv.geometry import Window
 from fastconv.nn import functional as F
-from fastconv.ops.conv import CONV, LoopsPlan, conv_nest, conv_plan
+from fastconv.ops.conv import CONV, conv_nest, conv_plan
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.winograd import Tiling
 from fastconv.ops.winograd_error import winograd_error, winograd_errors, winograd_forms
 from fastconv.ops.winograd_forms import LARGE_FORMS, SMALL_FORMS
-from fastconv.ops.winograd_lanes import WinogradLanes, computes, register_shape, winograd_loops
 
 # Every form that the kernel has, as an algorithm and the taps of rows and columns that have it.
 FORMS = [
@@ -103,87 +101,6 @@ def test_within_the_derived_bound(isa, team, algorithm, kernel, shape, dtype, rn
         assert_within(y, expected, bound(x, w, b, padding, dtype, algorithm), f"{shape} padding {padding}")
 
 
-# images, channels, height, width, filters of a group: maps that registers of 1, 2 and 4 rows of tiles hold just, or not quite
-LANES = [
-    (2, 1, 1, 1, 1),
-    (1, 3, 7, 7, 5),
-    (1, 4, 14, 14, 4),
-    (2, 2, 16, 16, 6),
-    (1, 8, 28, 28, 8),
-    (1, 2, 9, 32, 3),
-    (1, 5, 17, 62, 18),
-    (1, 2, 6, 64, 33),
-    (1, 3, 11, 131, 7),
-]
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", LANES, ids=str)
-def test_tiles_as_lanes_are_within_the_bound_for_known_arrays(isa, shape, dtype, rng):
-    """Whatever the number of threads; every output is written, and no other memory."""
-    batch, channels, height, width, filters = shape
-    x = rng.standard_normal((batch, 3 * channels, height, width)).astype(dtype)
-    w = rng.standard_normal((3 * filters, channels, 3, 3)).astype(dtype)
-    b = rng.standard_normal(3 * filters).astype(dtype)
-    for pads in (((1, 1), (1, 1)), ((0, 2), (2, 0)), ((3, 2), (4, 5))):
-        spec = conv_spec(x.shape, x.strides, x.dtype, w.shape, w.dtype, (b.shape, b.dtype), 1, pads, 1, 3)
-        if not computes(conv_nest(spec)):
-            pytest.skip("a register has too few lanes for tiles")
-        loops = WinogradLanes(conv_nest(spec))
-        wide = (array.astype(np.longdouble) for array in (x, w, b))
-        exact = reference.conv(*wide, padding=pads, groups=3, accumulate=np.longdouble)
-        bounds = winograd_errors(
-            x, w, b, Window.of(x.shape[2:], (3, 3), padding=pads), 3, np.dtype(dtype).name, SMALL_FORMS[3, 3]
-        )
-        packed = loops.pack(w, b)
-        assert [len(array) for array in packed] == list(loops.packed_elements)
-        results = set()
-        for threads in (1, 3):
-            memory = np.full(exact.size + 128, np.nan, dtype)
-            memory[:64] = memory[-64:] = 12345
-            with config.threads(threads):
-                loops.step(memory[64:-64], x, *packed)
-            assert (memory[:64] == 12345).all()
-            assert (memory[-64:] == 12345).all()
-            results.add(memory.tobytes())
-        assert len(results) == 1
-        assert (np.abs(memory[64:-64].reshape(exact.shape) - exact) <= bounds).all()
-
-
-def test_tiles_as_lanes_keep_an_infinity_to_its_tiles(isa, rng):
-    """No tile reads what lies beside it in the register: another row of tiles, or another column beyond the map."""
-    x = rng.standard_normal((1, 2, 32, 16)).astype(np.float32)
-    x[0, 0, 16, 0] = np.inf
-    w = rng.standard_normal((2, 2, 3, 3)).astype(np.float32)
-    spec = conv_spec(x.shape, x.strides, x.dtype, w.shape, w.dtype, None, 1, 1, 1, 1)
-    if not computes(conv_nest(spec)):
-        pytest.skip("a register has too few lanes for tiles")
-    plan = LoopsPlan(spec, WinogradLanes(conv_nest(spec)))
-    y = plan(x, plan.pack(w, None))
-    assert not np.isfinite(y[0, :, 15:18, :2]).any()
-    y[0, :, 12:20, :4] = 0
-    assert np.isfinite(y).all()
-
-
-def test_tiles_are_lanes_where_groups_have_few_filters():
-    """Shapes at which the two were measured to differ by far with AVX-512."""
-    if _kernels.ISA != "avx512":
-        pytest.skip(f"the figures are those of AVX-512, this machine has {_kernels.ISA}")
-    assert [register_shape(conv_nest(_spec((1, 1, *side), (1, 1, 3, 3))), 16, rows) for side, rows in
-            (((56, 56), 1), ((28, 28), 2), ((14, 14), 4), ((20, 112), 1))] == [(4, 56), (8, 28), (16, 14), (4, 56)]  # fmt: skip
-    grouped = {
-        (channels, side): type(winograd_loops(replace(conv_nest(_spec((1, channels, side, side), (channels, channels, 3, 3))),
-                                                      groups=32)))
-        for channels, side in ((8, 56), (8, 28), (16, 14))
-    }  # fmt: skip
-    assert set(grouped.values()) == {WinogradLanes}
-    large = conv_nest(_spec((1, 256, 14, 14), (256, 256, 3, 3)))
-    assert type(winograd_loops(large)) is not WinogradLanes
-    for side in (7, 9, 14, 28):
-        one, many = (conv_nest(_spec((images, 8, side, side), (8, 8, 3, 3))) for images in (1, 32))
-        assert type(winograd_loops(one)) is type(winograd_loops(many))
-
-
 def images(kind, shape, rng):
     """Arrays on which rounding shows in different ways."""
     if kind == "normal":
@@ -266,87 +183,6 @@ def test_the_bound_for_known_arrays_follows_the_image(rng):
     assert (bounds[..., :4, :4] > 0).all()
     assert not bounds[..., 4:, :].any()
     assert not bounds[..., 4:].any()
-
-
-# images, channels, input, filters, kernel, and stride, padding and dilation along the depth
-VOLUMES = [
-    (1, 16, (8, 14, 14), 32, (3, 3, 3), 1, 1, 1),
-    (2, 5, (7, 9, 13), 37, (3, 3, 3), 2, 1, 1),
-    (1, 7, (9, 11, 6), 20, (3, 5, 5), 1, 2, 2),
-    (3, 4, (5, 5, 5), 33, (2, 3, 3), 3, 0, 1),
-    (1, 6, (4, 30, 31), 16, (1, 3, 3), 1, 0, 1),
-    (1, 3, (2, 8, 8), 9, (4, 3, 3), 1, 5, 1),
-    (1, 2, (20, 7, 7), 8, (8, 3, 3), 2, 3, 2),
-]
-
-
-def volume(case, dtype, rng):
-    """Arrays and the geometry of a convolution in two groups."""
-    images, channels, size, filters, kernel, stride, padding, dilation = case
-    x = rng.standard_normal((images, 2 * channels, *size)).astype(dtype)
-    w = rng.standard_normal((2 * filters, channels, *kernel)).astype(dtype)
-    pads = ((padding, padding), (0, 2), (1, 1))
-    geometry = {"stride": (stride, 1, 1), "padding": pads, "dilation": (dilation, 1, 1)}
-    return x, w, rng.standard_normal(2 * filters).astype(dtype), geometry
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("case", VOLUMES, ids=str)
-def test_depth_within_the_bound_for_known_arrays(isa, case, dtype, rng):
-    x, w, b, geometry = volume(case, dtype, rng)
-    wide = (array.astype(np.longdouble) for array in (x, w, b))
-    exact = reference.conv(*wide, **geometry, groups=2, accumulate=np.longdouble)
-    forms = winograd_forms(w.shape[-2:], w.shape[1] * w.shape[2])
-    bounds = winograd_errors(x, w, b, Window.of(x.shape[2:], w.shape[2:], **geometry), 2, np.dtype(dtype).name, forms)
-    results = set()
-    for threads in (1, 2, 5):
-        with config.threads(threads):
-            y = F.conv3d(x, w, b, **geometry, groups=2, algorithm="winograd")
-        assert (np.abs(y - exact) <= bounds).all()
-        results.add(y.tobytes())
-    last = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
-    results.add(np.ascontiguousarray(F.conv3d(last, w, b, **geometry, groups=2, algorithm="winograd")).tobytes())
-    assert len(results) == 1
-
-
-def test_depth_of_padding_alone_gives_the_bias(isa, rng):
-    x, w, b, _ = volume(VOLUMES[5], np.float32, rng)
-    y = F.conv3d(x, w, b, padding=(5, 1, 1), groups=2, algorithm="winograd")
-    assert y.shape[2] == 9
-    for depth in (0, 1, 7, 8):  # whose four planes, from depth - 5 on, all lie in the padding
-        assert (y[:, :, depth] == b[:, None, None]).all()
-    assert (y[:, :, 2:7] != b[:, None, None, None]).all()
-
-
-@pytest.mark.parametrize("case", VOLUMES, ids=str)
-def test_products_and_planes_are_counted(case):
-    images, channels, size, filters, kernel, stride, padding, dilation = case
-    spec = conv_spec(
-        (images, channels, *size), (4,) * 5, np.dtype(np.float32), (filters, channels, *kernel), np.dtype(np.float32),
-        None, (stride, 1, 1), (padding, 1, 1), (dilation, 1, 1), 1,
-    )  # fmt: skip
-    tiling = Tiling(conv_nest(spec))
-    first = np.arange(spec.window.output[0])[:, None] * stride - padding
-    planes = first + np.arange(kernel[0]) * dilation
-    inside = (planes >= 0) & (planes < size[0])
-    assert tiling.depth_taps == inside.sum()
-    ring, loads = {}, 0
-    for depth, (row, used) in enumerate(zip(planes, inside, strict=True)):
-        for tap in np.flatnonzero(used):
-            slot = (depth * stride // dilation + tap) % kernel[0]
-            loads += ring.get(slot) != row[tap]
-            ring[slot] = row[tap]
-    assert tiling.depth_planes == loads if stride % dilation == 0 else tiling.depth_planes >= loads
-
-
-@pytest.mark.parametrize(("side", "points"), [(7, 6 + 5), (8, 6 + 6), (13, 6 * 3 + 5), (14, 6 * 3 + 5)])
-def test_tiles_that_end_outside_have_no_products_at_infinity(isa, side, points):
-    spec = conv_spec(
-        (1, 64, side, side), tuple(4 * step for step in (64 * side * side, side * side, side, 1)), np.dtype(np.float32),
-        (64, 64, 3, 3), np.dtype(np.float32), None, 1, 1, 1, 1,
-    )  # fmt: skip
-    tiling = Tiling(conv_nest(spec))
-    assert tiling.products == points**2
 
 
 def test_groups_and_asymmetric_padding(isa, rng):
@@ -451,7 +287,7 @@ def tasks_of(x_shape, w_shape, threads):
 
 def test_threads_end_at_the_same_time():
     """Chunks are cut where there are few for each thread: one that is left over, else one for each."""
-    tiling = Tiling(conv_nest(_spec((1, 64, 56, 56), (64, 64, 3, 3))))
+    tiling = Tiling(conv_nest(padded_by_one((1, 64, 56, 56), (64, 64, 3, 3))))
     assert not tiling.streams
     for threads, left in ((1, 0), (2, tiling.units % 2 or 2), (3, tiling.units % 3 or 3)):
         with config.threads(threads):
@@ -462,22 +298,26 @@ def test_threads_end_at_the_same_time():
         assert step.tasks == tiling.units - left + left * cuts["bands"]
         assert step.shared == 0
     with config.threads(2):
-        assert Tiling(conv_nest(_spec((32, 64, 56, 56), (64, 64, 3, 3)))).cuts(2, False)["cut_chunks"] == 0
+        assert Tiling(conv_nest(padded_by_one((32, 64, 56, 56), (64, 64, 3, 3)))).cuts(2, False)["cut_chunks"] == 0
 
 
 def test_parts_of_tiles_are_as_equal_as_can_be():
     with config.threads(2):
-        cuts = [Tiling(conv_nest(_spec((1, 8, *side), (40, 8, 3, 3)))).cuts(2, False) for side in ((33, 33), (8, 40))]
+        cuts = [
+            Tiling(conv_nest(padded_by_one((1, 8, *side), (40, 8, 3, 3)))).cuts(2, False)
+            for side in ((33, 33), (8, 40))
+        ]
         assert [(c["bands"], c["bands_across"]) for c in cuts] == [(2, True), (2, False)]
         streamed = [
-            Tiling(conv_nest(_spec((1, 120, *side), (260, 120, 3, 3)))).cuts(9, True) for side in ((12, 30), (4, 30))
+            Tiling(conv_nest(padded_by_one((1, 120, *side), (260, 120, 3, 3)))).cuts(9, True)
+            for side in ((12, 30), (4, 30))
         ]
         assert [(c["bands"], c["bands_across"]) for c in streamed] == [(2, False), (2, True)]
 
 
 def test_threads_share_the_input_of_filters_that_are_streamed():
     """Its channels are transformed by all; panels that the threads cannot take in equal numbers are cut."""
-    tiling = Tiling(conv_nest(_spec((1, 300, 14, 14), (300, 300, 3, 3))))
+    tiling = Tiling(conv_nest(padded_by_one((1, 300, 14, 14), (300, 300, 3, 3))))
     assert tiling.streams
     assert tiling.units == 1
     with config.threads(4):
@@ -491,12 +331,6 @@ def test_threads_share_the_input_of_filters_that_are_streamed():
     assert one.shared == 0
     assert four.shared > 4 * 6**2 * 300 * 16
     assert four.scratch < one.scratch
-
-
-def _spec(x_shape, w_shape):
-    strides = np.cumprod((4, *x_shape[:0:-1]))[::-1]
-    kind = np.dtype(np.float32)
-    return conv_spec(x_shape, tuple(map(int, strides)), kind, w_shape, kind, None, 1, 1, 1, 1)
 
 
 def test_same_bits_for_small_images_whoever_shares_a_chunk(isa, rng):

@@ -14,6 +14,8 @@ cdef extern from "simd.h" nogil:
     void vstore_first(real*, vec, int)
     vec veven(vec, vec)
     vec vodd(vec, vec)
+    vec veven_pairs(vec, vec)
+    vec vodd_pairs(vec, vec)
     vmask vinside(int64_t, int64_t)
 
 cdef enum:
@@ -115,7 +117,7 @@ cdef inline void pack_inside(
     while slot < slots:
         for j in range(stride):
             value[j] = vload(x + slot * stride + j * LANES)
-        split_phases(stride, value)
+        split_phases(stride, 1, value)
         for j in range(phases):
             vstore(packed + slot + j * phase_step, value[j])
         slot += LANES
@@ -134,7 +136,7 @@ cdef inline void pack_edge(
     for _row in range(rows):
         for j in range(stride):
             value[j] = vload_inside(x + at + j * LANES, inside[j])
-        split_phases(stride, value)
+        split_phases(stride, 1, value)
         for j in range(phases):
             if slots >= LANES:
                 vstore(packed + j * phase_step, value[j])
@@ -144,14 +146,23 @@ cdef inline void pack_edge(
         packed += pitch
 
 
-cdef inline void split_phases(const int stride, vec* value) noexcept nogil:
-    """Neighbours to registers of every `stride`-th."""
+cdef inline vec even(const int run, vec a, vec b) noexcept nogil:
+    """Of two registers every second lane, or pair of lanes, from the first on."""
+    return veven(a, b) if run == 1 else veven_pairs(a, b)
+
+
+cdef inline vec odd(const int run, vec a, vec b) noexcept nogil:
+    return vodd(a, b) if run == 1 else vodd_pairs(a, b)
+
+
+cdef inline void split_phases(const int stride, const int run, vec* value) noexcept nogil:
+    """Neighbours to registers of every `stride`-th; `run` 2: of pairs."""
     cdef vec half[MAX_STRIDE]
     if stride == 2:
-        half[0], half[1] = veven(value[0], value[1]), vodd(value[0], value[1])
+        half[0], half[1] = even(run, value[0], value[1]), odd(run, value[0], value[1])
         value[0], value[1] = half[0], half[1]
     elif stride == 4:
-        half[0], half[1] = veven(value[0], value[1]), veven(value[2], value[3])
-        half[2], half[3] = vodd(value[0], value[1]), vodd(value[2], value[3])
-        value[0], value[2] = veven(half[0], half[1]), vodd(half[0], half[1])
-        value[1], value[3] = veven(half[2], half[3]), vodd(half[2], half[3])
+        half[0], half[1] = even(run, value[0], value[1]), even(run, value[2], value[3])
+        half[2], half[3] = odd(run, value[0], value[1]), odd(run, value[2], value[3])
+        value[0], value[2] = even(run, half[0], half[1]), odd(run, half[0], half[1])
+        value[1], value[3] = even(run, half[2], half[3]), odd(run, half[2], half[3])

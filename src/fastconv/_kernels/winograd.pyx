@@ -49,9 +49,9 @@ from fastconv._kernels.tile cimport LANES, row_of_streamed_filters, taps_inside
 from fastconv._kernels.winograd_channels cimport transform_lanes_by_form
 from fastconv._kernels.winograd_filters cimport TransformSizes, transform_block
 from fastconv._kernels.winograd_lanes cimport LEAST_LANES, winograd_of_lanes
-from fastconv._kernels.winograd_tiles cimport (
-    Used, WinogradSizes, first_pixel, store_tiles, transform_by_form, used_tiles,
-)  # fmt: skip
+from fastconv._kernels.winograd_outputs cimport store_tiles
+from fastconv._kernels.winograd_tiles cimport transform_by_form
+from fastconv._kernels.winograd_transforms cimport Used, WinogradSizes, first_pixel, used_tiles
 
 cdef extern from "atomics.h" nogil:
     Py_ssize_t fc_load(Py_ssize_t*)

@@ -11,7 +11,7 @@ from libc.string cimport memset
 from fastconv._kernels.chunk cimport Chunk, ConvSizes
 from fastconv._kernels.packing cimport real
 from fastconv._kernels.tile cimport LANES, MAX_LANES, vec, vload, vload_first, vset1, vstore, vtranspose
-from fastconv._kernels.winograd_tiles cimport MAX_SIDE, Used, WinogradSizes, input_transform, used_tiles
+from fastconv._kernels.winograd_transforms cimport MAX_SIDE, Used, WinogradSizes, input_transform, used_tiles
 
 cdef struct Ring:
     real* pixels

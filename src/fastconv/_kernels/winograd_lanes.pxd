@@ -15,7 +15,7 @@ from fastconv._kernels.tile cimport (
     LANES, MAX_LANES, TILE_PIXELS, TILE_VECTORS, Clamp, clamp, finish, limits_of, vadd, vec, vload, vmuladd, vset1, vstore,
     vstore_first,
 )
-from fastconv._kernels.winograd_tiles cimport input_transform, output_transform
+from fastconv._kernels.winograd_transforms cimport input_transform, output_transform
 
 cdef extern from "simd.h" nogil:
     ctypedef int real_bits

@@ -1,0 +1,129 @@
+"""The output transform of Winograd convolution: lanes are filters; `winograd.pyx` draws the products."""
+
+from libc.stdint cimport int64_t
+
+from fastconv._kernels.chunk cimport Chunk, ConvSizes
+from fastconv._kernels.packing cimport real
+from fastconv._kernels.tile cimport LANES, finish, store_panel, vadd, vec, vload, vstore
+from fastconv._kernels.winograd_transforms cimport (
+    MAX_SIDE, Used, WinogradSizes, first_pixel, output_transform, used_tiles,
+)  # fmt: skip
+
+cdef struct Places:
+    # Products of LANES filters: of all points but the last of an axis, of the last column of points, row, and both.
+    const real* products
+    const real* last_column
+    const real* last_row
+    const real* last
+    int64_t point_step, step            # elements from point to point, and from tile to tile
+    int64_t used_across                 # tiles to a row that have products at the last column of points
+
+
+cdef inline void rows_of_outputs(
+    const int down, const int height, const int across, const int width, const int first, const Places* at,
+    int64_t tile, int64_t last_tile, vec bias, int64_t rows, int64_t columns, int64_t spread, real* panel, int64_t pitch,
+) noexcept nogil:
+    """Every second row of outputs of a tile, of which `rows` × `columns` exist: so few that all stay in registers."""
+    cdef vec column[MAX_SIDE]
+    cdef vec row[3][MAX_SIDE]
+    cdef const real* products
+    cdef int i, j
+    for j in range(across):
+        products = at.products + tile if j < across - 1 else at.last_column + last_tile
+        for i in range(down - 1):
+            column[i] = vload(products + (i * across + j) * at.point_step)
+        products = at.last_row + tile if j < across - 1 else at.last + last_tile
+        column[down - 1] = vload(products + ((down - 1) * across + j) * at.point_step)
+        output_transform(down, height, column, 1)
+        for i in range((height - first + 1) // 2):
+            row[i][j] = column[first + 2 * i]
+    for i in range((height - first + 1) // 2):
+        if first + 2 * i >= rows:
+            break
+        output_transform(across, width, row[i], 1)
+        for j in range(width):
+            if j * spread >= columns:
+                break
+            vstore(panel + (first + 2 * i) * pitch + j * spread * LANES, vadd(row[i][j], bias))
+
+
+cdef inline void inverse_tiles(
+    const int down, const int height, const int across, const int width, const Places* at, vec bias, int64_t tiles_down,
+    int64_t tiles_across, int64_t spread, int64_t rows, int64_t columns, real* panel,
+) noexcept nogil:
+    """LANES filters, from [point][tile][panel width] to [pixel][LANES], `rows` × `columns` pixels."""
+    cdef int64_t y, x, tile, last_tile, left, pitch = columns * LANES
+    cdef real* to
+    for y in range(tiles_down):
+        for x in range(tiles_across):
+            tile, last_tile = (y * tiles_across + x) * at.step, (y * at.used_across + x) * at.step
+            left = first_pixel(width, spread, x)
+            to = panel + (y * height * columns + left) * LANES
+            rows_of_outputs(
+                down, height, across, width, 0, at, tile, last_tile, bias, rows - y * height, columns - left, spread, to, pitch
+            )
+            if height > 1:
+                rows_of_outputs(
+                    down, height, across, width, 1, at, tile, last_tile, bias, rows - y * height, columns - left, spread, to,
+                    pitch,
+                )
+
+
+cdef inline void inverse_by_form(
+    const WinogradSizes* s, const Places* at, vec bias, int64_t tiles_down, int64_t tiles_across, int64_t rows,
+    int64_t columns, real* panel,
+) noexcept nogil:
+    cdef int64_t down = s.points_down, across = s.points_across
+    if down == 6 and across == 6 and s.tile_rows == 4:
+        inverse_tiles(6, 4, 6, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
+    elif down == 6 and across == 6:
+        inverse_tiles(6, 2, 6, 2, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
+    elif down == 8 and across == 8 and s.tile_rows == 4:
+        inverse_tiles(8, 4, 8, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
+    elif down == 8 and across == 8:
+        inverse_tiles(8, 6, 8, 6, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
+    elif down == 6:
+        inverse_tiles(6, 4, 1, 1, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
+    elif down == 8 and s.tile_rows == 4:
+        inverse_tiles(8, 4, 1, 1, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
+    elif down == 8:
+        inverse_tiles(8, 2, 1, 1, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
+    elif across == 6:
+        inverse_tiles(1, 1, 6, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
+    elif s.tile_columns == 4:
+        inverse_tiles(1, 1, 8, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
+    else:
+        inverse_tiles(1, 1, 8, 2, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
+
+
+cdef inline void store_tiles(
+    const WinogradSizes* s, const Chunk* chunk, int64_t image, const real* products, int64_t width, const real* bias,
+    int64_t filters, real* panel, real* y, const real* residual,
+) noexcept nogil:
+    """Results of one image for one panel, a few rows and LANES filters at a time while they are near."""
+    cdef const ConvSizes* c = &s.chunks
+    cdef Used used = used_tiles(s, chunk)
+    cdef Places at
+    cdef int64_t lane = 0, row, rows, first, shift
+    cdef Chunk pixels = chunk[0]
+    pixels.columns = min(chunk.columns * s.tile_columns, s.y_columns - chunk.column * s.tile_columns)
+    at.point_step, at.step, at.used_across = s.chunk_tiles * width, width, used.columns
+    while lane < filters:
+        row = 0
+        while row < chunk.rows:
+            rows = min(s.result_rows, chunk.rows - row)
+            first = first_pixel(s.tile_rows, s.spread_rows, chunk.row + row)
+            pixels.rows = min(rows * s.tile_rows, (s.y_rows - first + s.spread_rows - 1) // s.spread_rows)
+            at.products = products + (image * chunk.rows + row) * chunk.columns * width + lane
+            at.last_column = products + (image * chunk.rows + row) * used.columns * width + lane
+            at.last_row = products + (image * used.rows + row) * chunk.columns * width + lane
+            at.last = products + (image * used.rows + row) * used.columns * width + lane
+            inverse_by_form(
+                s, &at, vload(bias + lane), rows, chunk.columns, pixels.rows, pixels.columns, panel
+            )
+            shift = lane * c.y_channel + (first - first_pixel(s.tile_rows, s.spread_rows, chunk.row)) * s.y_row
+            store_panel(c, panel, LANES, &pixels, min(filters - lane, LANES), y + shift)
+            if c.has_residual or c.activation:
+                finish(c, &pixels, min(filters - lane, LANES), residual + shift, y + shift)
+            row += rows
+        lane += LANES
