@@ -20,7 +20,7 @@ from fastconv.ops.linear import FEW_IMAGES, LinearSpec
 from fastconv.ops.nest import THREAD_FLOPS, Axis, Nest, merge
 from fastconv.ops.table import Op, plan_cache
 from fastconv.ops.weighted import PACK_BYTES, WeightedKernel, WeightedReference, uneven_strides
-from fastconv.ops.winograd import MOST_DEPTH, MOST_SPREAD, winograd_flops
+from fastconv.ops.winograd import MOST_DEPTH, MOST_SPREAD, WinogradLoops, winograd_flops
 from fastconv.ops.winograd_error import winograd_error, winograd_errors, winograd_forms
 from fastconv.ops.winograd_forms import LARGE_FORMS, SMALL_FORMS
 from fastconv.ops.winograd_lanes import loops_seconds, winograd_loops
@@ -195,7 +195,7 @@ def trimmed_loops(nest: Nest) -> DirectLoops:
 class LoopsPlan:
     """Runs the one step of direct or Winograd loops."""
 
-    def __init__(self, spec: ConvSpec, loops: DirectLoops):
+    def __init__(self, spec: ConvSpec, loops: DirectLoops | WinogradLoops):
         self.spec = spec
         self.loops = loops
         self.layout = loops.layout

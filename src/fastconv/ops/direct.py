@@ -94,7 +94,7 @@ class DirectLoops:
         return packed, packed_bias(nest, filters, b, empty)
 
     def pack_step(self, groups: int, scaled: bool = False) -> Step:
-        """Packs the weights of so many groups, and multiplies them with what comes behind them."""
+        """``step(packed, w)`` for the weights of so many groups; `scaled`: ``step(packed, w, factors of the filters)``."""
         nest = self.nest
         elements = groups * self.packed_elements[0] // nest.groups
         return Step(
@@ -410,10 +410,8 @@ def _share_of_taps(axis: Axis, tile: int) -> float:
         return np.where(output < longer * (size + 1), output // (size + 1), (output - longer) // size)
 
     place = axis.before - np.arange(axis.kernel) * axis.dilation
-    low, high = (
-        np.maximum(-(-place // axis.stride), 0),
-        np.minimum((axis.input - 1 + place) // axis.stride, axis.output - 1),
-    )
+    low = np.maximum(-(-place // axis.stride), 0)
+    high = np.minimum((axis.input - 1 + place) // axis.stride, axis.output - 1)
     used = np.maximum(start(tile_of(high) + 1) - start(tile_of(low)), 0)
     return float(used[(low < axis.output) & (high >= 0)].sum()) / (axis.kernel * axis.output)
 
