@@ -43,7 +43,7 @@ def test_layer(problem, algorithm, benchmark):
     arrays, exact = expected(problem)
     assert not mistrust(exact)
     call = own.prepare_layer(problem, arrays, fastconv.get_num_threads(), algorithm)
-    verdict = judge(call(), exact, error_bound(problem, ENGINES["fastconv"].growth))
+    verdict = judge(call(), exact, error_bound(problem, ENGINES["fastconv"].growth_of(algorithm)))
     assert verdict.status == "ok", f"{problem}: {verdict.reason}"
     benchmark.group = problem.line
     benchmark.extra_info |= {"flops": problem.flops, "bytes": problem.bytes, "error": verdict.error}

@@ -71,3 +71,13 @@ def test_pools_and_transposed_convolutions_answer():
         assert answers[0].bytes == 4 * 64 * (56 * 56 + 28 * 28)
     direct, _ = fc.algorithms("conv_transpose2d", (1, 8, 10, 10), (8, 4, 4, 4), stride=2, padding=1)
     assert direct.flops == 2 * 100 * 8 * 4 * 16
+
+
+def test_larger_tiles_are_taken_by_name_alone():
+    found = {row.algorithm: row for row in fc.algorithms("conv2d", (1, 64, 96, 96), (64, 64, 3, 3), padding=1)}
+    large = found["winograd_large"]
+    assert not large.refusal
+    assert not large.automatic
+    assert str(large).endswith("by name alone")
+    assert large.error_bound > found["winograd"].error_bound
+    assert found["winograd"].automatic

@@ -98,7 +98,8 @@ class Candidate:
 
     `seconds` and `scratch_bytes` are for one thread; `bytes` are those of arguments and result; `error_bound` is the
     largest possible error of an output element as a multiple of its magnitude (for a convolution or linear layer:
-    max|x| · Σ|w|).  `refusal` is empty where the algorithm accepts, and the numbers are None where it refuses.
+    max|x| · Σ|w|).  `refusal` is empty where the algorithm accepts, and the numbers are None where it refuses.  An algorithm
+    that is not `automatic` is taken by name, and in sessions of fast precision.
     """
 
     algorithm: str
@@ -108,6 +109,7 @@ class Candidate:
     bytes: int | None = None
     scratch_bytes: int | None = None
     error_bound: float | None = None
+    automatic: bool = True
 
     def __str__(self):
         if self.refusal:
@@ -115,7 +117,7 @@ class Candidate:
         return (
             f"{self.algorithm:10} {self.seconds * 1e3:9.3f} ms predicted, {self.flops / 1e6:.1f} MFLOP, "
             f"{self.bytes / 1e6:.2f} MB, scratch {self.scratch_bytes / 1024:.0f} KiB, "
-            f"error <= {self.error_bound:.1e} of the magnitude"
+            f"error <= {self.error_bound:.1e} of the magnitude" + ("" if self.automatic else ", by name alone")
         )
 
 
@@ -139,6 +141,7 @@ class Op(Generic[Spec]):
                 spec.bytes,
                 row.scratch_bytes(spec),
                 row.error_bound(spec),
+                row.automatic,
             )
             for row in self.rows
         ]

@@ -58,7 +58,7 @@ def _pairs(rows: list[Row]) -> list[tuple[Row, Row]]:
     """The pick and the fastest of every problem, instruction set and number of threads."""
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
-        if row.kind == "kernel" and row.is_timed:
+        if row.kind == "kernel" and row.is_timed and row.picked is not None:
             groups.setdefault((row.problem, row.dtype, row.isa, row.threads), []).append(row)
     return [
         (pick, min(group, key=lambda row: row.median)) for group in groups.values() for pick in group if pick.picked

@@ -58,7 +58,7 @@ class Row:
     bytes: int = 0
     scratch_bytes: int | None = None
     predicted: float | None = None  # the planner's time
-    picked: bool | None = None  # whether the planner picks this algorithm
+    picked: bool | None = None  # whether the planner picks this algorithm; None where it never does
     roof_share: float | None = None  # least time that the machine allows the direct method, over the median
     load: float | None = None
     first_run: float | None = None

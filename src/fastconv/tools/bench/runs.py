@@ -159,7 +159,7 @@ def run_kernels(plan: Plan, seconds: float, results: Results) -> None:
             for (_, threads, isa), process in processes.items():
                 found = [
                     contender
-                    for contender in _candidates(problem, process, isa, threads, appearances, own.growth)
+                    for contender in _candidates(problem, process, isa, threads, appearances, own)
                     if not plan.algorithms or contender.row.engine in plan.algorithms
                 ]
                 rows += [contender.row for contender in found]
@@ -212,7 +212,7 @@ def _check_algorithms(plan: Plan, problems: list[Problem], process: EngineProces
             raise ArgumentError(f"algorithms: {name!r} is none of {', '.join(known)}")
 
 
-def _candidates(problem, process, isa, threads, appearances, growth) -> list[Contender]:
+def _candidates(problem, process, isa, threads, appearances, own: Engine) -> list[Contender]:
     """A contender per algorithm, those that refuse with the status already set."""
     try:
         listed = process.ask("candidates", problem=str(problem))["candidates"]
@@ -220,7 +220,7 @@ def _candidates(problem, process, isa, threads, appearances, growth) -> list[Con
         row = _row("kernel", problem, "any", threads, appearances, isa)
         row.status, row.reason = error.status, str(error)
         return [Contender(row, process, "", 0.0)]
-    accepted = [candidate for candidate in listed if not candidate["refusal"]]
+    accepted = [candidate for candidate in listed if not candidate["refusal"] and candidate["automatic"]]
     pick = min(accepted, key=lambda candidate: candidate["seconds"], default=None)
     contenders = []
     for candidate in listed:
@@ -229,8 +229,9 @@ def _candidates(problem, process, isa, threads, appearances, growth) -> list[Con
             row.status, row.reason = "refused", candidate["refusal"]
         else:
             row.scratch_bytes, row.predicted = candidate["scratch_bytes"], candidate["seconds"]
-            row.picked = candidate is pick
-        contenders.append(Contender(row, process, candidate["algorithm"], error_bound(problem, growth)))
+            row.picked = candidate is pick if candidate["automatic"] else None
+        bound = error_bound(problem, own.growth_of(candidate["algorithm"]))
+        contenders.append(Contender(row, process, candidate["algorithm"], bound))
     return contenders
 
 

@@ -36,7 +36,7 @@ class Engine:
     """How an engine is found, started and judged.
 
     `converts`: it does not read ONNX files.  `growth` is how much its fastest algorithms amplify rounding over a direct
-    sum (Winograd tiles of 6×6 outputs: 16, most of it at few channels).
+    sum (Winograd tiles of 6×6 outputs: LARGE_TILES, most of it at few channels).
     """
 
     name: str
@@ -48,8 +48,13 @@ class Engine:
     by_default: bool = True
     converts: bool = False
 
+    def growth_of(self, algorithm: str) -> float:
+        """The same of one of fastconv's algorithms by name."""
+        return LARGE_TILES if algorithm == "winograd_large" else self.growth
+
 
 _HERE = __name__
+LARGE_TILES = 16.0
 ENGINES = {
     engine.name: engine
     for engine in (
@@ -59,8 +64,8 @@ ENGINES = {
         Engine("torch-compiled", f"{_HERE}.pytorch", "torch", "torch", "compiled", by_default=False, converts=True),
         Engine("onnxruntime", f"{_HERE}.ort", "onnxruntime", "onnxruntime"),
         Engine("openvino", f"{_HERE}.ov", "openvino", "openvino"),
-        Engine("ncnn", f"{_HERE}.ncnn_engine", "ncnn", "ncnn", growth=16.0, converts=True),
-        Engine("mnn", f"{_HERE}.mnn_engine", "MNN", "MNN", growth=16.0, converts=True),
+        Engine("ncnn", f"{_HERE}.ncnn_engine", "ncnn", "ncnn", growth=LARGE_TILES, converts=True),
+        Engine("mnn", f"{_HERE}.mnn_engine", "MNN", "MNN", growth=LARGE_TILES, converts=True),
         Engine("scipy", f"{_HERE}.scipy_engine", "scipy.signal", "scipy", by_default=False),
     )
 }

@@ -24,7 +24,7 @@ def start() -> None:
 def candidates(problem) -> list[dict]:
     """Every algorithm's answer, as ``fastconv.algorithms`` gives it."""
     if problem.family == "pad":  # there is one way to do it
-        return [{"algorithm": AUTO, "refusal": "", "seconds": 0.0, "scratch_bytes": 0}]
+        return [{"algorithm": AUTO, "refusal": "", "seconds": 0.0, "scratch_bytes": 0, "automatic": True}]
     shapes = [problem.input, *([problem.weight] if problem.weight else [])]
     arguments = {"dtype": problem.dtype} | _window(problem)
     if problem.family.endswith("_pool"):
