@@ -272,3 +272,44 @@ def test_a_program_finds_parts_of_the_arrays_that_a_run_brings(rng):
     with pytest.raises(ValueError, match="read-only"):
         program({"x": x, "y": y})
     program({"x": x, "y": memoryview(bytearray(28))})
+
+
+AFFINITY = """
+import os
+import sys
+
+import numpy as np
+
+from fastconv import config, nn
+
+first, second = sorted(os.sched_getaffinity(0))[:2]
+everywhere = os.sched_getaffinity(0)
+layer, x = nn.Conv2d(64, 64, 3, padding=1).eval(), np.ones((1, 64, 56, 56), np.float32)
+
+
+def worker_after_call(caller):
+    os.sched_setaffinity(0, {caller})
+    layer(x)
+    return os.sched_getaffinity(worker)
+
+
+before = set(os.listdir("/proc/self/task"))
+with config.threads(2):
+    layer(x)
+    (worker,) = map(int, set(os.listdir("/proc/self/task")) - before)
+    while worker_after_call(first) != everywhere - {first}:  # until the worker has told what it is
+        pass
+    assert worker_after_call(second) == everywhere - {second}
+    os.sched_setaffinity(worker, {second})  # somebody else confines it
+    assert worker_after_call(first) == {second}
+    assert worker_after_call(second) == {second}
+    assert worker_after_call(first) == {second}
+"""
+
+
+@pytest.mark.skipif(
+    len(getattr(os, "sched_getaffinity", lambda _: ())(0)) < 2, reason="threads are kept off a processor on Linux with two"
+)
+def test_workers_keep_off_the_caller_s_processor():
+    done = run_python(AFFINITY)
+    assert done.returncode == 0, done.stderr

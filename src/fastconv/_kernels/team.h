@@ -30,6 +30,37 @@ static inline void fc_reset(fc_mutex *mutex, fc_condition *condition) {
     if (condition) pthread_cond_init(condition, NULL);
 }
 
+#if defined(__linux__)
+#include <sched.h>
+
+/* A thread and the processors it may run on: `allowed` by whoever started or confined it, `given` by us. */
+typedef struct { pthread_t thread; cpu_set_t allowed, given; } fc_worker;
+
+static inline int fc_processor(void) { return sched_getcpu(); }
+
+static inline void fc_adopt(fc_worker *worker) {
+    worker->thread = pthread_self();
+    if (pthread_getaffinity_np(worker->thread, sizeof(cpu_set_t), &worker->given)) CPU_ZERO(&worker->given);
+    worker->allowed = worker->given;
+}
+
+/* Let the worker run on every processor it may but this one.  What somebody else confined it to since, holds. */
+static void fc_keep_off(fc_worker *worker, int processor) {
+    cpu_set_t found;
+    if (pthread_getaffinity_np(worker->thread, sizeof found, &found)) return;
+    if (!CPU_EQUAL(&found, &worker->given)) worker->allowed = found;
+    worker->given = worker->allowed;
+    if (processor >= 0 && processor < CPU_SETSIZE) CPU_CLR(processor, &worker->given);
+    if (!CPU_COUNT(&worker->given)) worker->given = worker->allowed;
+    if (!CPU_EQUAL(&worker->given, &found)) pthread_setaffinity_np(worker->thread, sizeof worker->given, &worker->given);
+}
+#else
+typedef char fc_worker;
+static inline int fc_processor(void) { return -1; }
+static inline void fc_adopt(fc_worker *worker) { (void)worker; }
+static inline void fc_keep_off(fc_worker *worker, int processor) { (void)worker; (void)processor; }
+#endif
+
 typedef struct { void (*body)(void *); void *argument; } fc_start;
 
 static void *fc_thread_main(void *memory) {
@@ -90,6 +121,10 @@ static void fc_lock(fc_mutex *mutex) { while (!fc_trylock(mutex)) {} }
 static void fc_unlock(fc_mutex *mutex) { _InterlockedExchange(mutex, 0); }
 static void fc_reset(fc_mutex *mutex, fc_condition *condition) { (void)condition; *mutex = 0; }
 static int fc_start_thread(void (*body)(void *), void *argument) { (void)body; (void)argument; return 0; }
+typedef char fc_worker;
+static int fc_processor(void) { return -1; }
+#define fc_adopt(worker) ((void)(worker))
+#define fc_keep_off(worker, processor) ((void)(worker), (void)(processor))
 #define fc_wait(condition, mutex) ((void)0)
 #define fc_wake_all(condition) ((void)0)
 #define fc_on_fork_in_child(reset) ((void)(reset))
