@@ -30,14 +30,15 @@ ONLY = {
     "pad": ("baseline_float32", "avx2_float32", "avx512_float32"),
     "pool_picked": ("avx512_float32", "avx512_float64"),
 }
-ONCE = ("probe", "array_memory", "engine", "recent", "pool_indices", "strided_copy")
+ONCE = ("probe", "array_memory", "team", "engine", "recent", "pool_indices", "strided_copy")
 HEADERS = (
     "simd.h",
     "team.h",
     "atomics.h",
+    "clock.h",
     "array_memory.h",
     "array_memory.pxd",
-    "engine.pxd",
+    "team.pxd",
     "packing.pxd",
     "panels.pxd",
     "vector_math.h",

@@ -137,22 +137,22 @@ def test_threads_setting_and_restoring():
 
 
 def test_a_thread_may_have_a_limit_of_its_own():
-    engine = _kernels.engine
+    team = _kernels.team
     before = fastconv.get_num_threads()
     others = []
-    assert engine.limit_threads(7) == 0
+    assert team.limit_threads(7) == 0
     try:
         assert fastconv.get_num_threads() == 7
-        assert engine.process_threads() == before
+        assert team.process_threads() == before
         worker = threading.Thread(target=lambda: others.append(fastconv.get_num_threads()))
         worker.start()
         worker.join()
         assert others == [before]
         with fastconv.threads(2):
-            assert (fastconv.get_num_threads(), engine.process_threads()) == (2, 2)
-        assert (fastconv.get_num_threads(), engine.process_threads()) == (7, before)
+            assert (fastconv.get_num_threads(), team.process_threads()) == (2, 2)
+        assert (fastconv.get_num_threads(), team.process_threads()) == (7, before)
     finally:
-        assert engine.limit_threads(0) == 7
+        assert team.limit_threads(0) == 7
     assert fastconv.get_num_threads() == before
 
 
@@ -308,7 +308,8 @@ with config.threads(2):
 
 
 @pytest.mark.skipif(
-    len(getattr(os, "sched_getaffinity", lambda _: ())(0)) < 2, reason="threads are kept off a processor on Linux with two"
+    len(getattr(os, "sched_getaffinity", lambda _: ())(0)) < 2,
+    reason="threads are kept off a processor on Linux with two",
 )
 def test_workers_keep_off_the_caller_s_processor():
     done = run_python(AFFINITY)

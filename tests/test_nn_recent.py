@@ -9,7 +9,7 @@ from fastconv._kernels.recent import Recent, RecentRun
 
 import fastconv as fc
 from fastconv import nn
-from fastconv._kernels import engine
+from fastconv._kernels import team
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.ops.table import forget_plans
 
@@ -119,11 +119,11 @@ def test_recent_finds_the_same_form_only():
 def test_recent_forgets_with_the_plans_and_heeds_the_threads():
     x = np.zeros(3)
     recent = Recent("plan", (x,))
-    before = engine.limit_threads(2 if engine.get_threads() == 1 else 1)
+    before = team.limit_threads(2 if team.get_threads() == 1 else 1)
     try:
         assert recent.find(x, None, None, ()) is None
     finally:
-        engine.limit_threads(before)
+        team.limit_threads(before)
     assert recent.find(x, None, None, ()) == "plan"
     forget_plans()
     assert recent.find(x, None, None, ()) is None
@@ -173,16 +173,16 @@ def test_recent_run_sets_the_threads_of_its_calls_and_drops_a_context_that_fails
     seen = []
 
     def fail(arrays):
-        seen.append(engine.get_threads())
+        seen.append(team.get_threads())
         raise KeyboardInterrupt
 
-    x, before = np.zeros(3), engine.get_threads()
+    x, before = np.zeros(3), team.get_threads()
     contexts = [_Context(fail)]
     recent = RecentRun({"x": x}, (), contexts, before + 1)
     with pytest.raises(KeyboardInterrupt):
         recent.run({"x": x})
     assert seen == [before + 1]
-    assert engine.get_threads() == before
+    assert team.get_threads() == before
     assert not contexts
     contexts.append(_Context())
     with fc.threads(before + 1):

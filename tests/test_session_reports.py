@@ -309,12 +309,12 @@ class TestPredictMemory:
 import sys
 sys.path[:0] = {path!r}
 import numpy as np, fastconv as fc, session_models
-from fastconv._kernels import engine
+from fastconv._kernels import team
 session = fc.InferenceSession(session_models.residual(np.random.default_rng(0), channels=64), threads={threads})
 plan = session.predict_memory({{"x": (2, 3, 64, 64)}})
-assert engine.scratch_held() == 0
+assert team.scratch_held() == 0
 session.run(None, {{"x": np.ones((2, 3, 64, 64), np.float32)}})
-assert engine.scratch_held() == plan.scratch > 1000, (engine.scratch_held(), plan)
+assert team.scratch_held() == plan.scratch > 1000, (team.scratch_held(), plan)
 """
         code = code.format(path=sys.path, threads=threads)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)

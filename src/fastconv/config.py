@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import fastconv
 from fastconv import _kernels, machine
-from fastconv._kernels import engine, probe
+from fastconv._kernels import probe, team
 from fastconv.geometry import integer
 
 __all__ = ["get_num_threads", "set_num_threads", "show_config", "threads"]
@@ -22,19 +22,19 @@ def set_num_threads(n: int) -> None:
 
 def get_num_threads() -> int:
     """The number of threads that a call from this thread of Python may use: inside a session's run, the session's."""
-    return engine.get_threads()
+    return team.get_threads()
 
 
 @contextmanager
 def threads(n: int):
     """``with fastconv.threads(1): ...`` uses `n` threads inside, and restores the number after."""
-    before = machine.Threads(engine.process_threads(), _reason)
+    before = machine.Threads(team.process_threads(), _reason)
     set_num_threads(n)
-    own = engine.limit_threads(0)  # that of a session in whose run this is
+    own = team.limit_threads(0)  # that of a session in whose run this is
     try:
         yield
     finally:
-        engine.limit_threads(own)
+        team.limit_threads(own)
         _use(before)
 
 
@@ -47,7 +47,7 @@ def show_config() -> str:
         "compiler": probe.compiler(),
         "baseline": probe.baseline(),
         "instruction set": f"{_kernels.ISA} ({_kernels.ISA_REASON}; available: {', '.join(_kernels.levels)})",
-        "threads": f"{engine.get_threads()} ({_reason})",
+        "threads": f"{team.get_threads()} ({_reason})",
         "caches": caches,
     }
     return "\n".join(f"{name:16} {value}" for name, value in rows.items())
@@ -55,7 +55,7 @@ def show_config() -> str:
 
 def _use(threads: machine.Threads) -> None:
     global _reason
-    engine.set_threads(threads.count)
+    team.set_threads(threads.count)
     _reason = threads.reason
 
 

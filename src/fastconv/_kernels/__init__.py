@@ -13,14 +13,14 @@ from pathlib import Path
 from fastconv.errors import ArgumentError
 
 try:
-    from fastconv._kernels import engine, probe
+    from fastconv._kernels import engine, probe, team
 except ImportError as error:
     if not list(Path(__file__).parent.glob("probe.*.*")):
         hint = "install the package (pip install .), or in its source tree run: python setup.py build_ext --inplace"
         raise ImportError(f"fastconv's compiled kernels are missing; {hint}") from error
     raise
 
-__all__ = ["ISA", "ISA_REASON", "engine", "family", "has", "levels"]
+__all__ = ["ISA", "ISA_REASON", "engine", "family", "has", "levels", "team"]
 
 levels = probe.levels()
 

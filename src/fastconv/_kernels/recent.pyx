@@ -10,9 +10,9 @@ from libc.string cimport memcpy
 import numpy as np
 
 from fastconv._kernels.array_memory cimport FC_ARRAY_ALIGNED, fc_array_head, head_of
-from fastconv._kernels.engine cimport threads_of_calls
+from fastconv._kernels.team cimport threads_of_calls
 
-from fastconv._kernels.engine import limit_threads
+from fastconv._kernels.team import limit_threads
 
 cdef enum:
     MAX_AXES = 5

@@ -1,5 +1,4 @@
-/* What the engine needs of the system and the compiler: threads, locks, a clock, products of 128 bits.  Without
-   POSIX threads there is one thread. */
+/* What the team needs of the system: threads and locks.  Without POSIX threads there is one thread. */
 #ifndef FASTCONV_TEAM_H
 #define FASTCONV_TEAM_H
 
@@ -11,7 +10,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define FC_THREADS 1
 #define FC_THREAD_LOCAL __thread
@@ -91,19 +89,6 @@ static int fc_start_thread(void (*body)(void *), void *argument) {
     return started;
 }
 
-/* Milliseconds from some start: a clock that is read in a few nanoseconds and stands still for up to ten of them. */
-static inline int64_t fc_milliseconds(void) {
-    struct timespec now;
-#if defined(CLOCK_MONOTONIC_COARSE)
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-#elif defined(CLOCK_MONOTONIC_RAW_APPROX)
-    clock_gettime(CLOCK_MONOTONIC_RAW_APPROX, &now);
-#else
-    clock_gettime(CLOCK_MONOTONIC, &now);
-#endif
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 #else
 
 #define WIN32_LEAN_AND_MEAN
@@ -128,7 +113,6 @@ static int fc_processor(void) { return -1; }
 #define fc_wait(condition, mutex) ((void)0)
 #define fc_wake_all(condition) ((void)0)
 #define fc_on_fork_in_child(reset) ((void)(reset))
-static int64_t fc_milliseconds(void) { return (int64_t)GetTickCount64(); }
 
 #endif
 

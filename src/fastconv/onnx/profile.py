@@ -96,7 +96,7 @@ def profile(
     seconds = [median(t) for t in times]
     seconds += [sum(s for s, _ in runs) / repeats for runs in outside.values()]
     total = sum(seconds) or 1.0
-    threads = _kernels.engine.get_threads()
+    threads = _kernels.team.get_threads()
     roof = machine_roof(threads)
     rows = [_row(plan, s, s / total, roof) for plan, s in zip(plans, seconds, strict=False)]
     for (node, runs), s in zip(outside.items(), seconds[len(plans) :], strict=True):

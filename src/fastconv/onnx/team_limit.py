@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastconv._kernels import engine
+from fastconv._kernels import team
 
 __all__ = ["team_limit"]
 
@@ -20,8 +20,8 @@ class team_limit:
 
     def __enter__(self) -> None:
         if self.threads is not None:
-            self.before = engine.limit_threads(self.threads)
+            self.before = team.limit_threads(self.threads)
 
     def __exit__(self, *exception) -> None:
         if self.threads is not None:
-            engine.limit_threads(self.before)
+            team.limit_threads(self.before)

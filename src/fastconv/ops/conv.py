@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from fastconv import reference
-from fastconv._kernels import engine, family
+from fastconv._kernels import family, team
 from fastconv._kernels.engine import Step
 from fastconv.arrays import is_channels_last
 from fastconv.ops.arguments import settled, word
@@ -413,7 +413,7 @@ def conv_plan(x, w, b, stride, padding, dilation, groups: int, algorithm: str, p
         is_channels_last(x) or is_channels_last(w),
         word(algorithm, "algorithm"),
         packed,
-        engine.get_threads(),
+        team.get_threads(),
     )
 
 

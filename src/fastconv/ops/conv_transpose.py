@@ -14,7 +14,7 @@ from math import gcd, prod
 import numpy as np
 
 from fastconv import reference
-from fastconv._kernels import engine
+from fastconv._kernels import team
 from fastconv.arrays import is_channels_last
 from fastconv.errors import ArgumentError
 from fastconv.geometry import element_count, integer, pads_per_axis, per_axis
@@ -249,7 +249,7 @@ def conv_transpose_plan(x, w, b, stride, padding, output_padding, groups, dilati
         per_axis(dilation, rank, "dilation"),
         last,
     )
-    return _plan(*facts, *arguments, word(algorithm, "algorithm"), engine.get_threads())
+    return _plan(*facts, *arguments, word(algorithm, "algorithm"), team.get_threads())
 
 
 @plan_cache

@@ -8,7 +8,7 @@ from math import ceil, prod
 import numpy as np
 
 from fastconv import machine
-from fastconv._kernels import engine, family
+from fastconv._kernels import family, team
 from fastconv._kernels.engine import Step
 from fastconv.arrays import aligned_empty
 from fastconv.ops.cost import CACHE_BYTES_PER_SECOND, peak_flops
@@ -269,7 +269,7 @@ class PixelLanes(DirectLoops):
 
     def _groups_of_a_chunk(self, elements: int, budget: int) -> int:
         """As many as fit the cache, but enough blocks for the team."""
-        threads = engine.get_threads()
+        threads = team.get_threads()
         most = self.nest.groups if threads == 1 else max(self.nest.groups // (TASKS_PER_THREAD * threads), 1)
         return max(min(budget // max(elements, 1), most), 1)
 

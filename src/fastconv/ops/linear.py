@@ -8,7 +8,7 @@ from math import ceil, inf
 import numpy as np
 
 from fastconv import machine, reference
-from fastconv._kernels import engine, family
+from fastconv._kernels import family, team
 from fastconv._kernels.engine import Step
 from fastconv.arrays import aligned_empty
 from fastconv.errors import ArgumentError
@@ -308,7 +308,7 @@ def linear_plan(x, w, b, algorithm="auto", packed=False):
     `packed` says that the caller keeps the packed weights.  float16 weights beside a float32 `x` are widened.
     """
     bias = None if b is None else (b.shape, b.dtype)
-    return _plan(x.shape, x.dtype, w.shape, w.dtype, bias, word(algorithm, "algorithm"), packed, engine.get_threads())
+    return _plan(x.shape, x.dtype, w.shape, w.dtype, bias, word(algorithm, "algorithm"), packed, team.get_threads())
 
 
 @plan_cache

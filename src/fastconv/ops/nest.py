@@ -9,7 +9,7 @@ from math import ceil, inf, prod
 import numpy as np
 
 from fastconv import machine
-from fastconv._kernels import engine, family
+from fastconv._kernels import family, team
 from fastconv.ops.elementwise import ACTIVATIONS, operation_parameters
 
 __all__ = [
@@ -225,7 +225,7 @@ def chunk_shape(
 
 def split_filters(chunks: int, panels: int) -> dict[str, int]:
     """Panels per task and tasks per chunk: filters are shared out where there are too few chunks for the team."""
-    threads = engine.get_threads()
+    threads = team.get_threads()
     units = max(chunks, 1)
     wanted = ceil(TASKS_PER_THREAD * threads / units) if threads > 1 else 1
     task_panels = ceil(panels / min(wanted, panels))

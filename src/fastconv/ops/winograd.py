@@ -8,7 +8,7 @@ from math import ceil, inf, prod
 import numpy as np
 
 from fastconv import machine
-from fastconv._kernels import engine, family
+from fastconv._kernels import family, team
 from fastconv._kernels.engine import Step
 from fastconv.ops.cost import CACHE_BYTES_PER_SECOND, peak_flops
 from fastconv.ops.nest import (
@@ -238,7 +238,7 @@ class Tiling:
         streamed, the threads share one transformed input, so that each filter is read once; else each has its own tiles.
         `half`: the last panel is one.
         """
-        threads = min(engine.get_threads(), self.threads)
+        threads = min(team.get_threads(), self.threads)
         cut = 0
         if threads > 1 and self.units < threads * CHUNKS_PER_THREAD:
             cut = self.units % threads or min(threads, self.units)

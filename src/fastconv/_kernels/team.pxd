@@ -10,4 +10,22 @@ ctypedef void (*kernel_function)(
     const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
 ) noexcept nogil
 
+cdef enum:
+    MAX_THREADS = 256
+    ALIGNMENT = 64
+
+cdef struct Job:
+    kernel_function function
+    const void* sizes
+    void** arrays
+    Py_ssize_t tasks
+    Py_ssize_t grain
+    Py_ssize_t threads
+    char* scratch
+    Py_ssize_t scratch_stride   # bytes of a thread
+    Py_ssize_t shared      # bytes before the scratch, whose address is the last of `arrays`
+    Py_ssize_t shared_slot
+
 cdef Py_ssize_t threads_of_calls() noexcept nogil
+cdef bint run_job(Job* job) noexcept nogil
+cdef Py_ssize_t scratch_stride(Py_ssize_t scratch) noexcept nogil
