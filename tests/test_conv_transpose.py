@@ -9,6 +9,7 @@ from tolerance import assert_within, conv_tolerance
 from fastconv import reference
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.nn import functional as F
+from fastconv.ops.conv_transpose import conv_transpose_plan
 
 BY_RANK = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
@@ -38,6 +39,26 @@ def check(rng, x_shape, w_shape, dtype=np.float32, **geometry):
 )
 def test_cases(isa, team, x_shape, w_shape, geometry, dtype, rng):
     check(rng, x_shape, w_shape, dtype, **geometry)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "geometry"),
+    [
+        ((1, 100, 1, 1), (100, 32, 4, 4), {}),
+        ((3, 8, 1, 1), (8, 6, 4, 5), {"stride": (3, 1), "padding": (1, 2), "groups": 2}),
+        ((2, 4, 1), (4, 3, 3), {"stride": 2, "output_padding": 1, "dilation": 2}),
+        ((1, 4, 1, 1), (4, 3, 3, 2), {"dilation": (9, 1)}),  # more positions than two to a tap
+        ((2, 4, 1, 1, 1), (4, 5, 2, 3, 2), {"padding": (0, 1, 0), "groups": 4}),
+    ],
+)
+def test_an_input_of_one_position(isa, team, x_shape, w_shape, geometry, dtype, rng):
+    check(rng, x_shape, w_shape, dtype, **geometry)
+
+
+def test_one_position_is_one_product(rng):
+    plan = conv_transpose_plan(np.ones((1, 100, 1, 1)), np.ones((100, 8, 4, 4)), None, 2, 1, 0, 1, 1)
+    assert [part.nest.filters for part, _ in plan.parts] == [8 * 2 * 2]
 
 
 def test_every_remainder(rng):

@@ -2,7 +2,8 @@
 
 Output positions that leave the same remainder by the stride use the same taps, at input positions that step by one.
 Each remainder is therefore a direct convolution with some of the taps, whose results lie a stride apart; nothing is
-multiplied by the zeros that a stretched input would have, and nothing is added up in memory.
+multiplied by the zeros that a stretched input would have, and nothing is added up in memory.  An input of one position
+is one product instead, with weights for every output position.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from fastconv.ops.arguments import word
 from fastconv.ops.conv import CALL_SECONDS
 from fastconv.ops.conv_spec import empty_result, result_strides
 from fastconv.ops.direct import direct_loops, direct_seconds
-from fastconv.ops.nest import Axis, Nest, merge
+from fastconv.ops.nest import UNIT_AXIS, Axis, Nest, merge
 from fastconv.ops.table import KERNEL_ELEMENTS, Op, plan_cache
 from fastconv.ops.weighted import (
     PACK_BYTES,
@@ -32,7 +33,16 @@ from fastconv.ops.weighted import (
     uneven_strides,
 )
 
-__all__ = ["CONV_TRANSPOSE", "ConvTransposeSpec", "conv_transpose_plan", "conv_transpose_spec"]
+__all__ = [
+    "CONV_TRANSPOSE",
+    "ConvTransposeSpec",
+    "conv_transpose_plan",
+    "conv_transpose_spec",
+    "covers_output",
+    "parts_of",
+]
+
+MOST_POSITIONS = 2  # of the output to a tap, where each has weights of its own
 
 
 @dataclass(frozen=True)
@@ -118,6 +128,110 @@ def remainders(size, output, kernel, stride, dilation, before, x_stride, y_strid
     return found
 
 
+class Part:
+    """A direct convolution whose results are the output positions of some remainders."""
+
+    def __init__(self, spec: ConvTransposeSpec, remainders: tuple[Remainder, ...], strides):
+        self.spec = spec
+        self.remainders = remainders
+        self.nest = _nest(spec, spec.filters // spec.groups, *strides, merge([part.axis for part in remainders]))
+
+    @property
+    def layout(self) -> tuple:
+        """What the choice of weights depends on."""
+        return ("remainder", self.spec.groups, tuple(part.taps for part in self.remainders))
+
+    def weights(self, w: np.ndarray) -> np.ndarray:
+        """Those of the direct convolution (groups, filters, channels, *kernel)."""
+        taps = np.ix_(*(part.taps for part in self.remainders))
+        return np.ascontiguousarray(_by_filter(self.spec, w)[(..., *taps)])
+
+    def bias(self, b: np.ndarray | None) -> np.ndarray | None:
+        return b
+
+    def positions(self) -> tuple[slice, ...]:
+        """Of the output, along its spatial axes."""
+        return tuple(
+            slice(part.first, None, step) for part, step in zip(self.remainders, self.spec.stride, strict=True)
+        )
+
+
+class OnePosition:
+    """An input of one position an image: a product of its channels with weights for each filter at each output position."""
+
+    def __init__(self, spec: ConvTransposeSpec, strides):
+        self.spec = spec
+        (x_image, x_channel, *_), (y_image, *_) = strides
+        filters = spec.filters // spec.groups * prod(spec.output)
+        self.nest = _nest(spec, filters, (x_image, x_channel), (y_image, 1), (UNIT_AXIS,) * 3)
+
+    @property
+    def layout(self) -> tuple:
+        return ("positions", self.spec.groups, self.spec.output, self.spec.pads, self.spec.dilation)
+
+    def weights(self, w: np.ndarray) -> np.ndarray:
+        """(groups, filters and positions, channels): zeros where no tap reaches a position."""
+        spec = self.spec
+        by_filter = np.moveaxis(_by_filter(spec, w), 2, -1)
+        every = np.zeros((*by_filter.shape[:2], *spec.output, by_filter.shape[-1]), w.dtype)
+        reached, taps = [], []
+        for size, kernel, dilation, (before, _) in zip(spec.output, spec.kernel, spec.dilation, spec.pads, strict=True):
+            positions = np.arange(kernel) * dilation - before
+            inside = (positions >= 0) & (positions < size)
+            reached.append(positions[inside])
+            taps.append(np.flatnonzero(inside))
+        whole = (slice(None),) * 2
+        every[(*whole, *np.ix_(*reached))] = by_filter[(*whole, *np.ix_(*taps))]
+        return every.reshape(spec.groups, self.nest.filters, -1)
+
+    def bias(self, b: np.ndarray | None) -> np.ndarray | None:
+        return None if b is None else np.repeat(b, prod(self.spec.output))
+
+    def positions(self) -> tuple[slice, ...]:
+        return (slice(None),) * len(self.spec.output)
+
+
+def _by_filter(spec: ConvTransposeSpec, w: np.ndarray) -> np.ndarray:
+    """(groups, filters, channels, *kernel)"""
+    shape = (spec.groups, spec.channels // spec.groups, spec.filters // spec.groups, *spec.kernel)
+    return w.reshape(shape).swapaxes(1, 2)
+
+
+def _nest(spec: ConvTransposeSpec, filters: int, x_strides, y_strides, axes) -> Nest:
+    channels = spec.channels // spec.groups
+    return Nest(spec.dtype, spec.batch, spec.groups, channels, filters, x_strides[:2], y_strides[:2], axes)
+
+
+def parts_of(spec: ConvTransposeSpec) -> list[Part] | list[OnePosition]:
+    """The direct convolutions that give every output position that some tap reaches."""
+    strides = (
+        tuple(stride // spec.itemsize for stride in spec.x_strides),
+        tuple(stride // spec.itemsize for stride in result_strides(spec.y_shape, spec.itemsize, spec.channels_last)),
+    )
+    if prod(spec.input) == 1 and not spec.channels_last and prod(spec.output) <= MOST_POSITIONS * prod(spec.kernel):
+        return [OnePosition(spec, strides)]
+    by_axis = [
+        remainders(*axis)
+        for axis in zip(
+            spec.input,
+            spec.output,
+            spec.kernel,
+            spec.stride,
+            spec.dilation,
+            (before for before, _ in spec.pads),
+            *(of_array[2:] for of_array in strides),
+            strict=True,
+        )
+    ]
+    return [Part(spec, of_axes, strides) for of_axes in product(*by_axis)]
+
+
+def covers_output(spec: ConvTransposeSpec, parts: list[Part] | list[OnePosition]) -> bool:
+    """Whether some part computes each output position; those that no tap reaches hold the bias alone."""
+    steps = prod(min(stride, size) for stride, size in zip(spec.stride, spec.output, strict=True))
+    return len(parts) == steps or any(isinstance(part, OnePosition) for part in parts)
+
+
 class Direct(WeightedKernel[ConvTransposeSpec]):
     """A direct convolution for each remainder of the output positions by the stride."""
 
@@ -131,67 +245,24 @@ class Direct(WeightedKernel[ConvTransposeSpec]):
         return DirectPlan(spec)
 
     def seconds(self, spec):
-        return sum(CALL_SECONDS + direct_seconds(nest) for _, nest in nests(spec))
+        return sum(CALL_SECONDS + direct_seconds(part.nest) for part in parts_of(spec))
 
     def pack_seconds(self, spec):
         return spec.weight_count * spec.itemsize / PACK_BYTES
 
     def scratch_bytes(self, spec):
-        return max((direct_loops(nest).step.scratch for _, nest in nests(spec)), default=0)
-
-
-def nests(spec: ConvTransposeSpec):
-    """The remainders along every axis, and the direct convolution, of each part of the output that has taps."""
-    x_image, x_channel, *x_axes = (stride // spec.itemsize for stride in spec.x_strides)
-    y_image, y_channel, *y_axes = (
-        stride // spec.itemsize for stride in result_strides(spec.y_shape, spec.itemsize, spec.channels_last)
-    )
-    by_axis = [
-        remainders(*axis)
-        for axis in zip(
-            spec.input,
-            spec.output,
-            spec.kernel,
-            spec.stride,
-            spec.dilation,
-            (before for before, _ in spec.pads),
-            x_axes,
-            y_axes,
-            strict=True,
-        )
-    ]
-    for parts in product(*by_axis):
-        yield (
-            parts,
-            Nest(
-                spec.dtype,
-                spec.batch,
-                spec.groups,
-                spec.channels // spec.groups,
-                spec.filters // spec.groups,
-                (x_image, x_channel),
-                (y_image, y_channel),
-                merge([part.axis for part in parts]),
-            ),
-        )
+        return max((direct_loops(part.nest).step.scratch for part in parts_of(spec)), default=0)
 
 
 class DirectPlan:
     def __init__(self, spec: ConvTransposeSpec):
         self.spec = spec
-        self.parts = [(parts, direct_loops(nest)) for parts, nest in nests(spec)]
-        positions = prod(min(stride, size) for stride, size in zip(spec.stride, spec.output, strict=True))
-        self.covers_output = len(self.parts) == positions
-        self.layout = ("remainders", *(loops.layout for _, loops in self.parts), spec.stride, spec.pads, spec.dilation)
+        self.parts = [(part, direct_loops(part.nest)) for part in parts_of(spec)]
+        self.covers_output = covers_output(spec, [part for part, _ in self.parts])
+        self.layout = ("remainders", *((*part.layout, *loops.layout) for part, loops in self.parts))
 
     def pack(self, w, b):
-        spec = self.spec
-        shape = (spec.groups, spec.channels // spec.groups, spec.filters // spec.groups, *spec.kernel)
-        by_filter = w.reshape(shape).swapaxes(1, 2)
-        packed = [
-            loops.pack(np.ascontiguousarray(by_filter[(..., *np.ix_(*(part.taps for part in parts)))]), b)
-            for parts, loops in self.parts
-        ]
+        packed = [loops.pack(part.weights(w), part.bias(b)) for part, loops in self.parts]
         return packed, None if b is None else b.copy()
 
     def __call__(self, x, packed):
@@ -200,9 +271,8 @@ class DirectPlan:
         y = empty_result(spec.y_shape, spec.dtype, spec.channels_last)
         if not self.covers_output:
             y[...] = 0 if b is None else b.reshape(-1, *(1,) * len(spec.output))
-        for (remainder, loops), weights in zip(self.parts, parts, strict=True):
-            at = tuple(slice(part.first, None, step) for part, step in zip(remainder, spec.stride, strict=True))
-            loops.step(y[(..., *at)], x, *weights)
+        for (part, loops), weights in zip(self.parts, parts, strict=True):
+            loops.step(y[(..., *part.positions())], x, *weights)
         return y
 
 

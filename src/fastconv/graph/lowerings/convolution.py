@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import prod
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from fastconv.graph.passes.affine import scaled
 from fastconv.ops.arguments import settled
 from fastconv.ops.conv import CONV, conv_nest, trimmed_loops
 from fastconv.ops.conv_spec import conv_spec
-from fastconv.ops.conv_transpose import CONV_TRANSPOSE, ConvTransposeSpec, nests
+from fastconv.ops.conv_transpose import CONV_TRANSPOSE, ConvTransposeSpec, covers_output, parts_of
 from fastconv.ops.direct import direct_loops
 from fastconv.ops.winograd import large_winograd
 from fastconv.ops.winograd_lanes import winograd_loops
@@ -109,30 +108,27 @@ def conv_transpose(build: Builder, node, x, w, b=None):
     if min(spec.output) < 1 or 0 in x.shape or len(w.shape) != len(x.shape) or w.shape[0] != x.shape[1]:
         return None
     y = build.tensor(spec.y_shape, x.dtype)
-    parts = list(nests(spec))
-    if len(parts) < prod(min(stride, size) for stride, size in zip(spec.stride, spec.output, strict=True)):
+    parts = parts_of(spec)
+    if not covers_output(spec, parts):
         filling = np.clip(np.zeros((1,), x.dtype) if b is None else b, at["low"], at["high"]).astype(x.dtype)
         filling = filling.reshape(-1, *(1,) * len(spec.output))
         build.emit(np.copyto, [y], [filling], "numpy")
-    for remainders, nest in parts:
-        loops = direct_loops(replace(nest, low=at["low"], high=at["high"]))
-        taps = tuple(part.taps for part in remainders)
+    for part in parts:
+        loops = direct_loops(replace(part.nest, low=at["low"], high=at["high"]))
 
-        def pack(w, b, slab, taps=taps, loops=loops):
-            by_filter = w.reshape(spec.groups, -1, *w.shape[1:]).swapaxes(1, 2)
-            return loops.pack(np.ascontiguousarray(by_filter[(..., *np.ix_(*taps))]), b, slab.empty)
+        def pack(w, b, slab, part=part, loops=loops):
+            return loops.pack(part.weights(w), part.bias(b), slab.empty)
 
-        layout = ("remainder", *loops.layout, spec.groups, taps)
-        packed = build.packed(layout, pack, w, b, elements=loops.packed_elements)
-        build.emit(loops.step, [_part(y, remainders, spec.stride)], [x, *packed], "direct", (CONV_TRANSPOSE, spec))
+        packed = build.packed((*part.layout, *loops.layout), pack, w, b, elements=loops.packed_elements)
+        target = _at(y, part.positions())
+        build.emit(loops.step, [target], [x, *packed], "direct", (CONV_TRANSPOSE, spec))
     return [y]
 
 
-def _part(y: Tensor, remainders, stride) -> Tensor:
-    """The positions of `y` that leave these remainders by the stride."""
-    steps = y.strides[2:]
-    counts = [-(-(size - part.first) // s) for size, part, s in zip(y.shape[2:], remainders, stride, strict=True)]
-    shift = sum(part.first * step for part, step in zip(remainders, steps, strict=True))
-    return y.strided(
-        (*y.shape[:2], *counts), (*y.strides[:2], *(s * t for s, t in zip(stride, steps, strict=True))), shift
-    )
+def _at(y: Tensor, positions: tuple[slice, ...]) -> Tensor:
+    """Every so manieth position of `y` along its spatial axes."""
+    steps, starts = zip(*((at.step or 1, at.start or 0) for at in positions), strict=True)
+    counts = [-(-(size - start) // step) for size, start, step in zip(y.shape[2:], starts, steps, strict=True)]
+    shift = sum(start * stride for start, stride in zip(starts, y.strides[2:], strict=True))
+    strides = (stride * step for stride, step in zip(y.strides[2:], steps, strict=True))
+    return y.strided((*y.shape[:2], *counts), (*y.strides[:2], *strides), shift)
