@@ -39,6 +39,7 @@ def test_the_bound_follows_terms_type_and_algorithm():
     assert error_bound(parse_problem("max_pool2d 1x3x8x8 k2 s2")) == 0
     assert error_bound(CONV) == pytest.approx(4 * 2**-24 * 6)
     assert error_bound(CONV.replace(dtype="float64")) == pytest.approx(4 * 2**-53 * 6)
+    assert error_bound(parse_problem("batch_norm2d 1x3x8x8")) == 8 * 2**-24
     assert error_bound(CONV, 8) == 8 * error_bound(CONV)
 
 

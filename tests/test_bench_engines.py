@@ -22,6 +22,8 @@ LINES = [
     "avg_pool2d 1x4x8x8 k3 s1 p1 exclude",
     "pad 1x3x5x6 p1:2x0:1",
     "linear 3x20 -> 7",
+    "batch_norm2d 2x5x6x7",
+    "batch_norm3d 1x5x3x4x2",
 ]
 NETWORKS = ("densenet121", "googlenet", "shufflenet", "squeezenet", "lenet5", "mobilenet_v2")
 

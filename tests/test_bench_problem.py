@@ -28,6 +28,8 @@ OPTIONS = [
     "avg_pool1d 1x8x100 k4 s4 p0:1 exclude",
     "pad 1x3x8x9 p1:2x0:3",
     "pad 1x3x8 p0",
+    "batch_norm2d 2x3x8x9 f64 nhwc *4 # layer1.0.bn1",
+    "batch_norm1d 2x3x8",
     "linear 16x2048 -> 1000 nobias",
 ]
 
@@ -56,6 +58,15 @@ def test_sizes_flops_and_bytes():
     assert (t.output, t.weight, t.terms, t.macs) == ((1, 8, 10, 12), (4, 8, 4, 4), 16, 4 * 30 * 8 * 16)
     pool = parse_problem("max_pool2d 1x4x6x6 k3 s3 f64")
     assert (pool.flops, pool.macs, pool.bytes) == (4 * 4 * 9, 0, 8 * (4 * 36 + 4 * 4))
+
+
+def test_a_batch_norm_has_its_shape_and_four_parameters():
+    norm = parse_problem("batch_norm2d 2x3x8x9")
+    assert (norm.output, norm.weight, norm.macs) == ((2, 3, 8, 9), None, 0)
+    assert norm.parameters == dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (3,))
+    assert (norm.flops, norm.bytes) == (2 * 432, 4 * (2 * 432 + 4 * 3))
+    with pytest.raises(ArgumentError, match="'k3': not an option of batch_norm"):
+        parse_problem("batch_norm2d 2x3x8x9 k3")
 
 
 @pytest.mark.parametrize("line", [*OPTIONS, "avg_pool2d 1x3x7x7 k3 s2 p1 ceil", "pad 1x2x3x4x5 p1"])

@@ -12,7 +12,9 @@ from fastconv.errors import ArgumentError
 from fastconv.tools import bench
 from fastconv.tools.bench import commands
 from fastconv.tools.bench.compare import comparison
+from fastconv.tools.bench.modules import module_problems, module_tables, slow_modules
 from fastconv.tools.bench.picks import failed_picks, pick_table
+from fastconv.tools.bench.problem import parse_problem
 from fastconv.tools.bench.report import terminal_report, write_html, write_markdown
 from fastconv.tools.bench.results import SCHEMA, Results, Row, load_results
 from fastconv.tools.bench.runs import set_roof_shares
@@ -290,13 +292,14 @@ def test_a_run_writes_everything_asked_for(results, tmp_path, monkeypatch, capsy
     [
         ("layers --isa avx2", "isa: bench layers does not use it; it is for kernels"),
         ("layers --networks resnet50", "networks: bench layers does not use it; it is for networks, overhead, all"),
-        ("networks --shapes tiny", "shapes: bench networks does not use it; it is for kernels, layers"),
+        ("networks --shapes tiny", "shapes: bench networks does not use it; it is for kernels, layers, modules"),
         ("kernels --peers torch", "peers: bench kernels does not use it"),
         ("roof --cold", "cold: bench roof does not use it"),
+        ("modules --peers torch", "peers: bench modules does not use it"),
         ("pick --dtypes float32", "dtypes: bench pick does not use it; it is for kernels"),
         ("show --from x.json --threads 1", "threads: bench show does not use it"),
         ("all --from x.json", "from: bench all does not use it; it is for show"),
-        ("layers --assert", "assert: bench layers does not use it; it is for pick"),
+        ("layers --assert", "assert: bench layers does not use it; it is for pick, modules"),
         ("layers --budget inf", "budget: expected seconds above 0, got inf"),
         ("layers --threads=", "threads: expected numbers and 'all' joined by commas, got ''"),
         ("roof --plots FILE", "plots: expected a folder to write to, got FILE, where FILE is a file"),
@@ -333,3 +336,45 @@ def test_the_plan_follows_the_kind_of_run():
     assert [suite for suite, *_ in shared[0]] == ["resnet18", "resnet50"]
     assert not plan("networks").problems
     assert {where[0][0] for where in plan("overhead").problems.values()} == {"tiny", "lenet5"}
+    modules = plan("modules", "--shapes", "lenet5", POOL, "linear 1x8 -> 8")
+    assert [e.name for e in modules.engines] == ["fastconv", "torch"]
+    assert [problem.family for problem in modules.problems] == ["conv", "batch_norm", "conv", "batch_norm", "max_pool"]
+
+
+def test_modules_are_convolutions_max_pools_and_batch_norms_of_what_convolutions_return():
+    lines = [f"{CONV} *3 # a", "conv_transpose2d 1x8x4x4 -> 64 k2 s2 f64", "linear 1x8 -> 8", POOL, f"{CONV} # again"]
+    assert [str(problem) for problem in module_problems(map(parse_problem, lines))] == [
+        lines[0],
+        "batch_norm2d 1x64x56x56 *3 # a",
+        lines[1],
+        "batch_norm2d 1x64x8x8 f64",
+        lines[3],
+    ]
+
+
+def test_modules_are_held_to_torch_and_max_pooling_to_a_tenth_of_it(tmp_path, monkeypatch, capsys):
+    def module(problem, engine, microseconds):
+        return timed("module", problem, engine, microseconds, appearances=[["vgg", "layer", 1]])
+
+    other = CONV.replace("k3 p1", "k1")
+    rows = [module(CONV, "fastconv", 50), module(CONV, "torch", 100), module(other, "fastconv", 100)]
+    rows += [module(other, "torch", 50), module(POOL, "fastconv", 10), module(POOL, "torch", 90)]
+    summary, slow = module_tables(rows, 1)
+    assert summary.rows == [
+        ["Conv2d", "2", "1.00", "0.50", "1", "1", other],
+        ["MaxPool2d", "1", "9.00", "9.00", "0", "1", POOL],
+    ]
+    assert [line[:4] for line in slow.rows] == [[other, "100.0", "50.0", "0.50"], [POOL, "10.0", "90.0", "9.00"]]
+    assert slow_modules(rows) == [rows[2], rows[4]]
+    assert module_tables(rows[:2], 1)[1].notes == ["none"]
+
+    def measure(kind, plan, networks, end, target):
+        target.rows += rows
+
+    monkeypatch.setattr(commands, "_measure", measure)
+    assert command("modules", "--markdown", str(tmp_path / "r.md")) == 0
+    assert f"| MaxPool2d | 1 | 9.00 | 9.00 | 0 | 1 | {POOL} |" in (tmp_path / "r.md").read_text()
+    assert "Modules short of their aim, 1 thread" in capsys.readouterr().out
+    assert command("modules", "--assert") == 1
+    del rows[2:]
+    assert command("modules", "--assert") == 0

@@ -14,6 +14,7 @@ from fastconv.geometry import integer
 from fastconv.machine import available_threads
 from fastconv.tools.bench.compare import comparison
 from fastconv.tools.bench.engines import ENGINES, find_engines
+from fastconv.tools.bench.modules import PEER, module_problems, slow_modules
 from fastconv.tools.bench.network_runs import run_networks
 from fastconv.tools.bench.networks import network_names
 from fastconv.tools.bench.picks import failed_picks, pick_table
@@ -36,6 +37,7 @@ __all__ = ["add_arguments", "run"]
 KINDS = {
     "kernels": "fastconv's algorithms against each other, on every instruction set",
     "layers": "fastconv's layers against those of other libraries",
+    "modules": "nn.Conv, ConvTranspose, BatchNorm and MaxPool called alone against torch's",
     "networks": "whole networks from ONNX files, with load time, first run and memory",
     "overhead": "what a call, an import and an installation cost",
     "roof": "the machine's limits alone",
@@ -47,7 +49,7 @@ LAYER_KINDS, NETWORK_KINDS = ("layers", "overhead", "all"), ("networks", "overhe
 MEASURING = tuple(name for name in KINDS if name != "show")
 # The kinds of run that each option means something to; those that write files are for all.
 USED_BY = {
-    "shapes": ("kernels", "layers", "overhead", "pick", "all"),
+    "shapes": ("kernels", "layers", "modules", "overhead", "pick", "all"),
     "networks": NETWORK_KINDS,
     "batch": ("networks", "all"),
     "peers": ("layers", "networks", "overhead", "all"),
@@ -58,9 +60,10 @@ USED_BY = {
     "budget": MEASURING,
     "cold": tuple(name for name in MEASURING if name != "roof"),
     "from": ("show",),
-    "assert": ("pick",),
+    "assert": ("pick", "modules"),
 }
 LAYER_SUITES = ("lenet5", "alexnet", "vgg16", "googlenet", "resnet18", "resnet50", "mobilenet_v2", "edge")
+EVERY_SUITE = (*LAYER_SUITES, "tiny")
 BUDGET = 720.0
 THREADS = "1,all"
 OVERHEAD_SUITES = ("tiny", "lenet5")
@@ -99,13 +102,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--plots", metavar="FOLDER", help="write the plots as PNG files (needs matplotlib)")
     add("--compare", metavar="OLD.json", help="show the ratio to the results of an earlier run")
     add("--from", metavar="FILE", help="show: the JSON file of a run")
-    add("--assert", action="store_true", help="pick: fail where the pick is over 10 %% slower")
+    add("--assert", action="store_true", help="pick, modules: fail where fastconv is slower than it should be")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run, print the tables and write the files asked for.
 
-    Returns 0; 1 if fastconv failed or differed, or ``--assert`` found a slow pick; 2 for arguments that mean nothing;
+    Returns 0; 1 if fastconv failed or differed, or ``--assert`` found a slow pick or module; 2 for arguments that mean nothing;
     130 if it was interrupted, with everything that was finished written all the same.
     """
     try:
@@ -123,7 +126,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not results.complete:
         return 130
     own_is_wrong = any(row.status in ("failed", "differs") for row in results.rows if _is_own(row))
-    return int(own_is_wrong or (vars(arguments)["assert"] and bool(failed_picks(results.rows))))
+    is_slow = bool(failed_picks(results.rows) or slow_modules(results.rows))
+    return int(own_is_wrong or (vars(arguments)["assert"] and is_slow))
 
 
 def _new_run(arguments: argparse.Namespace) -> Results:
@@ -166,10 +170,12 @@ def _measure(kind: str, plan: Plan, networks: list[str], end: float, results: Re
     if kind == "pick":
         run_kernels(plan, left(1 - REPEAT_SHARE), results)
         repeat_slow_picks(plan, left(), results)
-    if kind in (*LAYER_KINDS, *NETWORK_KINDS):
+    if kind in ("modules", *LAYER_KINDS, *NETWORK_KINDS):
         describe_engines(plan, results)
     if kind in LAYER_KINDS:
         run_layers(plan, left(LAYER_SHARE if networks else 1.0), results)
+    if kind == "modules":
+        run_layers(plan, left(), results, kind="module")
     if networks:
         run_networks(networks, plan, left(), results)
     if kind not in ("pick", "roof"):
@@ -178,8 +184,8 @@ def _measure(kind: str, plan: Plan, networks: list[str], end: float, results: Re
 
 def _plan(arguments: argparse.Namespace) -> Plan:
     kind = arguments.kind
-    own = kind in ("kernels", "pick")
-    engines = find_engines([OWN] if own else [OWN, *(arguments.peers or ["default"])])
+    peers = {"kernels": [], "pick": [], "modules": [PEER]}.get(kind, arguments.peers or ["default"])
+    engines = find_engines([OWN, *peers])
     plan = Plan(engines, _threads(THREADS if arguments.threads is None else arguments.threads))
     plan.algorithms, plan.with_cold = arguments.algorithms or [], arguments.cold
     plan.batch = integer(1 if arguments.batch is None else arguments.batch, "batch", 1)
@@ -187,9 +193,10 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         plan.isas = _instruction_sets(arguments.isa)
         plan.dtypes = arguments.dtypes or ["float32", "float64"]
     if kind not in ("networks", "roof"):
-        suites = {"overhead": OVERHEAD_SUITES, "all": (*LAYER_SUITES, "tiny")}.get(kind, LAYER_SUITES)
+        suites = {"overhead": OVERHEAD_SUITES, "all": EVERY_SUITE, "modules": EVERY_SUITE}.get(kind, LAYER_SUITES)
         for what in arguments.shapes or suites:
-            plan.add(*find_problems(what))
+            suite, problems = find_problems(what)
+            plan.add(suite, module_problems(problems) if kind == "modules" else problems)
     return plan
 
 

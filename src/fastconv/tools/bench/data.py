@@ -23,17 +23,13 @@ MOSTLY = 0.8
 
 
 def make_arrays(problem: Problem, kind: str = "float") -> dict[str, np.ndarray]:
-    """``x`` (N×C×spatial in the problem's memory order) and, where the layer has them, ``weight`` and ``bias``.
+    """``x`` (N×C×spatial in the problem's memory order) and the layer's parameters by torch's names.
 
     `kind` is ``"float"``: normal inputs and weights that keep the variance (He et al. 2015); or ``"integer"``: small
     whole numbers, for which every sum is exact and so may be compared exactly.
     """
     rng = np.random.default_rng([problem.seed, zlib.crc32(problem.line.encode())])
-    shapes = {"x": problem.input}
-    if problem.weight:
-        shapes["weight"] = problem.weight
-        if problem.bias:
-            shapes["bias"] = (problem.channels,)
+    shapes = {"x": problem.input} | problem.parameters
     arrays = {}
     for name, shape in shapes.items():
         if kind == "integer":
@@ -41,7 +37,7 @@ def make_arrays(problem: Problem, kind: str = "float") -> dict[str, np.ndarray]:
         else:
             values = rng.standard_normal(shape, problem.dtype)
             values *= np.asarray({"weight": sqrt(2 / problem.terms), "bias": 0.1}.get(name, 1.0), problem.dtype)
-        arrays[name] = values
+        arrays[name] = np.abs(values) + 1 if name == "running_var" else values
     arrays["x"] = in_memory_order(problem, arrays["x"])
     return arrays
 
@@ -56,6 +52,9 @@ def in_memory_order(problem: Problem, x: np.ndarray) -> np.ndarray:
 def exact_output(problem: Problem, arrays: dict[str, np.ndarray]) -> np.ndarray:
     """The reference's result in float64, N×C×spatial."""
     x = arrays["x"].astype(np.float64)
+    if problem.family == "batch_norm":
+        names = ("running_mean", "running_var", "weight", "bias")
+        return reference.batch_norm(x, *(arrays[name].astype(np.float64) for name in names))
     parameters = [arrays[name].astype(np.float64) for name in ("weight", "bias") if name in arrays]
     if problem.family == "linear":
         return reference.linear(x, *parameters)
@@ -80,13 +79,15 @@ def error_bound(problem: Problem, growth: float = 1.0) -> float:
     Rounding errors of a sum of `terms` products behave like a random walk: after n additions with unit roundoff u the
     error of a sum of size S is about u·S·sqrt(n/2) in the mean (Higham 2002, section 2.8), and the largest sum and
     the largest error of a layer lie equally far, four to five standard deviations, from their means.  The bound is
-    four times that, and never under four roundings.  `growth` is how much an algorithm amplifies rounding over the
+    four times that, and never under four roundings; of a normalised value, which takes about as many steps one after
+    another, eight.  `growth` is how much an algorithm amplifies rounding over the
     direct sum, 1 for direct methods.
     """
     if problem.family in ("max_pool", "pad"):
         return 0.0
     unit_roundoff = np.finfo(problem.dtype).eps / 2
-    return float(4 * unit_roundoff * growth * max(sqrt(problem.terms / 2), 1.0))
+    steps = 2.0 if problem.family == "batch_norm" else max(sqrt(problem.terms / 2), 1.0)
+    return float(4 * unit_roundoff * growth * steps)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ OPERATORS = {
     "conv_transpose": "ConvTranspose",
     "max_pool": "MaxPool",
     "avg_pool": "AveragePool",
+    "batch_norm": "BatchNormalization",
     "pad": "Pad",
     "linear": "Gemm",
 }
@@ -26,7 +27,7 @@ def layer_model(problem: Problem, arrays: dict[str, np.ndarray]):
         raise Refusal("ONNX knows NCHW memory only")
     from onnx import helper, numpy_helper
 
-    constants = {name: np.ascontiguousarray(arrays[name]) for name in ("weight", "bias") if name in arrays}
+    constants = {name: np.ascontiguousarray(arrays[name]) for name in problem.parameters}
     if problem.family == "pad":
         constants["pads"] = np.array([0, 0, *_befores(problem), 0, 0, *_afters(problem)], np.int64)
     node = helper.make_node(OPERATORS[problem.family], ["x", *constants], ["y"], **_attributes(problem))
@@ -44,6 +45,8 @@ def layer_model(problem: Problem, arrays: dict[str, np.ndarray]):
 def _attributes(problem: Problem) -> dict:
     if problem.family == "linear":
         return {"transB": 1}
+    if problem.family == "batch_norm":
+        return {}  # torch's epsilon is the default
     if problem.family == "pad":
         return {"mode": "constant"}
     attributes = {

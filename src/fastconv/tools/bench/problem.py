@@ -9,6 +9,7 @@
     max_pool2d 1x64x112x112              k3 s2 p1 ceil
     pad        1x64x56x56                p1:2x0:3
     linear     1x512        -> 1000
+    batch_norm2d 1x64x56x56
 
 The input is N×C×spatial (linear: N×features).  A number holds for every spatial axis, ``3x5`` gives one per axis, and a
 padding ``before:after`` is asymmetric.
@@ -41,14 +42,16 @@ from fastconv.geometry import Window
 
 __all__ = ["OPS", "Problem", "parse_problem"]
 
-FAMILIES = ("conv", "conv_transpose", "max_pool", "avg_pool", "pad", "linear")
+FAMILIES = ("conv", "conv_transpose", "max_pool", "avg_pool", "batch_norm", "pad", "linear")
 WEIGHTED = ("conv", "conv_transpose", "linear")
-OPS = (*(f"{family}{rank}d" for family in FAMILIES[:4] for rank in (1, 2, 3)), "pad", "linear")
+WINDOWED = ("conv", "conv_transpose", "max_pool", "avg_pool")
+OPS = (*(f"{family}{rank}d" for family in FAMILIES[:5] for rank in (1, 2, 3)), "pad", "linear")
 OPTIONS = {
     "conv": ("k", "s", "p", "d", "g", "nobias"),
     "conv_transpose": ("k", "s", "p", "d", "g", "o", "nobias"),
     "max_pool": ("k", "s", "p", "d", "ceil"),
     "avg_pool": ("k", "s", "p", "ceil", "exclude"),
+    "batch_norm": (),
     "pad": ("p",),
     "linear": ("nobias",),
 }
@@ -111,6 +114,8 @@ class Problem:
         batch, channels, *spatial = self.input
         if self.family == "linear":
             return (batch, self.channels)
+        if self.family == "batch_norm":
+            return self.input
         if self.family == "pad":
             return (batch, channels, *(size + b + a for size, (b, a) in zip(spatial, self.pads, strict=True)))
         if self.family == "conv_transpose":
@@ -145,11 +150,19 @@ class Problem:
         return None
 
     @property
+    def parameters(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the layer's arrays by torch's names."""
+        if self.family == "batch_norm":
+            return dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (self.channels,))
+        shapes = {"weight": self.weight} if self.weight else {}
+        return shapes | ({"bias": (self.channels,)} if self.bias else {})
+
+    @property
     def terms(self) -> int:
         """Largest number of terms summed (or compared) into one output."""
         if self.family == "linear":
             return self.input[1]
-        if self.family == "pad":
+        if self.family in ("pad", "batch_norm"):
             return 1
         if self.family == "conv_transpose":
             taps = prod(-(-k // s) for k, s in zip(self.kernel, self.stride, strict=True))
@@ -158,16 +171,21 @@ class Problem:
 
     @property
     def macs(self) -> int:
-        """Multiplications of the direct method, those with padding included; 0 for pooling and padding."""
+        """Multiplications of the direct method, those with padding included; 0 for layers without weights."""
         if self.family == "conv_transpose":
             return prod(self.input) * self.channels // self.groups * prod(self.kernel)
         return prod(self.output) * self.terms if self.family in ("conv", "linear") else 0
 
     @property
     def flops(self) -> int:
-        """Operations of the direct method: two per multiplication and addition, one per value pooled."""
+        """Operations of the direct method: two per multiplication and addition, one per value pooled.
+
+        Two per value normalised.
+        """
         if self.family in ("max_pool", "avg_pool"):
             return prod(self.output) * self.terms
+        if self.family == "batch_norm":
+            return 2 * prod(self.output)
         return 2 * self.macs
 
     @property
@@ -176,15 +194,15 @@ class Problem:
 
     @property
     def bytes(self) -> int:
-        """Least memory traffic in bytes: input, weights, bias and output once each."""
-        weights = prod(self.weight) + self.bias * self.channels if self.weight else 0
-        return self.itemsize * (prod(self.input) + weights + prod(self.output))
+        """Least memory traffic in bytes: input, parameters and output once each."""
+        parameters = sum(map(prod, self.parameters.values()))
+        return self.itemsize * (prod(self.input) + parameters + prod(self.output))
 
     def __str__(self) -> str:
         parts = [self.op, _by(self.input)]
         if self.weight:
             parts += ["->", str(self.channels)]
-        if self.family not in ("linear", "pad"):
+        if self.family in WINDOWED:
             parts.append("k" + _axes(self.kernel))
         if self.family.endswith("_pool") or any(s != 1 for s in self.stride):
             parts.append("s" + _axes(self.stride))
@@ -224,7 +242,7 @@ class Problem:
         batch, channels, *spatial = self.input
         groups = _fewer(self.groups)
         inputs, outputs = (_fewer(count // self.groups) * groups for count in (channels, self.channels))
-        if self.family in ("max_pool", "avg_pool", "conv", "conv_transpose"):
+        if self.family in WINDOWED:
             axes = zip(self.kernel, self.stride, self.dilation or (1,) * self.rank, strict=True)
             leasts = [d * (k - 1) + 1 + (OUTPUTS_WHEN_SHRUNK - 1) * s for k, s, d in axes]
         else:
@@ -262,7 +280,7 @@ def _parse(line: str) -> Problem:
     shape = _input(op, family, words)
     channels, words = _channels(op, family, shape[1], words[1:])
     rank = len(shape) - 2
-    windowed = family not in ("pad", "linear")
+    windowed = family in WINDOWED
     values = {
         "stride": (1,) * rank if windowed else (),
         "dilation": (1,) * rank if windowed else (),
@@ -316,7 +334,7 @@ def _options(words: list[str], family: str, rank: int) -> dict:
         if field in values:
             raise ArgumentError(f"{word!r}: {field} is given twice")
         values[field] = value
-    required = "p" if family == "pad" else "ks" if family.endswith("_pool") else "k" if rank else ""
+    required = "p" if family == "pad" else "ks" if family.endswith("_pool") else "k" if family in WINDOWED else ""
     for letter in required:
         if NUMBERS[letter] not in values:
             raise ArgumentError(f"{letter}: {family} needs its {NUMBERS[letter]}")

@@ -38,7 +38,7 @@ class Row:
     or absent, with the sentence in `reason` and no time.
     """
 
-    kind: str  # kernel, layer, network
+    kind: str  # kernel, layer, module, network
     problem: str  # the problem's line, or the network's name
     engine: str
     threads: int

@@ -52,6 +52,7 @@ ALGORITHMS = 4  # of a problem, about
 HOPELESS = 3.0  # times slower than the fastest algorithm: one round of timing is enough
 REPEATS, REPEAT_SECONDS, LEAST_REPEAT_SECONDS = 3, 0.5, 0.1  # of a pick that looks slow
 ROUNDING_ALGORITHMS = ("winograd", "fft")  # those whose sums are not exact even on whole numbers
+DIVIDING = ("avg_pool", "batch_norm")  # families that divide: whole numbers do not stay whole
 IMPORT_SECONDS = "import numpy, time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
 
 
@@ -115,8 +116,8 @@ def _import_seconds(library: str) -> float | None:
     return median(float(run.stdout.split()[-1]) for run in runs)
 
 
-def run_layers(plan: Plan, seconds: float, results: Results) -> None:
-    """Every engine on every problem, with every number of threads, in about `seconds`; rows of kind ``layer``."""
+def run_layers(plan: Plan, seconds: float, results: Results, kind: str = "layer") -> None:
+    """Every engine on every problem, with every number of threads, in about `seconds`; rows of the `kind`."""
     end = time.monotonic() + seconds
     count = len(plan.engines) * len(plan.threads)
     with ExitStack() as stack:
@@ -128,7 +129,7 @@ def run_layers(plan: Plan, seconds: float, results: Results) -> None:
             contenders = []
             for engine in plan.engines:
                 for threads in plan.threads:
-                    row = _row("layer", problem, engine.name, threads, appearances)
+                    row = _row(kind, problem, engine.name, threads, appearances)
                     rows.append(row)
                     process = processes[engine.name, threads, ""]
                     contenders.append(Contender(row, process, engine.variant, error_bound(problem, engine.growth)))
@@ -164,7 +165,7 @@ def run_kernels(plan: Plan, seconds: float, results: Results) -> None:
                 ]
                 rows += [contender.row for contender in found]
                 contenders += [contender for contender in found if contender.row.status == "ok"]
-            summing = [c for c in contenders if c.variant not in ROUNDING_ALGORITHMS and problem.family != "avg_pool"]
+            summing = [c for c in contenders if c.variant not in ROUNDING_ALGORITHMS and problem.family not in DIVIDING]
             _check_integers(problem, summing)
             contenders = [contender for contender in contenders if contender.row.status == "ok"]
             share = progress.seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from statistics import quantiles
 
+from fastconv.tools.bench.modules import module_tables
 from fastconv.tools.bench.picks import pick_summary
 from fastconv.tools.bench.results import OWN, Results, Row
 from fastconv.tools.bench.tables import (
@@ -25,13 +26,15 @@ NOT_UNDER = 0.95  # what a layer may take of the best peer's speed
 
 
 def summary_tables(results: Results) -> list[Table]:
-    """Per number of threads: suites, networks and peers; then the planner's picks."""
+    """Per number of threads: suites, modules, networks and peers; then the planner's picks."""
     found = []
     for threads in sorted({row.threads for row in results.rows}):
         layers = [row for row in results.rows if row.threads == threads and row.kind == "layer"]
         networks = [row for row in results.rows if row.threads == threads and row.kind == "network"]
         if any(map(speed_ratio, rows_by_problem(layers).values())):
             found.append(_suite_table(layers, threads))
+        if modules := [row for row in results.rows if row.threads == threads and row.kind == "module"]:
+            found += module_tables(modules, threads)
         if networks:
             found.append(network_table(networks, threads))
         if any(map(speed_ratio, rows_by_problem([*layers, *networks]).values())):

@@ -83,7 +83,7 @@ def tables(results: Results) -> list[Table]:
         networks = [row for row in rows if row.kind == "network"]
         if networks:
             found += [_cost_table(networks, threads)]
-        layers = [row for row in rows if row.kind == "layer"]
+        layers = [row for row in rows if row.kind in ("layer", "module")]
         found += [_layer_table(suite, *content, threads) for suite, content in suite_rows(layers).items()]
     kernels = [row for row in results.rows if row.kind == "kernel"]
     if kernels:

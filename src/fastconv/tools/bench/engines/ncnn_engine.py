@@ -117,6 +117,8 @@ def _layer(problem, arrays) -> Layer:
     weight, bias = arrays.get("weight"), arrays.get("bias")
     if problem.family == "linear":
         return linear(["x"], "y", weight, bias)
+    if problem.family == "batch_norm":
+        raise Refusal("batch norm by itself is not translated to ncnn")
     if problem.family == "pad":
         if problem.rank != 2:
             raise Refusal("only padding over two axes is translated to ncnn")

@@ -23,7 +23,7 @@ def start() -> None:
 
 def candidates(problem) -> list[dict]:
     """Every algorithm's answer, as ``fastconv.algorithms`` gives it."""
-    if problem.family == "pad":  # there is one way to do it
+    if problem.family in ("pad", "batch_norm"):  # there is one way to do it
         return [{"algorithm": AUTO, "refusal": "", "seconds": 0.0, "scratch_bytes": 0, "automatic": True}]
     shapes = [problem.input, *([problem.weight] if problem.weight else [])]
     arguments = {"dtype": problem.dtype} | _window(problem)
@@ -35,8 +35,9 @@ def candidates(problem) -> list[dict]:
 def prepare_layer(problem, arrays, threads, variant):
     fastconv.set_num_threads(threads)
     layer = _layer(problem, {"algorithm": variant} if variant != AUTO else {})
-    if problem.weight:
-        layer.load_state_dict({name: arrays[name] for name in ("weight", "bias") if name in arrays})
+    if problem.parameters:
+        layer.load_state_dict({name: arrays[name] for name in problem.parameters})
+        layer.eval()
     x = arrays["x"]
 
     def call():
@@ -59,6 +60,8 @@ def _layer(problem, forced):
     rank, window = problem.rank, _window(problem) | forced
     if problem.family == "linear":
         return nn.Linear(problem.input[1], problem.channels, problem.bias, dtype=problem.dtype, **window)
+    if problem.family == "batch_norm":
+        return getattr(nn, f"BatchNorm{rank}d")(problem.channels, dtype=problem.dtype)
     if problem.family == "pad":
         amounts = [zeros for pair in reversed(problem.pads) for zeros in pair]
         return getattr(nn, f"ZeroPad{rank}d")(amounts)
@@ -74,7 +77,7 @@ def _layer(problem, forced):
 
 def _window(problem) -> dict:
     """The arguments of the layer that say how the window moves."""
-    if problem.family in ("linear", "pad"):
+    if problem.family in ("linear", "pad", "batch_norm"):
         return {}
     window = {"stride": problem.stride, "padding": problem.padding}
     if problem.family != "avg_pool":

@@ -91,6 +91,8 @@ def _layer(problem, arrays):
         return _constant_pad(problem.rank, torch_pads)
     if problem.family == "linear":
         return _with_parameters(nn.Linear(problem.input[1], problem.channels, problem.bias), problem, arrays)
+    if problem.family == "batch_norm":
+        return _with_parameters(getattr(nn, f"BatchNorm{problem.rank}d")(problem.channels), problem, arrays)
     window = {"stride": problem.stride, "padding": problem.padding if symmetric else 0}
     if problem.family in ("max_pool", "avg_pool"):
         if not symmetric:
@@ -122,5 +124,5 @@ def _with_parameters(layer, problem, arrays):
     import torch
 
     layer = layer.to(getattr(torch, problem.dtype))
-    layer.load_state_dict({name: torch.from_numpy(arrays[name]) for name in ("weight", "bias") if name in arrays})
+    layer.load_state_dict({name: torch.from_numpy(arrays[name]) for name in problem.parameters})
     return layer.requires_grad_(False)
