@@ -1,11 +1,14 @@
 """Every layer of nn: its signature, its text, and what its constructor refuses."""
 
 import inspect
+import pydoc
+from typing import get_type_hints
 
 import pytest
 
 from fastconv import nn
 from fastconv.errors import ArgumentError, ArgumentTypeError
+from fastconv.nn import functional as F
 
 PLACE = "device=None, dtype=None"
 CONV = f"stride=1, padding=0, dilation=1, groups=1, bias=True, padding_mode='zeros', {PLACE}"
@@ -243,3 +246,26 @@ def test_constructors_refuse(build, message):
     with pytest.raises((ArgumentError, ArgumentTypeError)) as raised:
         build()
     assert message in str(raised.value)
+
+
+CONSTRUCTORS = [name for name in nn.__all__ if inspect.isclass(getattr(nn, name)) and name not in ("Module", "Summary")]
+
+
+@pytest.mark.parametrize("name", [f"F.{name}" for name in F.__all__] + [f"nn.{name}" for name in CONSTRUCTORS])
+def test_every_parameter_has_a_type_that_can_be_looked_up(name):
+    where, _, name = name.partition(".")
+    function = getattr(F, name) if where == "F" else getattr(nn, name).__init__
+    hints = get_type_hints(function)
+    named = [
+        p for p in inspect.signature(function).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    assert [p.name for p in named if p.name != "self" and p.name not in hints] == []
+    assert hints["return"] is (type(None) if where == "nn" else hints["return"])
+
+
+def test_help_shows_names_and_types():
+    text = pydoc.plain(pydoc.render_doc(F.conv2d))
+    assert "conv2d(input: 'ArrayLike', weight: 'ArrayLike', bias: 'ArrayLike | None' = None" in text
+    assert "padding: 'Padding' = 0" in text
+    assert text.index("-> 'np.ndarray'") < text.index("Cross-correlation of (N, C, H, W)")
+    assert "in_channels: 'int'" in pydoc.plain(pydoc.render_doc(nn.Conv2d))

@@ -9,6 +9,7 @@ from fastconv.errors import ArgumentError
 from fastconv.geometry import integer
 from fastconv.nn import functional as F
 from fastconv.nn import init
+from fastconv.nn.annotations import DTypeLike
 from fastconv.nn.factory import empty
 from fastconv.nn.functional.arguments import number
 from fastconv.nn.module import Module
@@ -87,7 +88,7 @@ class Tanhshrink(_Activation):
 class _InplaceActivation(Module):
     function: str
 
-    def __init__(self, inplace=False):
+    def __init__(self, inplace: bool = False) -> None:
         super().__init__()
         self.inplace = inplace
 
@@ -165,7 +166,7 @@ class LeakyReLU(_ScaledActivation):
 
     function, parameter = "leaky_relu", "negative_slope"
 
-    def __init__(self, negative_slope=0.01, inplace=False):
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         super().__init__()
         self.negative_slope = negative_slope
         self.inplace = inplace
@@ -176,7 +177,7 @@ class ELU(_ScaledActivation):
 
     function, parameter = "elu", "alpha"
 
-    def __init__(self, alpha=1.0, inplace=False):
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
         self.alpha = alpha
         self.inplace = inplace
@@ -187,7 +188,7 @@ class CELU(_ScaledActivation):
 
     function, parameter = "celu", "alpha"
 
-    def __init__(self, alpha=1.0, inplace=False):
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
         if alpha == 0:
             raise ArgumentError("alpha: expected a number other than 0")
@@ -198,7 +199,7 @@ class CELU(_ScaledActivation):
 class GELU(Module):
     """x Φ(x), exact (`approximate` none) or through tanh.  Source: Hendrycks and Gimpel 2016."""
 
-    def __init__(self, approximate="none"):
+    def __init__(self, approximate: str = "none") -> None:
         super().__init__()
         if approximate not in ("none", "tanh"):
             raise ArgumentError(f"approximate: expected 'none' or 'tanh', got {approximate!r}")
@@ -214,7 +215,9 @@ class GELU(Module):
 class PReLU(Module):
     """x if x > 0 else weight · x, with one weight for all channels or one per channel.  Source: He et al. 2015."""
 
-    def __init__(self, num_parameters=1, init=0.25, device=None, dtype=None):
+    def __init__(
+        self, num_parameters: int = 1, init: float = 0.25, device: object | None = None, dtype: DTypeLike | None = None
+    ) -> None:
         super().__init__()
         self.num_parameters = integer(num_parameters, "num_parameters", 1)
         self.init = number(init, "init")
@@ -235,7 +238,7 @@ class PReLU(Module):
 class RReLU(Module):
     """x if x > 0 else a x, a drawn from U(lower, upper) in training mode, else their mean.  Source: Xu et al. 2015."""
 
-    def __init__(self, lower=1 / 8, upper=1 / 3, inplace=False):
+    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False) -> None:
         super().__init__()
         self.lower = lower
         self.upper = upper
@@ -251,7 +254,7 @@ class RReLU(Module):
 class Hardtanh(Module):
     """min(max(x, min_val), max_val)"""
 
-    def __init__(self, min_val=-1.0, max_val=1.0, inplace=False):
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
         if not number(min_val, "min_val") <= number(max_val, "max_val"):
             raise ArgumentError(f"max_val: expected at least min_val ({min_val}), got {max_val}")
@@ -269,7 +272,7 @@ class Hardtanh(Module):
 class Threshold(Module):
     """x if x > threshold else value"""
 
-    def __init__(self, threshold, value, inplace=False):
+    def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
         super().__init__()
         self.threshold = threshold
         self.value = value
@@ -285,7 +288,7 @@ class Threshold(Module):
 class Softplus(Module):
     """log(1 + exp(beta x)) / beta, and x itself where beta x is above `threshold`"""
 
-    def __init__(self, beta=1.0, threshold=20.0):
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__()
         self.beta = beta
         self.threshold = threshold
@@ -300,7 +303,7 @@ class Softplus(Module):
 class _Shrink(Module):
     function: str
 
-    def __init__(self, lambd=0.5):
+    def __init__(self, lambd: float = 0.5) -> None:
         super().__init__()
         self.lambd = lambd
 
@@ -326,7 +329,7 @@ class Softshrink(_Shrink):
 class _AlongAxis(Module):
     function: str
 
-    def __init__(self, dim=None):
+    def __init__(self, dim: int | None = None) -> None:
         super().__init__()
         self.dim = dim
 
@@ -360,7 +363,7 @@ class GLU(_AlongAxis):
 
     function = "glu"
 
-    def __init__(self, dim=-1):
+    def __init__(self, dim: int = -1) -> None:
         super().__init__(dim)
 
 

@@ -72,7 +72,7 @@ class _ModuleSequence(Module):
 class Sequential(_ModuleSequence):
     """Modules called one after the other.  One OrderedDict in place of the modules gives them names."""
 
-    def __init__(self, *args: Module | OrderedDict[str, Module]):
+    def __init__(self, *args: Module | OrderedDict[str, Module]) -> None:
         super().__init__()
         named = len(args) == 1 and isinstance(args[0], OrderedDict)
         for name, module in args[0].items() if named else enumerate(args):
@@ -120,7 +120,7 @@ def _positive(factor) -> int:
 class ModuleList(_ModuleSequence):
     """A list of modules that belong to the module it is assigned to."""
 
-    def __init__(self, modules: Iterable[Module] | None = None):
+    def __init__(self, modules: Iterable[Module] | None = None) -> None:
         super().__init__()
         if modules is not None:
             self.extend(modules)
@@ -150,7 +150,7 @@ class ModuleList(_ModuleSequence):
 class ModuleDict(Module):
     """A dictionary of modules that belong to the module it is assigned to."""
 
-    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None):
+    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
         super().__init__()
         if modules is not None:
             self.update(modules)
@@ -229,7 +229,7 @@ class _ParameterContainer(Module):
 class ParameterList(_ParameterContainer):
     """A list whose arrays are parameters of the module it is assigned to; other values are kept as they are."""
 
-    def __init__(self, values: Iterable | None = None):
+    def __init__(self, values: Iterable | None = None) -> None:
         super().__init__()
         self._size = 0
         if values is not None:
@@ -275,7 +275,7 @@ class ParameterList(_ParameterContainer):
 class ParameterDict(_ParameterContainer):
     """A dictionary whose arrays are parameters of the module it is assigned to; other values are kept as they are."""
 
-    def __init__(self, parameters=None):
+    def __init__(self, parameters: Mapping | Iterable | None = None) -> None:
         super().__init__()
         self._keys: dict[str, None] = {}
         if parameters is not None:

@@ -12,6 +12,7 @@ from fastconv.errors import ArgumentError
 from fastconv.geometry import Window, integer, per_axis
 from fastconv.nn import functional as F
 from fastconv.nn import init
+from fastconv.nn.annotations import DTypeLike, Padding, Sizes
 from fastconv.nn.factory import empty
 from fastconv.nn.module import Module
 from fastconv.nn.packing import Packing
@@ -42,20 +43,20 @@ class _ConvNd(Module):
 
     def __init__(
         self,
-        in_channels,
-        out_channels,
-        kernel_size,
-        stride=1,
-        padding=0,
-        dilation=1,
-        groups=1,
-        bias=True,
-        padding_mode="zeros",
-        device=None,
-        dtype=None,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Sizes,
+        stride: Sizes = 1,
+        padding: Padding = 0,
+        dilation: Sizes = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: object | None = None,
+        dtype: DTypeLike | None = None,
         *,
-        algorithm="auto",
-    ):
+        algorithm: str = "auto",
+    ) -> None:
         super().__init__()
         self.in_channels = integer(in_channels, "in_channels", 0)
         self.out_channels = integer(out_channels, "out_channels", 1)
@@ -165,21 +166,21 @@ class _ConvTransposeNd(_ConvNd):
 
     def __init__(
         self,
-        in_channels,
-        out_channels,
-        kernel_size,
-        stride=1,
-        padding=0,
-        output_padding=0,
-        groups=1,
-        bias=True,
-        dilation=1,
-        padding_mode="zeros",
-        device=None,
-        dtype=None,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Sizes,
+        stride: Sizes = 1,
+        padding: Sizes = 0,
+        output_padding: Sizes = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Sizes = 1,
+        padding_mode: str = "zeros",
+        device: object | None = None,
+        dtype: DTypeLike | None = None,
         *,
-        algorithm="auto",
-    ):
+        algorithm: str = "auto",
+    ) -> None:
         if padding_mode != "zeros":
             raise ArgumentError(f"padding_mode: a transposed convolution takes 'zeros' only, got {padding_mode!r}")
         padding = per_axis(padding, self.rank, "padding", 0)

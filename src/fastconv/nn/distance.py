@@ -11,7 +11,7 @@ __all__ = ["CosineSimilarity", "PairwiseDistance"]
 class CosineSimilarity(Module):
     """``x1 · x2 / (norm(x1) norm(x2))`` along the axis `dim`, each norm at least `eps`."""
 
-    def __init__(self, dim=1, eps=1e-8):
+    def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
         super().__init__()
         self.dim = dim
         self.eps = eps
@@ -23,7 +23,7 @@ class CosineSimilarity(Module):
 class PairwiseDistance(Module):
     """The p-norm of ``x1 − x2 + eps`` along the last axis, which stays with size 1 where `keepdim`."""
 
-    def __init__(self, p=2.0, eps=1e-6, keepdim=False):
+    def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> None:
         super().__init__()
         self.norm = p
         self.eps = eps

@@ -18,7 +18,7 @@ class _DropoutNd(Module):
 
     function: str
 
-    def __init__(self, p=0.5, inplace=False):
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
         if not 0 <= number(p, "p") <= 1:
             raise ArgumentError(f"p: expected a probability from 0 to 1, got {p}")

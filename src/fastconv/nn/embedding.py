@@ -6,6 +6,7 @@ from fastconv.errors import ArgumentError
 from fastconv.geometry import integer
 from fastconv.nn import functional as F
 from fastconv.nn import init
+from fastconv.nn.annotations import ArrayLike, DTypeLike
 from fastconv.nn.factory import empty, state_array
 from fastconv.nn.module import Module
 
@@ -21,18 +22,18 @@ class Embedding(Module):
 
     def __init__(
         self,
-        num_embeddings,
-        embedding_dim,
-        padding_idx=None,
-        max_norm=None,
-        norm_type=2.0,
-        scale_grad_by_freq=False,
-        sparse=False,
-        _weight=None,
-        _freeze=False,
-        device=None,
-        dtype=None,
-    ):
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        _weight: ArrayLike | None = None,
+        _freeze: bool = False,
+        device: object | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> None:
         super().__init__()
         self.num_embeddings = integer(num_embeddings, "num_embeddings", 0)
         self.embedding_dim = integer(embedding_dim, "embedding_dim", 0)

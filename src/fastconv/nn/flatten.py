@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastconv.arrays import as_array
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.geometry import integer, is_sequence
 from fastconv.nn import functional as F
+from fastconv.nn.annotations import Sizes
 from fastconv.nn.module import Module
 
 __all__ = ["ChannelShuffle", "Flatten", "Fold", "PixelShuffle", "PixelUnshuffle", "Unflatten", "Unfold"]
@@ -14,7 +17,7 @@ __all__ = ["ChannelShuffle", "Flatten", "Fold", "PixelShuffle", "PixelUnshuffle"
 class Flatten(Module):
     """Merges the axes from `start_dim` to `end_dim`, both included: (N, C, H, W) → (N, C·H·W).  A view if possible."""
 
-    def __init__(self, start_dim=1, end_dim=-1):
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
         self.start_dim = start_dim
         self.end_dim = end_dim
@@ -37,7 +40,7 @@ class Flatten(Module):
 class Unflatten(Module):
     """Splits the axis `dim` into axes of `unflattened_size`, in which one size may be −1.  A view if possible."""
 
-    def __init__(self, dim, unflattened_size):
+    def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
         super().__init__()
         if not is_sequence(unflattened_size):
             raise ArgumentTypeError(f"unflattened_size: expected a tuple of integers, got {unflattened_size!r}")
@@ -86,7 +89,7 @@ class PixelShuffle(_Rearrangement):
 
     function, parameter = "pixel_shuffle", "upscale_factor"
 
-    def __init__(self, upscale_factor):
+    def __init__(self, upscale_factor: int) -> None:
         super().__init__()
         self.upscale_factor = integer(upscale_factor, "upscale_factor", 1)
 
@@ -96,7 +99,7 @@ class PixelUnshuffle(_Rearrangement):
 
     function, parameter = "pixel_unshuffle", "downscale_factor"
 
-    def __init__(self, downscale_factor):
+    def __init__(self, downscale_factor: int) -> None:
         super().__init__()
         self.downscale_factor = integer(downscale_factor, "downscale_factor", 1)
 
@@ -106,7 +109,7 @@ class ChannelShuffle(_Rearrangement):
 
     function, parameter = "channel_shuffle", "groups"
 
-    def __init__(self, groups):
+    def __init__(self, groups: int) -> None:
         super().__init__()
         self.groups = integer(groups, "groups", 1)
 
@@ -114,7 +117,7 @@ class ChannelShuffle(_Rearrangement):
 class Unfold(Module):
     """Every window as a column: (N, C, H, W) → (N, C·kernel taps, windows).  Known as im2col."""
 
-    def __init__(self, kernel_size, dilation=1, padding=0, stride=1):
+    def __init__(self, kernel_size: Sizes, dilation: Sizes = 1, padding: Sizes = 0, stride: Sizes = 1) -> None:
         super().__init__()
         self.kernel_size = kernel_size
         self.dilation = dilation
@@ -131,7 +134,9 @@ class Unfold(Module):
 class Fold(Module):
     """Columns added up at their windows: (N, C·kernel taps, windows) → (N, C, *output_size).  Known as col2im."""
 
-    def __init__(self, output_size, kernel_size, dilation=1, padding=0, stride=1):
+    def __init__(
+        self, output_size: Sizes, kernel_size: Sizes, dilation: Sizes = 1, padding: Sizes = 0, stride: Sizes = 1
+    ) -> None:
         super().__init__()
         self.output_size = output_size
         self.kernel_size = kernel_size

@@ -11,6 +11,7 @@ from inspect import Signature, signature
 import numpy as np
 
 from fastconv.errors import ArgumentError
+from fastconv.nn.annotations import DTypeLike
 from fastconv.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from fastconv.nn.factory import empty
 from fastconv.nn.linear import Linear
@@ -58,7 +59,7 @@ class _Lazy(Module):
         if hasattr(cls, "becomes") and cls.__doc__ is None:
             cls.__doc__ = f":class:`{cls.becomes.__name__}` that takes its `{cls.size}` from the first input."
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, **kwargs) -> None:
         super().__init__(0, *args, **kwargs)
         self._wait()
 
@@ -180,8 +181,16 @@ class _LazyNorm(_Lazy):
     size = "num_features"
 
     def __init__(
-        self, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, device=None, dtype=None, *, bias=True
-    ):
+        self,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: object | None = None,
+        dtype: DTypeLike | None = None,
+        *,
+        bias: bool = True,
+    ) -> None:
         super(_Lazy, self).__init__(1, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
         self._wait()
 

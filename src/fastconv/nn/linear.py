@@ -9,6 +9,7 @@ from fastconv.arrays import as_array
 from fastconv.geometry import integer
 from fastconv.nn import functional as F
 from fastconv.nn import init
+from fastconv.nn.annotations import DTypeLike
 from fastconv.nn.factory import empty
 from fastconv.nn.functional.linear import as_rows
 from fastconv.nn.module import Module
@@ -22,7 +23,7 @@ __all__ = ["Bilinear", "Identity", "Linear"]
 class Identity(Module):
     """Returns its input itself; takes and ignores any constructor arguments."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, **kwargs) -> None:
         super().__init__()
 
     def forward(self, input):
@@ -35,7 +36,16 @@ class Linear(Module):
     ``weight`` is (out_features, in_features) and ``bias`` (out_features,), both drawn from U(±1 / √in_features).
     """
 
-    def __init__(self, in_features, out_features, bias=True, device=None, dtype=None, *, algorithm="auto"):
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: object | None = None,
+        dtype: DTypeLike | None = None,
+        *,
+        algorithm: str = "auto",
+    ) -> None:
         super().__init__()
         self.in_features = integer(in_features, "in_features", 0)
         self.out_features = integer(out_features, "out_features", 1)
@@ -78,7 +88,15 @@ class Bilinear(Module):
     in2_features) and ``bias`` (out_features,), both drawn from U(±1 / √in1_features).
     """
 
-    def __init__(self, in1_features, in2_features, out_features, bias=True, device=None, dtype=None):
+    def __init__(
+        self,
+        in1_features: int,
+        in2_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: object | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> None:
         super().__init__()
         self.in1_features = integer(in1_features, "in1_features", 1)
         self.in2_features = integer(in2_features, "in2_features", 1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from fastconv.errors import ArgumentError
 from fastconv.nn import functional as F
+from fastconv.nn.annotations import ArrayLike
 from fastconv.nn.factory import state_array
 from fastconv.nn.functional.arguments import number
 from fastconv.nn.module import Module
@@ -30,7 +31,7 @@ class _Loss(Module):
     function: str
     reductions = ("none", "mean", "sum")
 
-    def __init__(self, size_average=None, reduce=None, reduction="mean"):
+    def __init__(self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean") -> None:
         super().__init__()
         if reduction not in self.reductions:
             raise ArgumentError(f"reduction: expected one of {', '.join(self.reductions)}, got {reduction!r}")
@@ -62,7 +63,9 @@ class MSELoss(_Loss):
 class SmoothL1Loss(_Loss):
     """(input − target)² / (2 beta) where they are closer than `beta`, else |input − target| − beta / 2."""
 
-    def __init__(self, size_average=None, reduce=None, reduction="mean", beta=1.0):
+    def __init__(
+        self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean", beta: float = 1.0
+    ) -> None:
         super().__init__(size_average, reduce, reduction)
         self.beta = beta
 
@@ -73,7 +76,7 @@ class SmoothL1Loss(_Loss):
 class HuberLoss(_Loss):
     """(input − target)² / 2 where they are closer than `delta`, else delta (|input − target| − delta / 2)."""
 
-    def __init__(self, reduction="mean", delta=1.0):
+    def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction=reduction)
         self.delta = delta
 
@@ -86,7 +89,13 @@ class KLDivLoss(_Loss):
 
     reductions = ("none", "mean", "sum", "batchmean")
 
-    def __init__(self, size_average=None, reduce=None, reduction="mean", log_target=False):
+    def __init__(
+        self,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        log_target: bool = False,
+    ) -> None:
         super().__init__(size_average, reduce, reduction)
         self.log_target = log_target
 
@@ -97,7 +106,13 @@ class KLDivLoss(_Loss):
 class BCELoss(_Loss):
     """−(t log x + (1 − t) log(1 − x)) for probabilities, times `weight`."""
 
-    def __init__(self, weight=None, size_average=None, reduce=None, reduction="mean"):
+    def __init__(
+        self,
+        weight: ArrayLike | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+    ) -> None:
         super().__init__(size_average, reduce, reduction)
         self._own("weight", weight)
 
@@ -108,7 +123,14 @@ class BCELoss(_Loss):
 class BCEWithLogitsLoss(_Loss):
     """:class:`BCELoss` of sigmoid(input); the positives count `pos_weight` times."""
 
-    def __init__(self, weight=None, size_average=None, reduce=None, reduction="mean", pos_weight=None):
+    def __init__(
+        self,
+        weight: ArrayLike | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        pos_weight: ArrayLike | None = None,
+    ) -> None:
         super().__init__(size_average, reduce, reduction)
         self._own("weight", weight)
         self._own("pos_weight", pos_weight)
@@ -126,7 +148,14 @@ class BCEWithLogitsLoss(_Loss):
 class NLLLoss(_Loss):
     """Minus the log-probability of the class `target`, times the class's `weight`; `ignore_index` does not count."""
 
-    def __init__(self, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
+    def __init__(
+        self,
+        weight: ArrayLike | None = None,
+        size_average: bool | None = None,
+        ignore_index: int = -100,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+    ) -> None:
         super().__init__(size_average, reduce, reduction)
         self._own("weight", weight)
         self.ignore_index = ignore_index
@@ -141,8 +170,14 @@ class CrossEntropyLoss(_Loss):
     """:class:`NLLLoss` of log_softmax(input) over axis 1; `target` holds classes, or probabilities of input's shape."""
 
     def __init__(
-        self, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", label_smoothing=0.0
-    ):
+        self,
+        weight: ArrayLike | None = None,
+        size_average: bool | None = None,
+        ignore_index: int = -100,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
         super().__init__(size_average, reduce, reduction)
         if not 0 <= number(label_smoothing, "label_smoothing") <= 1:
             raise ArgumentError(f"label_smoothing: expected a number from 0 to 1, got {label_smoothing}")

@@ -32,7 +32,7 @@ class Module(Placement):
 
     _version = 1
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.__dict__.update(
             training=True,
             _parameters={},

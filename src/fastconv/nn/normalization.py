@@ -10,6 +10,7 @@ from fastconv.arrays import as_array
 from fastconv.errors import ArgumentError
 from fastconv.geometry import integer, is_sequence
 from fastconv.nn import functional as F
+from fastconv.nn.annotations import DTypeLike, Sizes
 from fastconv.nn.factory import empty
 from fastconv.nn.module import Module
 
@@ -50,16 +51,16 @@ class _RunningNorm(_Affine):
 
     def __init__(
         self,
-        num_features,
-        eps=1e-5,
-        momentum=0.1,
-        affine=True,
-        track_running_stats=True,
-        device=None,
-        dtype=None,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: object | None = None,
+        dtype: DTypeLike | None = None,
         *,
-        bias=True,
-    ):
+        bias: bool = True,
+    ) -> None:
         super().__init__()
         self.num_features = integer(num_features, "num_features", 1)
         self.eps = eps
@@ -149,16 +150,16 @@ class _InstanceNorm(_RunningNorm):
 
     def __init__(
         self,
-        num_features,
-        eps=1e-5,
-        momentum=0.1,
-        affine=False,
-        track_running_stats=False,
-        device=None,
-        dtype=None,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        device: object | None = None,
+        dtype: DTypeLike | None = None,
         *,
-        bias=True,
-    ):
+        bias: bool = True,
+    ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
 
     def forward(self, input):
@@ -206,7 +207,17 @@ class GroupNorm(_Affine):
     Input (N, num_channels, *); weight and bias are (num_channels,).
     """
 
-    def __init__(self, num_groups, num_channels, eps=1e-5, affine=True, device=None, dtype=None, *, bias=True):
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: object | None = None,
+        dtype: DTypeLike | None = None,
+        *,
+        bias: bool = True,
+    ) -> None:
         super().__init__()
         self.num_groups = integer(num_groups, "num_groups", 1)
         self.num_channels = integer(num_channels, "num_channels", 1)
@@ -237,7 +248,15 @@ def _axes_shape(normalized_shape) -> tuple[int, ...]:
 class LayerNorm(_Affine):
     """(x − mean) / √(variance + eps) · weight + bias over axes of `normalized_shape`, the last.  Source: Ba 2016."""
 
-    def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True, bias=True, device=None, dtype=None):
+    def __init__(
+        self,
+        normalized_shape: Sizes,
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        device: object | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> None:
         super().__init__()
         self.normalized_shape = _axes_shape(normalized_shape)
         self.eps = eps
@@ -258,7 +277,14 @@ class LayerNorm(_Affine):
 class RMSNorm(_Affine):
     """x / √(mean of x² + eps) · weight over axes of `normalized_shape`, the last.  Source: Zhang and Sennrich 2019."""
 
-    def __init__(self, normalized_shape, eps=None, elementwise_affine=True, device=None, dtype=None):
+    def __init__(
+        self,
+        normalized_shape: Sizes,
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        device: object | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> None:
         super().__init__()
         self.normalized_shape = _axes_shape(normalized_shape)
         self.eps = eps
@@ -281,7 +307,7 @@ class RMSNorm(_Affine):
 class LocalResponseNorm(Module):
     """x / (k + alpha / size · Σ x² over `size` neighbouring channels)^beta.  Source: Krizhevsky et al. 2012."""
 
-    def __init__(self, size, alpha=1e-4, beta=0.75, k=1.0):
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
         super().__init__()
         self.size = integer(size, "size", 1)
         self.alpha = alpha

@@ -27,7 +27,7 @@ _COUNTS_ARE_EXACT = getattr(sys, "_is_gil_enabled", lambda: True)()
 class Packing:
     """The packed forms of one module's ``weight`` and ``bias``, one for each layout its plans have asked for."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._packed = {}
         self._fingerprints = None
 

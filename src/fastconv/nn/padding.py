@@ -9,6 +9,7 @@ from __future__ import annotations
 from fastconv.errors import ArgumentError
 from fastconv.geometry import MAX_ELEMENTS, integer, is_sequence
 from fastconv.nn import functional as F
+from fastconv.nn.annotations import Sizes
 from fastconv.nn.module import Module
 
 __all__ = [
@@ -34,7 +35,7 @@ class _PadNd(Module):
     rank: int
     mode: str
 
-    def __init__(self, padding):
+    def __init__(self, padding: Sizes) -> None:
         super().__init__()
         sides = 2 * self.rank
         amounts = padding if is_sequence(padding) else (padding,) * sides
@@ -54,7 +55,7 @@ class _ConstantPadNd(_PadNd):
 
     mode = "constant"
 
-    def __init__(self, padding, value):
+    def __init__(self, padding: Sizes, value: float) -> None:
         super().__init__(padding)
         self.value = value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastconv.errors import ArgumentError
+from fastconv.nn.annotations import ArrayLike, DTypeLike
 from fastconv.nn.factory import float_dtype, state_array
 
 __all__ = ["Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter"]
@@ -18,7 +19,7 @@ class Parameter:
 
     __slots__ = ("data",)
 
-    def __init__(self, data, requires_grad: bool = True):
+    def __init__(self, data: ArrayLike, requires_grad: bool = True) -> None:
         self.data = state_array(data, "data")
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
@@ -33,7 +34,7 @@ class Buffer:
 
     __slots__ = ("data", "persistent")
 
-    def __init__(self, data=None, *, persistent: bool = True):
+    def __init__(self, data: ArrayLike | None = None, *, persistent: bool = True) -> None:
         self.data = None if data is None else state_array(data, "data")
         self.persistent = persistent
 
@@ -47,7 +48,9 @@ class Buffer:
 class UninitializedParameter:
     """In place of a parameter of a lazy layer until the first input, or a state dict, gives it a shape."""
 
-    def __init__(self, requires_grad: bool = True, device=None, dtype=None):
+    def __init__(
+        self, requires_grad: bool = True, device: object | None = None, dtype: DTypeLike | None = None
+    ) -> None:
         self.dtype = float_dtype(dtype)
 
     def astype(self, dtype, copy: bool = True):
@@ -68,5 +71,7 @@ class UninitializedParameter:
 class UninitializedBuffer(UninitializedParameter):
     """The same in place of a buffer."""
 
-    def __init__(self, requires_grad: bool = False, device=None, dtype=None):
+    def __init__(
+        self, requires_grad: bool = False, device: object | None = None, dtype: DTypeLike | None = None
+    ) -> None:
         super().__init__(requires_grad, device, dtype)

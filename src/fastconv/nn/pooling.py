@@ -11,6 +11,7 @@ from fastconv.arrays import as_array
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.geometry import is_sequence, per_axis
 from fastconv.nn import functional as F
+from fastconv.nn.annotations import ArrayLike, Factors, OutputSizes, Sizes
 from fastconv.nn.factory import state_array
 from fastconv.nn.functional.arguments import number
 from fastconv.nn.module import Module
@@ -77,7 +78,15 @@ class _MaxPoolNd(_PoolNd):
     the window.
     """
 
-    def __init__(self, kernel_size, stride=None, padding=0, dilation=1, return_indices=False, ceil_mode=False):
+    def __init__(
+        self,
+        kernel_size: Sizes,
+        stride: Sizes | None = None,
+        padding: Sizes = 0,
+        dilation: Sizes = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+    ) -> None:
         super().__init__()
         self._set_window(kernel_size, stride, padding, dilation)
         self.dilation = dilation
@@ -117,13 +126,13 @@ class _AvgPoolNd(_PoolNd):
 
     def __init__(
         self,
-        kernel_size,
-        stride=None,
-        padding=0,
-        ceil_mode=False,
-        count_include_pad=True,
-        divisor_override=None,
-    ):
+        kernel_size: Sizes,
+        stride: Sizes | None = None,
+        padding: Sizes = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> None:
         super().__init__()
         self._set_window(kernel_size, stride, padding)
         if divisor_override == 0:
@@ -147,7 +156,14 @@ class _AvgPoolNd(_PoolNd):
 class AvgPool1d(_AvgPoolNd):
     rank, function = 1, "avg_pool1d"
 
-    def __init__(self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
+    def __init__(
+        self,
+        kernel_size: Sizes,
+        stride: Sizes | None = None,
+        padding: Sizes = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
         super().__init__(kernel_size, stride, padding, ceil_mode, count_include_pad)
         for name in ("kernel_size", "stride", "padding"):
             setattr(self, name, per_axis(getattr(self, name), 1, name, 0))
@@ -164,7 +180,9 @@ class AvgPool3d(_AvgPoolNd):
 class _LPPoolNd(_PoolNd):
     """The p-norm of every window, (Σ |x|^p)^(1/p) with p = `norm_type`."""
 
-    def __init__(self, norm_type, kernel_size, stride=None, ceil_mode=False):
+    def __init__(
+        self, norm_type: float, kernel_size: Sizes, stride: Sizes | None = None, ceil_mode: bool = False
+    ) -> None:
         super().__init__()
         self._set_window(kernel_size, stride)
         number(norm_type, "norm_type")
@@ -197,7 +215,7 @@ class LPPool3d(_LPPoolNd):
 class _MaxUnpoolNd(_PoolNd):
     """Puts every value back to the position that a max pool with `return_indices` found it at; the rest is zero."""
 
-    def __init__(self, kernel_size, stride=None, padding=0):
+    def __init__(self, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0) -> None:
         super().__init__()
         self._set_window(kernel_size, stride, padding)
         self.kernel_size = per_axis(self.kernel_size, self.rank, "kernel_size")
@@ -232,7 +250,14 @@ class _FractionalMaxPoolNd(Module):
     rank: int
     function: str
 
-    def __init__(self, kernel_size, output_size=None, output_ratio=None, return_indices=False, _random_samples=None):
+    def __init__(
+        self,
+        kernel_size: Sizes,
+        output_size: Sizes | None = None,
+        output_ratio: Factors | None = None,
+        return_indices: bool = False,
+        _random_samples: ArrayLike | None = None,
+    ) -> None:
         super().__init__()
         if (output_size is None) == (output_ratio is None):
             raise ArgumentError("output_size: expected either an output_size or an output_ratio")
@@ -273,7 +298,7 @@ class _AdaptivePoolNd(Module):
     rank: int
     function: str
 
-    def __init__(self, output_size):
+    def __init__(self, output_size: OutputSizes) -> None:
         super().__init__()
         sizes = list(output_size) if is_sequence(output_size) else [output_size]
         if len(sizes) not in (1, self.rank):
@@ -309,7 +334,7 @@ class AdaptiveAvgPool3d(_AdaptiveAvgPoolNd):
 class _AdaptiveMaxPoolNd(_AdaptivePoolNd):
     """The largest value, and with `return_indices` its position in the flattened input plane, of the same windows."""
 
-    def __init__(self, output_size, return_indices=False):
+    def __init__(self, output_size: OutputSizes, return_indices: bool = False) -> None:
         super().__init__(output_size)
         self.return_indices = return_indices
 

@@ -47,7 +47,7 @@ class FieldTracker:
     outputs of its spatial size that no layer has used yet.
     """
 
-    def __init__(self, inputs: list[np.ndarray]):
+    def __init__(self, inputs: list[np.ndarray]) -> None:
         self._known: dict[int, tuple[np.ndarray, Field | None]] = {}  # holds the arrays, so that no id is reused
         self._unused: dict[int, tuple[np.ndarray, Field | None]] = {}
         for array in inputs:

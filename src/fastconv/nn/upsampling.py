@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastconv.errors import ArgumentError
 from fastconv.nn import functional as F
+from fastconv.nn.annotations import Factors, Sizes
 from fastconv.nn.functional.arguments import number
 from fastconv.nn.module import Module
 
@@ -15,7 +16,14 @@ MODES = ("nearest", "nearest-exact", "linear", "bilinear", "bicubic", "trilinear
 class Upsample(Module):
     """Resizes (N, C, *spatial) to `size`, or by `scale_factor`; each is one number or one per spatial axis."""
 
-    def __init__(self, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None):
+    def __init__(
+        self,
+        size: Sizes | None = None,
+        scale_factor: Factors | None = None,
+        mode: str = "nearest",
+        align_corners: bool | None = None,
+        recompute_scale_factor: bool | None = None,
+    ) -> None:
         super().__init__()
         if (size is None) == (scale_factor is None):
             raise ArgumentError(f"size, scale_factor: expected one of the two, got {size} and {scale_factor}")
@@ -43,12 +51,12 @@ class Upsample(Module):
 class UpsamplingNearest2d(Upsample):
     """:class:`Upsample` with mode nearest."""
 
-    def __init__(self, size=None, scale_factor=None):
+    def __init__(self, size: Sizes | None = None, scale_factor: Factors | None = None) -> None:
         super().__init__(size, scale_factor, mode="nearest")
 
 
 class UpsamplingBilinear2d(Upsample):
     """:class:`Upsample` with mode bilinear and aligned corners."""
 
-    def __init__(self, size=None, scale_factor=None):
+    def __init__(self, size: Sizes | None = None, scale_factor: Factors | None = None) -> None:
         super().__init__(size, scale_factor, mode="bilinear", align_corners=True)

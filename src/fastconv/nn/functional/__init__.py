@@ -1,7 +1,8 @@
 """torch.nn.functional's names and semantics on NumPy arrays: check, then hand over to the op table.
 
 Arrays are batched (N, C, *spatial) or unbatched (C, *spatial); any strides, read-only arrays, and anything with
-``__array__`` or ``__dlpack__`` are accepted, and no argument is ever changed.  A wrong argument raises
+``__array__`` or ``__dlpack__`` (`ArrayLike` in the signatures) are accepted, and no argument is ever changed.  `Sizes`
+are one integer or one per axis, a `Padding` may also be a pair (before, after) per axis or a word.  A wrong argument raises
 :class:`fastconv.ArgumentError` (a ``ValueError`` and a ``RuntimeError``) or :class:`fastconv.ArgumentTypeError`
 (a ``TypeError``) before any work is done.
 """

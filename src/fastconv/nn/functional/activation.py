@@ -12,6 +12,7 @@ import numpy as np
 
 from fastconv.arrays import as_array
 from fastconv.errors import ArgumentError, ArgumentTypeError
+from fastconv.nn.annotations import ArrayLike, DTypeLike
 from fastconv.nn.factory import as_dtype
 from fastconv.nn.functional.arguments import axis_of, floats, number, promoted, real_numbers, written
 from fastconv.nn.random import default_generator
@@ -58,17 +59,17 @@ __all__ = [
 ]
 
 
-def relu(input, inplace=False):
+def relu(input: ArrayLike, inplace: bool = False) -> np.ndarray:
     """max(x, 0) in any real element type; NaN and -0.0 stay."""
     return elementwise("relu", real_numbers(input), (), inplace)
 
 
-def relu6(input, inplace=False):
+def relu6(input: ArrayLike, inplace: bool = False) -> np.ndarray:
     """`x` clipped to [0, 6] in any real element type; NaN stays."""
     return elementwise("relu6", real_numbers(input), (), inplace)
 
 
-def hardtanh(input, min_val=-1.0, max_val=1.0, inplace=False):
+def hardtanh(input: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> np.ndarray:
     """`x` clipped to [min_val, max_val] in any real element type; NaN stays."""
     x = real_numbers(input)
     low, high = number(min_val, "min_val"), number(max_val, "max_val")
@@ -79,7 +80,7 @@ def hardtanh(input, min_val=-1.0, max_val=1.0, inplace=False):
     return elementwise("hardtanh", x, (low, high), inplace)
 
 
-def threshold(input, threshold, value, inplace=False):
+def threshold(input: ArrayLike, threshold: float, value: float, inplace: bool = False) -> np.ndarray:
     """`x` where it is above `threshold` or NaN, else `value`; any real element type."""
     return _threshold(input, threshold, value, inplace)
 
@@ -89,22 +90,22 @@ def _threshold(input, threshold, value, inplace):
     return elementwise("threshold", x, (number(threshold, "threshold"), number(value, "value")), inplace)
 
 
-def leaky_relu(input, negative_slope=0.01, inplace=False):
+def leaky_relu(input: ArrayLike, negative_slope: float = 0.01, inplace: bool = False) -> np.ndarray:
     """`x` where it is positive, else `negative_slope` * x."""
     return elementwise("leaky_relu", floats(input), (number(negative_slope, "negative_slope"),), inplace)
 
 
-def elu(input, alpha=1.0, inplace=False):
+def elu(input: ArrayLike, alpha: float = 1.0, inplace: bool = False) -> np.ndarray:
     """`x` where it is positive, else alpha * (exp(x) - 1)."""
     return elementwise("elu", floats(input), (number(alpha, "alpha"),), inplace)
 
 
-def selu(input, inplace=False):
+def selu(input: ArrayLike, inplace: bool = False) -> np.ndarray:
     """1.0507 * elu(x, 1.6733), with the constants of Klambauer et al., arXiv:1706.02515."""
     return elementwise("selu", floats(input), (), inplace)
 
 
-def celu(input, alpha=1.0, inplace=False):
+def celu(input: ArrayLike, alpha: float = 1.0, inplace: bool = False) -> np.ndarray:
     """`x` where it is positive, else alpha * (exp(x / alpha) - 1)."""
     x = floats(input)
     alpha = number(alpha, "alpha")
@@ -113,7 +114,7 @@ def celu(input, alpha=1.0, inplace=False):
     return elementwise("celu", x, (alpha,), inplace)
 
 
-def gelu(input, approximate="none"):
+def gelu(input: ArrayLike, approximate: str = "none") -> np.ndarray:
     """`x` times the normal distribution function of `x`, exact or by ``approximate="tanh"``.
 
     gelu(inf) is inf; torch 2.13 returns NaN for it.
@@ -123,52 +124,52 @@ def gelu(input, approximate="none"):
     return elementwise("gelu" if approximate == "none" else "gelu_tanh", floats(input))
 
 
-def silu(input, inplace=False):
+def silu(input: ArrayLike, inplace: bool = False) -> np.ndarray:
     """x * sigmoid(x)."""
     return elementwise("silu", floats(input), (), inplace)
 
 
-def mish(input, inplace=False):
+def mish(input: ArrayLike, inplace: bool = False) -> np.ndarray:
     """x * tanh(softplus(x))."""
     return elementwise("mish", floats(input), (), inplace)
 
 
-def hardswish(input, inplace=False):
+def hardswish(input: ArrayLike, inplace: bool = False) -> np.ndarray:
     """x * relu6(x + 3) / 6."""
     return elementwise("hardswish", floats(input), (), inplace)
 
 
-def hardsigmoid(input, inplace=False):
+def hardsigmoid(input: ArrayLike, inplace: bool = False) -> np.ndarray:
     """relu6(x + 3) / 6."""
     return elementwise("hardsigmoid", floats(input), (), inplace)
 
 
-def sigmoid(input):
+def sigmoid(input: ArrayLike) -> np.ndarray:
     """1 / (1 + exp(-x)); float32 for integers."""
     return elementwise("sigmoid", promoted(input))
 
 
-def tanh(input):
+def tanh(input: ArrayLike) -> np.ndarray:
     """The hyperbolic tangent; float32 for integers."""
     return elementwise("tanh", promoted(input))
 
 
-def softsign(input):
+def softsign(input: ArrayLike) -> np.ndarray:
     """x / (1 + abs(x)); float32 for integers."""
     return elementwise("softsign", promoted(input))
 
 
-def tanhshrink(input):
+def tanhshrink(input: ArrayLike) -> np.ndarray:
     """x - tanh(x); float32 for integers."""
     return elementwise("tanhshrink", promoted(input))
 
 
-def logsigmoid(input):
+def logsigmoid(input: ArrayLike) -> np.ndarray:
     """log(sigmoid(x))."""
     return elementwise("logsigmoid", floats(input))
 
 
-def softplus(input, beta=1.0, threshold=20.0):
+def softplus(input: ArrayLike, beta: float = 1.0, threshold: float = 20.0) -> np.ndarray:
     """log(1 + exp(beta * x)) / beta, and `x` itself where beta * x is above `threshold`."""
     x = floats(input)
     beta = number(beta, "beta")
@@ -177,12 +178,12 @@ def softplus(input, beta=1.0, threshold=20.0):
     return elementwise("softplus", x, (beta, number(threshold, "threshold")))
 
 
-def hardshrink(input, lambd=0.5):
+def hardshrink(input: ArrayLike, lambd: float = 0.5) -> np.ndarray:
     """`x` where abs(x) is above `lambd` or NaN, else 0."""
     return elementwise("hardshrink", floats(input), (number(lambd, "lambd"),))
 
 
-def softshrink(input, lambd=0.5):
+def softshrink(input: ArrayLike, lambd: float = 0.5) -> np.ndarray:
     """`x` moved towards 0 by `lambd`, at most to 0."""
     x = floats(input)
     lambd = number(lambd, "lambd")
@@ -191,7 +192,7 @@ def softshrink(input, lambd=0.5):
     return elementwise("softshrink", x, (lambd,))
 
 
-def prelu(input, weight):
+def prelu(input: ArrayLike, weight: ArrayLike) -> np.ndarray:
     """`x` where it is positive, else `x` times `weight`: one value, or one per channel (axis 1)."""
     x, slope = floats(input), as_array(weight, "weight")
     if slope.dtype != x.dtype:
@@ -208,7 +209,9 @@ def prelu(input, weight):
     return channelwise.prelu(x, np.ascontiguousarray(slope))
 
 
-def rrelu(input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False):
+def rrelu(
+    input: ArrayLike, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, inplace: bool = False
+) -> np.ndarray:
     """`x` where it is positive, else `x` times a slope: their mean, or in training one drawn for every value."""
     x = floats(input)
     lower, upper = number(lower, "lower"), number(upper, "upper")
@@ -232,47 +235,47 @@ def _in_place(x) -> np.ndarray:
     return x
 
 
-def relu_(input):
+def relu_(input: ArrayLike) -> np.ndarray:
     """:func:`relu` of the array `input` itself, which is changed and returned."""
     return relu(_in_place(input), True)
 
 
-def leaky_relu_(input, negative_slope=0.01):
+def leaky_relu_(input: ArrayLike, negative_slope: float = 0.01) -> np.ndarray:
     """:func:`leaky_relu` of the array `input` itself."""
     return leaky_relu(_in_place(input), negative_slope, True)
 
 
-def elu_(input, alpha=1.0):
+def elu_(input: ArrayLike, alpha: float = 1.0) -> np.ndarray:
     """:func:`elu` of the array `input` itself."""
     return elu(_in_place(input), alpha, True)
 
 
-def selu_(input):
+def selu_(input: ArrayLike) -> np.ndarray:
     """:func:`selu` of the array `input` itself."""
     return selu(_in_place(input), True)
 
 
-def celu_(input, alpha=1.0):
+def celu_(input: ArrayLike, alpha: float = 1.0) -> np.ndarray:
     """:func:`celu` of the array `input` itself."""
     return celu(_in_place(input), alpha, True)
 
 
-def hardtanh_(input, min_val=-1.0, max_val=1.0):
+def hardtanh_(input: ArrayLike, min_val: float = -1.0, max_val: float = 1.0) -> np.ndarray:
     """:func:`hardtanh` of the array `input` itself."""
     return hardtanh(_in_place(input), min_val, max_val, True)
 
 
-def threshold_(input, threshold, value):
+def threshold_(input: ArrayLike, threshold: float, value: float) -> np.ndarray:
     """:func:`threshold` of the array `input` itself."""
     return _threshold(_in_place(input), threshold, value, True)
 
 
-def rrelu_(input, lower=1.0 / 8, upper=1.0 / 3, training=False):
+def rrelu_(input: ArrayLike, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False) -> np.ndarray:
     """:func:`rrelu` of the array `input` itself."""
     return rrelu(_in_place(input), lower, upper, training, True)
 
 
-def glu(input, dim=-1):
+def glu(input: ArrayLike, dim: int = -1) -> np.ndarray:
     """a * sigmoid(b), where a and b are the halves of `x` along `dim`."""
     x = floats(input)
     axis = axis_of(dim, x.ndim)
@@ -285,17 +288,23 @@ def glu(input, dim=-1):
         return np.multiply(a, gate, out=gate)
 
 
-def softmax(input, dim=None, _stacklevel=3, dtype=None):
+def softmax(
+    input: ArrayLike, dim: int | None = None, _stacklevel: int = 3, dtype: DTypeLike | None = None
+) -> np.ndarray:
     """exp(x) over its sum along `dim`, the largest value subtracted first; a row of -inf or with +inf is NaN."""
     return _softmax(input, dim, _stacklevel, dtype, "softmax")
 
 
-def log_softmax(input, dim=None, _stacklevel=3, dtype=None):
+def log_softmax(
+    input: ArrayLike, dim: int | None = None, _stacklevel: int = 3, dtype: DTypeLike | None = None
+) -> np.ndarray:
     """The logarithm of :func:`softmax`, without the loss of small values."""
     return _softmax(input, dim, _stacklevel, dtype, "log_softmax")
 
 
-def softmin(input, dim=None, _stacklevel=3, dtype=None):
+def softmin(
+    input: ArrayLike, dim: int | None = None, _stacklevel: int = 3, dtype: DTypeLike | None = None
+) -> np.ndarray:
     """softmax(-x)."""
     return _softmax(
         np.negative(floats(input) if dtype is None else real_numbers(input)), dim, _stacklevel, dtype, "softmin"

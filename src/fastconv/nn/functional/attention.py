@@ -8,6 +8,7 @@ import numpy as np
 
 from fastconv.arrays import as_array
 from fastconv.errors import ArgumentError, ArgumentTypeError
+from fastconv.nn.annotations import ArrayLike
 from fastconv.nn.functional.arguments import floats, number
 from fastconv.nn.functional.dropout import dropout
 from fastconv.ops.softmax import softmax
@@ -16,8 +17,15 @@ __all__ = ["scaled_dot_product_attention"]
 
 
 def scaled_dot_product_attention(
-    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
-):
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
+    attn_mask: ArrayLike | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> np.ndarray:
     """``softmax(query @ keyᵀ * scale + mask) @ value``: (..., L, E), (..., S, E) and (..., S, V) give (..., L, V).
 
     `attn_mask` broadcasts to (..., L, S): True where a key counts, or numbers to add.  With `is_causal` query i sees

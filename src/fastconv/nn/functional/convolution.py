@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from fastconv.arrays import as_array, batched
 from fastconv.errors import ArgumentError
+from fastconv.nn.annotations import ArrayLike, Padding, Sizes
 from fastconv.ops.conv import conv_plan
 from fastconv.ops.conv_transpose import conv_transpose_plan
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
 
-def conv1d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, algorithm="auto"):
+def conv1d(
+    input: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: Sizes = 1,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+    *,
+    algorithm: str = "auto",
+) -> np.ndarray:
     """Cross-correlation of (N, C, L) with `weight` (O, C / groups, K): (N, O, L_out).  See :func:`conv2d`."""
     return _conv(1, input, weight, bias, stride, padding, dilation, groups, algorithm)
 
 
-def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, algorithm="auto"):
+def conv2d(
+    input: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: Sizes = 1,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+    *,
+    algorithm: str = "auto",
+) -> np.ndarray:
     """Cross-correlation of (N, C, H, W) with `weight` (O, C / groups, KH, KW): (N, O, H_out, W_out).
 
     Beyond torch: `padding` may be pairs ``((top, bottom), (left, right))`` or TensorFlow's ``"same"`` with a stride;
@@ -24,21 +47,49 @@ def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, 
     return _conv(2, input, weight, bias, stride, padding, dilation, groups, algorithm)
 
 
-def conv3d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, algorithm="auto"):
+def conv3d(
+    input: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: Sizes = 1,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+    *,
+    algorithm: str = "auto",
+) -> np.ndarray:
     """Cross-correlation of (N, C, D, H, W) with `weight` (O, C / groups, KD, KH, KW).  See :func:`conv2d`."""
     return _conv(3, input, weight, bias, stride, padding, dilation, groups, algorithm)
 
 
 def conv_transpose1d(
-    input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *, algorithm="auto"
-):
+    input: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: Sizes = 1,
+    padding: Sizes = 0,
+    output_padding: Sizes = 0,
+    groups: int = 1,
+    dilation: Sizes = 1,
+    *,
+    algorithm: str = "auto",
+) -> np.ndarray:
     """The adjoint of :func:`conv1d` in its input; see :func:`conv_transpose2d`."""
     return _conv_transpose(1, input, weight, bias, stride, padding, output_padding, groups, dilation, algorithm)
 
 
 def conv_transpose2d(
-    input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *, algorithm="auto"
-):
+    input: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: Sizes = 1,
+    padding: Sizes = 0,
+    output_padding: Sizes = 0,
+    groups: int = 1,
+    dilation: Sizes = 1,
+    *,
+    algorithm: str = "auto",
+) -> np.ndarray:
     """Transposed convolution of (N, C, H, W) with `weight` (C, O / groups, KH, KW): (N, O, H_out, W_out).
 
     H_out = (H - 1) stride - 2 padding + dilation (KH - 1) + 1 + output_padding, and W_out likewise.
@@ -47,8 +98,17 @@ def conv_transpose2d(
 
 
 def conv_transpose3d(
-    input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *, algorithm="auto"
-):
+    input: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: Sizes = 1,
+    padding: Sizes = 0,
+    output_padding: Sizes = 0,
+    groups: int = 1,
+    dilation: Sizes = 1,
+    *,
+    algorithm: str = "auto",
+) -> np.ndarray:
     """The adjoint of :func:`conv3d` in its input; see :func:`conv_transpose2d`."""
     return _conv_transpose(3, input, weight, bias, stride, padding, output_padding, groups, dilation, algorithm)
 

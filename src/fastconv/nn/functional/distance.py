@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from fastconv.errors import ArgumentError
+from fastconv.nn.annotations import ArrayLike
 from fastconv.nn.functional.arguments import axis_of, floats, number
 from fastconv.nn.functional.normalization import vector_norm
 
 __all__ = ["cosine_similarity", "pairwise_distance"]
 
 
-def cosine_similarity(x1, x2, dim=1, eps=1e-8):
+def cosine_similarity(x1: ArrayLike, x2: ArrayLike, dim: int = 1, eps: float = 1e-8) -> np.ndarray:
     """``x1 · x2 / (norm(x1) norm(x2))`` along `dim`, which goes; shapes broadcast, and a norm counts as `eps` at least."""
     a, b, dtype = _broadcast(x1, x2)
     axis = axis_of(dim, a.ndim)
@@ -23,7 +24,9 @@ def cosine_similarity(x1, x2, dim=1, eps=1e-8):
         return np.asarray((a * b).sum(axis)).astype(dtype, copy=False)
 
 
-def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
+def pairwise_distance(
+    x1: ArrayLike, x2: ArrayLike, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> np.ndarray:
     """The p-norm of ``x1 - x2 + eps`` along the last axis, which goes unless `keepdim`; shapes broadcast."""
     a, b, dtype = _broadcast(x1, x2)
     with np.errstate(all="ignore"):

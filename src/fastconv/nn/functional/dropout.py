@@ -12,6 +12,7 @@ import numpy as np
 
 from fastconv.arrays import as_array
 from fastconv.errors import ArgumentError
+from fastconv.nn.annotations import ArrayLike
 from fastconv.nn.functional.arguments import floats, number, written
 from fastconv.nn.random import default_generator
 
@@ -27,7 +28,7 @@ __all__ = [
 SELU_LIMIT = -1.7580993408473766  # of selu(x) towards -inf
 
 
-def dropout(input, p=0.5, training=True, inplace=False):
+def dropout(input: ArrayLike, p: float = 0.5, training: bool = True, inplace: bool = False) -> np.ndarray:
     """Every value zero with probability `p`, else multiplied by 1 / (1 - p).  Outside training the input itself.
 
     A dropped NaN or infinity is NaN.  Source: Hinton et al., arXiv:1207.0580.
@@ -35,13 +36,13 @@ def dropout(input, p=0.5, training=True, inplace=False):
     return _dropout(input, p, training, inplace, _every_value)
 
 
-def dropout1d(input, p=0.5, training=True, inplace=False):
+def dropout1d(input: ArrayLike, p: float = 0.5, training: bool = True, inplace: bool = False) -> np.ndarray:
     """:func:`dropout` of whole channels of (N, C, L) or (C, L)."""
     _check_rank(input, "dropout1d", (2, 3), "(N, C, L) or (C, L)")
     return _dropout(input, p, training, inplace, _channels if as_array(input, "input").ndim == 3 else _first_axis)
 
 
-def dropout2d(input, p=0.5, training=True, inplace=False):
+def dropout2d(input: ArrayLike, p: float = 0.5, training: bool = True, inplace: bool = False) -> np.ndarray:
     """:func:`dropout` of whole channels of (N, C, H, W); three axes mean (N, C, L), with a warning, as in torch."""
     x = as_array(input, "input")
     _check_rank(x, "dropout2d", (3, 4), "(N, C, H, W)")
@@ -50,13 +51,13 @@ def dropout2d(input, p=0.5, training=True, inplace=False):
     return _dropout(input, p, training, inplace, _channels)
 
 
-def dropout3d(input, p=0.5, training=True, inplace=False):
+def dropout3d(input: ArrayLike, p: float = 0.5, training: bool = True, inplace: bool = False) -> np.ndarray:
     """:func:`dropout` of whole channels of (N, C, D, H, W) or (C, D, H, W)."""
     _check_rank(input, "dropout3d", (4, 5), "(N, C, D, H, W) or (C, D, H, W)")
     return _dropout(input, p, training, inplace, _channels if as_array(input, "input").ndim == 5 else _first_axis)
 
 
-def alpha_dropout(input, p=0.5, training=False, inplace=False):
+def alpha_dropout(input: ArrayLike, p: float = 0.5, training: bool = False, inplace: bool = False) -> np.ndarray:
     """Every value selu's lower limit with probability `p`; then scaled and shifted so that mean 0 and variance 1 stay.
 
     Source: Klambauer et al., arXiv:1706.02515.
@@ -64,7 +65,9 @@ def alpha_dropout(input, p=0.5, training=False, inplace=False):
     return _alpha_dropout(input, p, training, inplace, _every_value)
 
 
-def feature_alpha_dropout(input, p=0.5, training=False, inplace=False):
+def feature_alpha_dropout(
+    input: ArrayLike, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> np.ndarray:
     """:func:`alpha_dropout` of whole channels of (N, C, ...)."""
     _check_rank(input, "feature_alpha_dropout", range(2, 65), "(N, C, ...)")
     return _alpha_dropout(input, p, training, inplace, _channels)

@@ -7,13 +7,22 @@ import numpy as np
 from fastconv.arrays import as_array
 from fastconv.errors import ArgumentError, ArgumentIndexError, ArgumentTypeError
 from fastconv.geometry import integer
+from fastconv.nn.annotations import ArrayLike
 from fastconv.nn.functional.arguments import number
 from fastconv.nn.functional.normalization import vector_norm
 
 __all__ = ["embedding"]
 
 
-def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
+def embedding(
+    input: ArrayLike,
+    weight: ArrayLike,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> np.ndarray:
     """The rows of `weight` (rows, features) that the integers `input` (...) name: (..., features).
 
     With `max_norm` the named rows of `weight` whose `norm_type`-norm is larger are scaled down to it, in place.

@@ -6,12 +6,15 @@ import numpy as np
 
 from fastconv.arrays import as_array
 from fastconv.errors import ArgumentError, ArgumentTypeError
+from fastconv.nn.annotations import ArrayLike
 from fastconv.ops.linear import linear_plan
 
 __all__ = ["bilinear", "linear"]
 
 
-def linear(input, weight, bias=None, *, algorithm="auto"):
+def linear(
+    input: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None, *, algorithm: str = "auto"
+) -> np.ndarray:
     """`input` (..., in) times the transpose of `weight` (out, in), plus `bias` (out,): (..., out).
 
     A one-dimensional weight (in,) is a single output without an axis of its own.  Beyond torch: `algorithm` forces a row
@@ -28,7 +31,7 @@ def linear(input, weight, bias=None, *, algorithm="auto"):
     return plan(rows, plan.pack(w, b)).reshape(*x.shape[:-1], w.shape[0])
 
 
-def bilinear(input1, input2, weight, bias=None):
+def bilinear(input1: ArrayLike, input2: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> np.ndarray:
     """``input1 @ weight[k] @ input2 + bias[k]``: (..., in1), (..., in2) and `weight` (out, in1, in2) give (..., out)."""
     x1, x2, w = as_array(input1, "input1"), as_array(input2, "input2"), as_array(weight, "weight")
     if w.ndim != 3 or x1.shape[-1:] != w.shape[1:2] or x2.shape[-1:] != w.shape[2:]:

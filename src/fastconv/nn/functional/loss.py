@@ -12,6 +12,7 @@ import numpy as np
 from fastconv.arrays import as_array
 from fastconv.errors import ArgumentError, ArgumentIndexError, ArgumentTypeError
 from fastconv.geometry import MAX_ELEMENTS, integer
+from fastconv.nn.annotations import ArrayLike
 from fastconv.nn.functional.arguments import floats, number
 from fastconv.ops.softmax import softmax
 from fastconv.reference import loss
@@ -33,15 +34,15 @@ REDUCTIONS = ("mean", "sum", "none")
 
 
 def cross_entropy(
-    input,
-    target,
-    weight=None,
-    size_average=None,
-    ignore_index=-100,
-    reduce=None,
-    reduction="mean",
-    label_smoothing=0.0,
-):
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> np.ndarray:
     """Minus the log-softmax over the classes of logits (C,), (N, C) or (N, C, ...) at the target.
 
     The target is integer classes, (), (N,) or (N, ...), of which `ignore_index` does not count, or probabilities of the
@@ -65,7 +66,15 @@ def cross_entropy(
     return _finished(losses[0] if unbatched and reduction == "none" else losses, reduction, x.dtype, divisor)
 
 
-def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
+def nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> np.ndarray:
     """Minus the log-probabilities (C,), (N, C) or (N, C, ...) of the classes `target`, (), (N,) or (N, ...).
 
     The mean divides by the sum of the classes' `weight` (C,); `ignore_index` does not count.
@@ -81,21 +90,42 @@ def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, r
     return _finished(losses[0] if unbatched and reduction == "none" else losses, reduction, x.dtype, divisor)
 
 
-def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
+def mse_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: ArrayLike | None = None,
+) -> np.ndarray:
     """(input - target)²; with `weight`, of the input's shape, the mean divides by the sum of the weights."""
     reduction = _reduction(reduction, size_average, reduce)
     x, goal, dtype = _pair(input, target)
     return _weighted(loss.squared_error(x, goal), weight, x, reduction, dtype)
 
 
-def l1_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
+def l1_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: ArrayLike | None = None,
+) -> np.ndarray:
     """abs(input - target); with `weight`, of the input's shape, the mean divides by the sum of the weights."""
     reduction = _reduction(reduction, size_average, reduce)
     x, goal, dtype = _pair(input, target)
     return _weighted(loss.absolute_error(x, goal), weight, x, reduction, dtype)
 
 
-def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mean", beta=1.0):
+def smooth_l1_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    beta: float = 1.0,
+) -> np.ndarray:
     """(input - target)² / (2 beta) where they are closer than `beta`, else abs(input - target) - beta / 2."""
     reduction = _reduction(reduction, size_average, reduce)
     x, goal, dtype = _pair(input, target)
@@ -105,7 +135,9 @@ def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mea
     return _finished(loss.smooth_l1(x, goal, width), reduction, dtype)
 
 
-def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
+def huber_loss(
+    input: ArrayLike, target: ArrayLike, reduction: str = "mean", delta: float = 1.0, weight: ArrayLike | None = None
+) -> np.ndarray:
     """(input - target)² / 2 where they are closer than `delta`, else delta * (abs(input - target) - delta / 2).
 
     `weight`, of the input's shape, multiplies; the mean divides by the number of values, not by the sum of the weights.
@@ -119,7 +151,14 @@ def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
     return _finished(losses if weight is None else losses * _like(x, weight), reduction, dtype)
 
 
-def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
+def binary_cross_entropy(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> np.ndarray:
     """-(t log(x) + (1 - t) log(1 - x)) for probabilities x and t; a logarithm counts as -100 at least.
 
     `weight` broadcasts to the input and multiplies.
@@ -135,8 +174,14 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
 
 
 def binary_cross_entropy_with_logits(
-    input, target, weight=None, size_average=None, reduce=None, reduction="mean", pos_weight=None
-):
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    pos_weight: ArrayLike | None = None,
+) -> np.ndarray:
     """:func:`binary_cross_entropy` of sigmoid(input), without overflow; positives count `pos_weight` times."""
     reduction = _reduction(reduction, size_average, reduce)
     x, goal, dtype = _same_shape(input, target)
@@ -144,7 +189,14 @@ def binary_cross_entropy_with_logits(
     return _finished(_scaled(loss.binary_cross_entropy_with_logits(x, goal, positive), weight), reduction, dtype)
 
 
-def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_target=False):
+def kl_div(
+    input: ArrayLike,
+    target: ArrayLike,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> np.ndarray:
     """target * (log(target) - input) for log-probabilities `input`; with `log_target` the target is logarithms as well.
 
     ``reduction="batchmean"`` divides the sum by the size of axis 0, as the divergence is defined.
@@ -158,7 +210,7 @@ def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_
     return _finished(losses, reduction, dtype)
 
 
-def one_hot(tensor, num_classes=-1):
+def one_hot(tensor: ArrayLike, num_classes: int = -1) -> np.ndarray:
     """int64 of one more axis of size `num_classes` (-1: the largest class plus 1), 1 at the class and 0 elsewhere."""
     classes = as_array(tensor, "tensor")
     if classes.dtype.kind not in "iu":

@@ -12,6 +12,7 @@ import numpy as np
 from fastconv.arrays import as_array
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.geometry import integer, is_sequence
+from fastconv.nn.annotations import ArrayLike, Sizes
 from fastconv.nn.functional.arguments import axis_of, floats, number
 from fastconv.ops import channelwise
 from fastconv.ops import normalization as rows
@@ -28,7 +29,16 @@ __all__ = [
 ]
 
 
-def batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+def batch_norm(
+    input: ArrayLike,
+    running_mean: ArrayLike,
+    running_var: ArrayLike,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> np.ndarray:
     """``(x - mean) / sqrt(var + eps) * weight + bias`` per channel of (N, C, ...).
 
     In training mean and variance are the batch's, the latter biased, and the running arrays, where they are given, move
@@ -59,8 +69,15 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
 
 
 def instance_norm(
-    input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5
-):
+    input: ArrayLike,
+    running_mean: ArrayLike | None = None,
+    running_var: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> np.ndarray:
     """:func:`batch_norm` of each sample of (N, C, ...) by itself, or without `use_input_stats` by the running arrays.
 
     The running arrays, where they are given, move by `momentum`, in place, towards the average over the samples.
@@ -96,7 +113,9 @@ def _check_both_or_neither(running_mean, running_var) -> None:
         raise ArgumentError("running_mean, running_var: expected both or neither")
 
 
-def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
+def group_norm(
+    input: ArrayLike, num_groups: int, weight: ArrayLike | None = None, bias: ArrayLike | None = None, eps: float = 1e-5
+) -> np.ndarray:
     """Each of `num_groups` groups of channels of each sample of (N, C, ...) with mean 0 and variance 1, then affine.
 
     `weight` and `bias` are (C,).  Source: Wu and He, arXiv:1803.08494.
@@ -116,7 +135,13 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
     return rows.row_norm(x, groups, channels // groups, inner, weight, bias, number(eps, "eps"))
 
 
-def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
+def layer_norm(
+    input: ArrayLike,
+    normalized_shape: Sizes,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    eps: float = 1e-5,
+) -> np.ndarray:
     """Every slice of `x` over its last axes, of `normalized_shape`, with mean 0 and variance 1, then affine.
 
     `weight` and `bias` have the normalised shape.  Source: Ba, Kiros and Hinton, arXiv:1607.06450.
@@ -124,7 +149,9 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     return _layer_norm(input, normalized_shape, weight, bias, number(eps, "eps"), True)
 
 
-def rms_norm(input, normalized_shape, weight=None, eps=None):
+def rms_norm(
+    input: ArrayLike, normalized_shape: Sizes, weight: ArrayLike | None = None, eps: float | None = None
+) -> np.ndarray:
     """Every slice of `x` over its last axes divided by the root of its mean square plus `eps`, then times `weight`.
 
     Without `eps` it is the machine epsilon of the input.  Source: Zhang and Sennrich, arXiv:1910.07467.
@@ -135,7 +162,9 @@ def rms_norm(input, normalized_shape, weight=None, eps=None):
     )
 
 
-def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
+def local_response_norm(
+    input: ArrayLike, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> np.ndarray:
     """``x / (k + alpha / size * sum of squares) ** beta`` over `size` neighbouring channels of (N, C, ...).
 
     An even window has one channel more before than after.  Source: Krizhevsky et al., NIPS 2012, section 3.3.
@@ -148,7 +177,9 @@ def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
     )
 
 
-def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
+def normalize(
+    input: ArrayLike, p: float = 2.0, dim: Sizes = 1, eps: float = 1e-12, out: np.ndarray | None = None
+) -> np.ndarray:
     """`x` divided by its p-norm along `dim` (one axis or several), which counts as at least `eps`."""
     x = floats(input)
     axes = tuple(axis_of(d, x.ndim) for d in dim) if is_sequence(dim) else axis_of(dim, x.ndim)

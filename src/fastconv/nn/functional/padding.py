@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from fastconv.arrays import as_array
+from fastconv.nn.annotations import ArrayLike
 from fastconv.ops.pad import pad_plan
 
 __all__ = ["pad"]
 
 
-def pad(input, pad, mode="constant", value=None, *, algorithm="auto"):
+def pad(
+    input: ArrayLike, pad: Sequence[int], mode: str = "constant", value: float | None = None, *, algorithm: str = "auto"
+) -> np.ndarray:
     """`input` with `pad` positions more on either side of its last axes; a new array of the same element type.
 
     `pad` is ``(before, after)`` of the **last** axis, then of the one before it, and so on; negative numbers crop.

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastconv.arrays import as_array, batched
 from fastconv.errors import ArgumentError
+from fastconv.nn.annotations import ArrayLike, OutputSizes, Padding, Sizes
 from fastconv.nn.functional.arguments import floats, number
 from fastconv.ops.pool import adaptive_average_plan, adaptive_max_plan, average_pool_plan, max_pool_plan
 
@@ -41,15 +42,31 @@ __all__ = [
 
 
 def max_pool1d(
-    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False, *, algorithm="auto"
-):
+    input: ArrayLike,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    algorithm: str = "auto",
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """The largest values of windows of (N, C, L).  See :func:`max_pool2d`."""
     return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, algorithm)
 
 
 def max_pool2d(
-    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False, *, algorithm="auto"
-):
+    input: ArrayLike,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    algorithm: str = "auto",
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """The largest value of every window of (N, C, H, W): (N, C, H_out, W_out); floats and integers.
 
     Padding never wins, a NaN always does.  With `ceil_mode` a last window that starts inside the input counts although
@@ -60,51 +77,90 @@ def max_pool2d(
 
 
 def max_pool3d(
-    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False, *, algorithm="auto"
-):
+    input: ArrayLike,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    algorithm: str = "auto",
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """The largest values of windows of (N, C, D, H, W).  See :func:`max_pool2d`."""
     return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, algorithm)
 
 
 def max_pool1d_with_indices(
-    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False, *, algorithm="auto"
-):
+    input: ArrayLike,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    algorithm: str = "auto",
+) -> tuple[np.ndarray, np.ndarray]:
     """(values, indices), whatever `return_indices` says.  See :func:`max_pool2d`."""
     return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, True, algorithm)
 
 
 def max_pool2d_with_indices(
-    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False, *, algorithm="auto"
-):
+    input: ArrayLike,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    algorithm: str = "auto",
+) -> tuple[np.ndarray, np.ndarray]:
     """(values, indices), whatever `return_indices` says.  See :func:`max_pool2d`."""
     return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, True, algorithm)
 
 
 def max_pool3d_with_indices(
-    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False, *, algorithm="auto"
-):
+    input: ArrayLike,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    algorithm: str = "auto",
+) -> tuple[np.ndarray, np.ndarray]:
     """(values, indices), whatever `return_indices` says.  See :func:`max_pool2d`."""
     return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, True, algorithm)
 
 
 def avg_pool1d(
-    input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, *, algorithm="auto"
-):
+    input: ArrayLike,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    *,
+    algorithm: str = "auto",
+) -> np.ndarray:
     """The means of windows of (N, C, L).  See :func:`avg_pool2d`."""
     return _avg_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None, algorithm)
 
 
 def avg_pool2d(
-    input,
-    kernel_size,
-    stride=None,
-    padding=0,
-    ceil_mode=False,
-    count_include_pad=True,
-    divisor_override=None,
+    input: ArrayLike,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
     *,
-    algorithm="auto",
-):
+    algorithm: str = "auto",
+) -> np.ndarray:
     """The mean of every window of (N, C, H, W): (N, C, H_out, W_out); floats and int64.
 
     The divisor counts the taps inside the padded input (a window that `ceil_mode` adds may hang over its end), or with
@@ -115,26 +171,26 @@ def avg_pool2d(
 
 
 def avg_pool3d(
-    input,
-    kernel_size,
-    stride=None,
-    padding=0,
-    ceil_mode=False,
-    count_include_pad=True,
-    divisor_override=None,
+    input: ArrayLike,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
     *,
-    algorithm="auto",
-):
+    algorithm: str = "auto",
+) -> np.ndarray:
     """The means of windows of (N, C, D, H, W).  See :func:`avg_pool2d`."""
     return _avg_pool(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, algorithm)
 
 
-def adaptive_avg_pool1d(input, output_size, *, algorithm="auto"):
+def adaptive_avg_pool1d(input: ArrayLike, output_size: OutputSizes, *, algorithm: str = "auto") -> np.ndarray:
     """The means of `output_size` windows of (N, C, L).  See :func:`adaptive_avg_pool2d`."""
     return _adaptive_avg_pool(1, input, output_size, algorithm)
 
 
-def adaptive_avg_pool2d(input, output_size, *, algorithm="auto"):
+def adaptive_avg_pool2d(input: ArrayLike, output_size: OutputSizes, *, algorithm: str = "auto") -> np.ndarray:
     """The means of windows that divide (N, C, H, W) evenly: (N, C, *output_size); floats.
 
     Output i of an axis of size L takes the positions from floor(i L / size) to ceil((i + 1) L / size).  In
@@ -144,47 +200,75 @@ def adaptive_avg_pool2d(input, output_size, *, algorithm="auto"):
     return _adaptive_avg_pool(2, input, output_size, algorithm)
 
 
-def adaptive_avg_pool3d(input, output_size, *, algorithm="auto"):
+def adaptive_avg_pool3d(input: ArrayLike, output_size: OutputSizes, *, algorithm: str = "auto") -> np.ndarray:
     """The means of windows of (N, C, D, H, W).  See :func:`adaptive_avg_pool2d`."""
     return _adaptive_avg_pool(3, input, output_size, algorithm)
 
 
-def adaptive_max_pool1d(input, output_size, return_indices=False, *, algorithm="auto"):
+def adaptive_max_pool1d(
+    input: ArrayLike, output_size: OutputSizes, return_indices: bool = False, *, algorithm: str = "auto"
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """The largest values of windows of (N, C, L).  See :func:`adaptive_max_pool2d`."""
     return _adaptive_max_pool(1, input, output_size, return_indices, algorithm)
 
 
-def adaptive_max_pool2d(input, output_size, return_indices=False, *, algorithm="auto"):
+def adaptive_max_pool2d(
+    input: ArrayLike, output_size: OutputSizes, return_indices: bool = False, *, algorithm: str = "auto"
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """The largest values of the windows of :func:`adaptive_avg_pool2d`; indices as of :func:`max_pool2d`."""
     return _adaptive_max_pool(2, input, output_size, return_indices, algorithm)
 
 
-def adaptive_max_pool3d(input, output_size, return_indices=False, *, algorithm="auto"):
+def adaptive_max_pool3d(
+    input: ArrayLike, output_size: OutputSizes, return_indices: bool = False, *, algorithm: str = "auto"
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """The largest values of windows of (N, C, D, H, W).  See :func:`adaptive_max_pool2d`."""
     return _adaptive_max_pool(3, input, output_size, return_indices, algorithm)
 
 
-def adaptive_max_pool1d_with_indices(input, output_size, return_indices=False, *, algorithm="auto"):
+def adaptive_max_pool1d_with_indices(
+    input: ArrayLike, output_size: OutputSizes, return_indices: bool = False, *, algorithm: str = "auto"
+) -> tuple[np.ndarray, np.ndarray]:
     """(values, indices), whatever `return_indices` says.  See :func:`adaptive_max_pool2d`."""
     return _adaptive_max_pool(1, input, output_size, True, algorithm)
 
 
-def adaptive_max_pool2d_with_indices(input, output_size, return_indices=False, *, algorithm="auto"):
+def adaptive_max_pool2d_with_indices(
+    input: ArrayLike, output_size: OutputSizes, return_indices: bool = False, *, algorithm: str = "auto"
+) -> tuple[np.ndarray, np.ndarray]:
     """(values, indices), whatever `return_indices` says.  See :func:`adaptive_max_pool2d`."""
     return _adaptive_max_pool(2, input, output_size, True, algorithm)
 
 
-def adaptive_max_pool3d_with_indices(input, output_size, return_indices=False, *, algorithm="auto"):
+def adaptive_max_pool3d_with_indices(
+    input: ArrayLike, output_size: OutputSizes, return_indices: bool = False, *, algorithm: str = "auto"
+) -> tuple[np.ndarray, np.ndarray]:
     """(values, indices), whatever `return_indices` says.  See :func:`adaptive_max_pool2d`."""
     return _adaptive_max_pool(3, input, output_size, True, algorithm)
 
 
-def lp_pool1d(input, norm_type, kernel_size, stride=None, ceil_mode=False, *, algorithm="auto"):
+def lp_pool1d(
+    input: ArrayLike,
+    norm_type: float,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    ceil_mode: bool = False,
+    *,
+    algorithm: str = "auto",
+) -> np.ndarray:
     """The p-norms of windows of (N, C, L).  See :func:`lp_pool2d`."""
     return _lp_pool(1, input, norm_type, kernel_size, stride, ceil_mode, algorithm)
 
 
-def lp_pool2d(input, norm_type, kernel_size, stride=None, ceil_mode=False, *, algorithm="auto"):
+def lp_pool2d(
+    input: ArrayLike,
+    norm_type: float,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    ceil_mode: bool = False,
+    *,
+    algorithm: str = "auto",
+) -> np.ndarray:
     """The p-norm (Σ |x|^p)^(1/p) of every window of (N, C, H, W), with p = `norm_type`; inf is the largest magnitude.
 
     Two differences from torch, which computes the sum from a mean of x^p: negative values of odd powers keep their
@@ -193,7 +277,15 @@ def lp_pool2d(input, norm_type, kernel_size, stride=None, ceil_mode=False, *, al
     return _lp_pool(2, input, norm_type, kernel_size, stride, ceil_mode, algorithm)
 
 
-def lp_pool3d(input, norm_type, kernel_size, stride=None, ceil_mode=False, *, algorithm="auto"):
+def lp_pool3d(
+    input: ArrayLike,
+    norm_type: float,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    ceil_mode: bool = False,
+    *,
+    algorithm: str = "auto",
+) -> np.ndarray:
     """The p-norms of windows of (N, C, D, H, W).  See :func:`lp_pool2d`."""
     return _lp_pool(3, input, norm_type, kernel_size, stride, ceil_mode, algorithm)
 

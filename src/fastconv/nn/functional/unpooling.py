@@ -9,6 +9,7 @@ import numpy as np
 from fastconv.arrays import as_array, batched
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.geometry import element_count, is_sequence, per_axis
+from fastconv.nn.annotations import ArrayLike, Factors, Sizes
 from fastconv.nn.functional.arguments import floats
 from fastconv.nn.random import default_generator
 
@@ -23,12 +24,26 @@ __all__ = [
 ]
 
 
-def max_unpool1d(input, indices, kernel_size, stride=None, padding=0, output_size=None):
+def max_unpool1d(
+    input: ArrayLike,
+    indices: ArrayLike,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    output_size: Sizes | None = None,
+) -> np.ndarray:
     """The inverse of ``max_pool1d(..., return_indices=True)``.  See :func:`max_unpool2d`."""
     return _max_unpool(1, input, indices, kernel_size, stride, padding, output_size)
 
 
-def max_unpool2d(input, indices, kernel_size, stride=None, padding=0, output_size=None):
+def max_unpool2d(
+    input: ArrayLike,
+    indices: ArrayLike,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    output_size: Sizes | None = None,
+) -> np.ndarray:
     """Every value at the position that its index names in a plane of zeros; of values for one position the last stays.
 
     The size is that of the smallest input that the windows fit, (H - 1) · stride - 2 · padding + kernel, or
@@ -38,14 +53,26 @@ def max_unpool2d(input, indices, kernel_size, stride=None, padding=0, output_siz
     return _max_unpool(2, input, indices, kernel_size, stride, padding, output_size)
 
 
-def max_unpool3d(input, indices, kernel_size, stride=None, padding=0, output_size=None):
+def max_unpool3d(
+    input: ArrayLike,
+    indices: ArrayLike,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    output_size: Sizes | None = None,
+) -> np.ndarray:
     """The inverse of ``max_pool3d(..., return_indices=True)``.  See :func:`max_unpool2d`."""
     return _max_unpool(3, input, indices, kernel_size, stride, padding, output_size)
 
 
 def fractional_max_pool2d(
-    input, kernel_size, output_size=None, output_ratio=None, return_indices=False, _random_samples=None
-):
+    input: ArrayLike,
+    kernel_size: Sizes,
+    output_size: Sizes | None = None,
+    output_ratio: Factors | None = None,
+    return_indices: bool = False,
+    _random_samples: ArrayLike | None = None,
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Maxima of `output_size` windows (or that share of the input, `output_ratio`), placed at random in (N, C, H, W).
 
     Steps of two neighbouring lengths follow one another pseudo-randomly (B. Graham, Fractional max-pooling, 2014),
@@ -57,23 +84,38 @@ def fractional_max_pool2d(
 
 
 def fractional_max_pool3d(
-    input, kernel_size, output_size=None, output_ratio=None, return_indices=False, _random_samples=None
-):
+    input: ArrayLike,
+    kernel_size: Sizes,
+    output_size: Sizes | None = None,
+    output_ratio: Factors | None = None,
+    return_indices: bool = False,
+    _random_samples: ArrayLike | None = None,
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """The same over (N, C, D, H, W); `_random_samples` (N, C, 3), depth first.  See :func:`fractional_max_pool2d`."""
     pooled = fractional_max_pool3d_with_indices(input, kernel_size, output_size, output_ratio, True, _random_samples)
     return pooled if return_indices else pooled[0]
 
 
 def fractional_max_pool2d_with_indices(
-    input, kernel_size, output_size=None, output_ratio=None, return_indices=False, _random_samples=None
-):
+    input: ArrayLike,
+    kernel_size: Sizes,
+    output_size: Sizes | None = None,
+    output_ratio: Factors | None = None,
+    return_indices: bool = False,
+    _random_samples: ArrayLike | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """(values, indices), whatever `return_indices` says.  See :func:`fractional_max_pool2d`."""
     return _fractional_max_pool(2, input, kernel_size, output_size, output_ratio, _random_samples, (1, 0))
 
 
 def fractional_max_pool3d_with_indices(
-    input, kernel_size, output_size=None, output_ratio=None, return_indices=False, _random_samples=None
-):
+    input: ArrayLike,
+    kernel_size: Sizes,
+    output_size: Sizes | None = None,
+    output_ratio: Factors | None = None,
+    return_indices: bool = False,
+    _random_samples: ArrayLike | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """(values, indices), whatever `return_indices` says.  See :func:`fractional_max_pool2d`."""
     return _fractional_max_pool(3, input, kernel_size, output_size, output_ratio, _random_samples, (0, 1, 2))
 

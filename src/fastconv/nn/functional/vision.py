@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import floor, prod
 
 import numpy as np
@@ -10,6 +11,7 @@ from fastconv import reference
 from fastconv.arrays import as_array, batched
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.geometry import MAX_ELEMENTS, Window, element_count, integer, is_sequence, per_axis
+from fastconv.nn.annotations import ArrayLike, Factors, Sizes
 from fastconv.nn.functional.arguments import floats, number
 from fastconv.nn.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 from fastconv.ops.arguments import word
@@ -36,14 +38,14 @@ AREA_POOLS = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_po
 
 
 def interpolate(
-    input,
-    size=None,
-    scale_factor=None,
-    mode="nearest",
-    align_corners=None,
-    recompute_scale_factor=None,
-    antialias=False,
-):
+    input: ArrayLike,
+    size: Sizes | None = None,
+    scale_factor: Factors | None = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> np.ndarray:
     """(N, C, *spatial) resampled to `size`, or to floor(spatial * `scale_factor`); each one number or one per axis.
 
     Modes: ``nearest`` (floor of output * scale), ``nearest-exact`` (of pixel centres), ``linear``, ``bilinear``,
@@ -79,17 +81,23 @@ def interpolate(
     return resample(x, outputs, asked, mode, bool(align_corners), bool(antialias))
 
 
-def upsample(input, size=None, scale_factor=None, mode="nearest", align_corners=None):
+def upsample(
+    input: ArrayLike,
+    size: Sizes | None = None,
+    scale_factor: Factors | None = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+) -> np.ndarray:
     """torch's older name of :func:`interpolate`."""
     return interpolate(input, size, scale_factor, mode, align_corners)
 
 
-def upsample_nearest(input, size=None, scale_factor=None):
+def upsample_nearest(input: ArrayLike, size: Sizes | None = None, scale_factor: Factors | None = None) -> np.ndarray:
     """:func:`interpolate` with mode nearest."""
     return interpolate(input, size, scale_factor, "nearest")
 
 
-def upsample_bilinear(input, size=None, scale_factor=None):
+def upsample_bilinear(input: ArrayLike, size: Sizes | None = None, scale_factor: Factors | None = None) -> np.ndarray:
     """:func:`interpolate` with mode bilinear and aligned corners."""
     return interpolate(input, size, scale_factor, "bilinear", True)
 
@@ -129,7 +137,7 @@ def _per_axis(value, rank, name, convert):
     return tuple(convert(v) for v in value)
 
 
-def pixel_shuffle(input, upscale_factor):
+def pixel_shuffle(input: ArrayLike, upscale_factor: int) -> np.ndarray:
     """(..., C * r², H, W) to (..., C, H * r, W * r): each pixel's channels become a block of r × r pixels."""
     x, factor = as_array(input, "input"), integer(upscale_factor, "upscale_factor", 1)
     _check_pixels(x)
@@ -140,7 +148,7 @@ def pixel_shuffle(input, upscale_factor):
     return reference.pixel_shuffle(x, factor)
 
 
-def pixel_unshuffle(input, downscale_factor):
+def pixel_unshuffle(input: ArrayLike, downscale_factor: int) -> np.ndarray:
     """The inverse of :func:`pixel_shuffle`: (..., C, H * r, W * r) to (..., C * r², H, W)."""
     x, factor = as_array(input, "input"), integer(downscale_factor, "downscale_factor", 1)
     _check_pixels(x)
@@ -154,7 +162,7 @@ def _check_pixels(x):
         raise ArgumentError(f"input: expected (..., C, H, W), got shape {x.shape}")
 
 
-def channel_shuffle(input, groups):
+def channel_shuffle(input: ArrayLike, groups: int) -> np.ndarray:
     """Channels of (N, C, *spatial) read as (groups, C / groups) and transposed."""
     x, groups = as_array(input, "input"), integer(groups, "groups", 1)
     if x.ndim < 3:
@@ -164,7 +172,9 @@ def channel_shuffle(input, groups):
     return reference.channel_shuffle(x, groups)
 
 
-def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
+def unfold(
+    input: ArrayLike, kernel_size: Sizes, dilation: Sizes = 1, padding: Sizes = 0, stride: Sizes = 1
+) -> np.ndarray:
     """Every window of (N, C, H, W) or (C, H, W) as a column: (N, C * kernel, windows), both in row-major order."""
     x = as_array(input, "input")
     if x.ndim not in (3, 4):
@@ -175,7 +185,9 @@ def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
     return y if is_batched else y[0]
 
 
-def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
+def fold(
+    input: ArrayLike, output_size: Sizes, kernel_size: Sizes, dilation: Sizes = 1, padding: Sizes = 0, stride: Sizes = 1
+) -> np.ndarray:
     """The adjoint of :func:`unfold`: columns (N, C * kernel, windows) added up into (N, C, *output_size)."""
     x = as_array(input, "input")
     if x.ndim not in (2, 3):
@@ -197,7 +209,13 @@ def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
     return y if is_batched else y[0]
 
 
-def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corners=None):
+def grid_sample(
+    input: ArrayLike,
+    grid: ArrayLike,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool | None = None,
+) -> np.ndarray:
     """(N, C, *spatial) at the positions `grid` (N, *output, rank), x first, from -1 to 1: (N, C, *output).
 
     Modes: ``bilinear``, ``nearest``, and for images ``bicubic``.  Outside lie ``zeros``, the ``border``, or the mirror
@@ -222,7 +240,7 @@ def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corner
     return reference.grid_sample(x, positions, mode, padding_mode, bool(align_corners))
 
 
-def affine_grid(theta, size, align_corners=None):
+def affine_grid(theta: ArrayLike, size: Sequence[int], align_corners: bool | None = None) -> np.ndarray:
     """Where the affine maps `theta` (N, rank, rank + 1) send every position of an output of `size` (N, C, *spatial).
 
     (N, *spatial, rank), x first, for :func:`grid_sample`.
