@@ -50,6 +50,15 @@ SIGNATURES = {
     "LocalResponseNorm": "size, alpha=1e-4, beta=0.75, k=1.0",
     "Linear": f"in_features, out_features, bias=True, {PLACE}, *, algorithm='auto'",
     "Bilinear": f"in1_features, in2_features, out_features, bias=True, {PLACE}",
+    "MultiheadAttention": (
+        "embed_dim, num_heads, dropout=0.0, bias=True, add_bias_kv=False, add_zero_attn=False, kdim=None, vdim=None, "
+        f"batch_first=False, {PLACE}"
+    ),
+    "TransformerEncoderLayer": (
+        "d_model, nhead, dim_feedforward=2048, dropout=0.1, activation=F.relu, layer_norm_eps=1e-5, batch_first=False, "
+        f"norm_first=False, bias=True, {PLACE}"
+    ),
+    "TransformerEncoder": "encoder_layer, num_layers, norm=None, enable_nested_tensor=True, mask_check=True",
     "Flatten": "start_dim=1, end_dim=-1",
     "Unflatten": "dim, unflattened_size",
     "Identity": "*args, **kwargs",
@@ -107,7 +116,10 @@ SIGNATURES = {
 }
 LAYERS = {name: signature for names, signature in SIGNATURES.items() for name in names.split()}
 MARKS = {"Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter"}
-DIFFERENT_IN_TORCH = {"Hardtanh"}  # torch 2.13 still has deprecated synonyms of the limits
+DIFFERENT_IN_TORCH = {
+    "Hardtanh",  # torch 2.13 still has deprecated synonyms of the limits
+    "TransformerEncoderLayer",  # whose default activation is torch's own function
+}
 
 
 def parameters(signature):

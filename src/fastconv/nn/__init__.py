@@ -31,6 +31,7 @@ from fastconv.nn.activation import (
     Tanhshrink,
     Threshold,
 )
+from fastconv.nn.attention import MultiheadAttention, TransformerEncoder, TransformerEncoderLayer
 from fastconv.nn.container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from fastconv.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from fastconv.nn.distance import CosineSimilarity, PairwiseDistance
@@ -213,6 +214,7 @@ __all__ = [
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiheadAttention",
     "NLLLoss",
     "PReLU",
     "PairwiseDistance",
@@ -246,6 +248,8 @@ __all__ = [
     "Tanh",
     "Tanhshrink",
     "Threshold",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "Unflatten",
     "Unfold",
     "UninitializedBuffer",

@@ -76,6 +76,7 @@ from fastconv.nn.functional.loss import (
     one_hot,
     smooth_l1_loss,
 )
+from fastconv.nn.functional.multi_head import multi_head_attention_forward
 from fastconv.nn.functional.normalization import (
     batch_norm,
     group_norm,
@@ -210,6 +211,7 @@ __all__ = [
     "max_unpool3d",
     "mish",
     "mse_loss",
+    "multi_head_attention_forward",
     "nll_loss",
     "normalize",
     "one_hot",
