@@ -10,6 +10,7 @@ import fastconv as fc
 from fastconv import nn
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.nn import functional as F
+from fastconv.nn.functional import max_pool2d
 
 Pair = namedtuple("Pair", "left right")
 
@@ -224,6 +225,30 @@ class TestModules:
         compiled = check(model, rng.standard_normal(shape).astype(np.float32), tolerance=1e-4)
         planned = {call.algorithm for c in compiled.session._programs.values() for call in c.executable.calls}
         assert "numpy" not in planned
+
+    def test_functions_may_be_held_by_another_name(self, x):
+        class Held(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.conv, self.activation = nn.Conv2d(8, 4, 3), F.hardswish
+
+            def forward(self, x):
+                return max_pool2d(self.activation(self.conv(x)), 2)
+
+        module = Held()
+        check(module, x)
+        assert module.activation is F.hardswish
+        assert max_pool2d is F.max_pool2d
+
+    def test_attention(self, rng):
+        x = rng.standard_normal((2, 5, 8)).astype(np.float32)
+        attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        both = fc.compile(attention, (x, x, x))(x, x, x)
+        for one, other in zip(both, attention.eval()(x, x, x), strict=True):
+            np.testing.assert_array_equal(one, other)
+        check(Of(lambda self, x: self.attention(x, x, x, need_weights=False)[0], attention=attention), x, calls=1)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, activation="gelu", batch_first=True)
+        check(nn.TransformerEncoder(layer, 2), x, calls=2)
 
     def test_structured_results(self, x):
         module = Of(lambda m, x: {"a": x + 1, "b": [x * 2, Pair(x - 1, (F.relu(x),))]})

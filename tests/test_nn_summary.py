@@ -233,3 +233,13 @@ def test_wrong_arguments():
         nn.summary(nn.ReLU(), (2**30, 2**30))
     with pytest.raises(ArgumentError, match=r"^0 \(Conv2d\(3, .*expected 3 channels"):
         nn.summary(nn.Sequential(nn.Conv2d(3, 1, 3)), (1, 1, 8, 8))
+
+
+def test_attention_is_one_layer_that_sees_everything():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    rows = {row.path: row for row in nn.summary(layer, (3, 5, 8)).rows}
+    attention = rows["self_attn"]
+    assert (attention.output_shape, attention.parameters) == ((3, 5, 8), 4 * 8 * 8 + 4 * 8)
+    assert attention.macs == 3 * (4 * 5 * 8 * 8 + 2 * 5 * 5 * 8)  # projections, then scores and sums
+    assert attention.receptive_field is None
+    assert "self_attn.out_proj" not in rows

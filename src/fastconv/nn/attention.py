@@ -101,7 +101,7 @@ class MultiheadAttention(Module):
     ) -> tuple[np.ndarray, np.ndarray | None]:
         turned = self.batch_first and np.ndim(query) == 3
         if turned:
-            query, key, value = (np.swapaxes(x, 0, 1) if np.ndim(x) == 3 else x for x in (query, key, value))
+            query, key, value = (np.transpose(x, (1, 0, 2)) if np.ndim(x) == 3 else x for x in (query, key, value))
         p = self._parameters
         projected = self.out_proj._parameters
         y, weights = F.multi_head_attention_forward(
@@ -110,7 +110,7 @@ class MultiheadAttention(Module):
             key_padding_mask, need_weights, attn_mask, not self._qkv_same_embed_dim, p["q_proj_weight"],
             p["k_proj_weight"], p["v_proj_weight"], None, None, average_attn_weights, is_causal,
         )  # fmt: skip
-        return (np.swapaxes(y, 0, 1) if turned else y), weights
+        return (np.transpose(y, (1, 0, 2)) if turned else y), weights
 
 
 class TransformerEncoderLayer(Module):

@@ -15,6 +15,7 @@ from math import ceil
 import numpy as np
 
 from fastconv.geometry import per_axis
+from fastconv.nn.attention import MultiheadAttention
 from fastconv.nn.conv import _ConvNd, _ConvTransposeNd
 from fastconv.nn.flatten import PixelShuffle, PixelUnshuffle, Unfold
 from fastconv.nn.pooling import _AdaptivePoolNd, _MaxUnpoolNd, _PoolNd
@@ -103,8 +104,8 @@ def _collapsed(field: Field, array: np.ndarray) -> Field:
 
 
 @singledispatch
-def _seen_through(layer, field: Field, input: np.ndarray, output: np.ndarray) -> Field:
-    """The field of the values of `output`, which `layer` made from `input` with `field`."""
+def _seen_through(layer, field: Field, input: np.ndarray, output: np.ndarray) -> Field | None:
+    """The field of the values of `output`, which `layer` made from `input` with `field`; None if it has no fixed size."""
     return field
 
 
@@ -127,6 +128,11 @@ def _(layer: _ConvTransposeNd, field, input, output) -> Field:
 @_seen_through.register
 def _(layer: _MaxUnpoolNd, field, input, output) -> Field:
     return field.widened((0,) * len(layer.stride), [Fraction(1, stride) for stride in layer.stride])
+
+
+@_seen_through.register
+def _(layer: MultiheadAttention, field, input, output) -> None:
+    return None  # every position of the sequence
 
 
 @_seen_through.register

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastconv.errors import ArgumentTypeError
 from fastconv.geometry import Window, element_count, integer, is_sequence
+from fastconv.nn.attention import MultiheadAttention
 from fastconv.nn.conv import _ConvNd, _ConvTransposeNd
 from fastconv.nn.factory import float_dtype
 from fastconv.nn.linear import Bilinear, Linear
@@ -116,7 +117,7 @@ def summary(module: Module, input_shape, dtype=None) -> Summary:
             if not produced:
                 return
             field = tracker.call(layer, consumed, produced)
-            parameters = sum(array.size for array in layer._parameters.values() if array is not None)
+            parameters = sum(array.size for array in _arrays(layer))
             rows.append(
                 SummaryRow(
                     path,
@@ -131,7 +132,7 @@ def summary(module: Module, input_shape, dtype=None) -> Summary:
 
         return hook
 
-    layers = [(path, layer) for path, layer in module.named_modules() if not layer._modules]
+    layers = [(path, layer) for path, layer in module.named_modules() if _is_layer(layer)]
     handles = [layer.register_forward_hook(record(path), with_kwargs=True) for path, layer in layers]
     try:
         with _evaluating(module):
@@ -141,6 +142,10 @@ def summary(module: Module, input_shape, dtype=None) -> Summary:
             handle.remove()
     total = sum({id(array): array.size for array in _arrays(module)}.values())  # lazy layers have theirs by now
     return Summary(type(module).__name__, shapes[0] if len(shapes) == 1 else tuple(shapes), tuple(rows), total)
+
+
+def _is_layer(module: Module) -> bool:
+    return not module._modules or isinstance(module, MultiheadAttention)  # which never calls the module in it
 
 
 def _arrays(module: Module) -> list[np.ndarray]:
@@ -194,6 +199,13 @@ def _(layer: Linear, inputs, output) -> int:
 @_macs.register
 def _(layer: Bilinear, inputs, output) -> int:
     return output.size * layer.in1_features * layer.in2_features
+
+
+@_macs.register
+def _(layer: MultiheadAttention, inputs, output) -> int:
+    query, key, value = inputs[:3]
+    pairs = query.size // layer.embed_dim * key.shape[key.ndim - 2 if layer.batch_first else 0]
+    return 2 * pairs * layer.embed_dim + layer.embed_dim * (2 * query.size + key.size + value.size)
 
 
 @singledispatch

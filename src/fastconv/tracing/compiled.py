@@ -78,7 +78,7 @@ def _traced(module: Module, arrays: list[np.ndarray]):
     names = (named + [f"input{i}" for i in range(len(arrays))])[: len(arrays)]
     inputs = dict(zip(names, arrays, strict=True))
     with _tracing, ExitStack() as stack:
-        stack.enter_context(_recorded_functions(recorder))
+        stack.enter_context(_recorded_functions(recorder, module))
         for path, child in module.named_modules():
             stack.enter_context(_recorded_module(recorder, path, child))
         result = module(*(recorder.input(name, array) for name, array in inputs.items()))
@@ -102,16 +102,35 @@ def _evaluating(module: Module) -> Iterator[None]:
 
 
 @contextmanager
-def _recorded_functions(recorder: Recorder) -> Iterator[None]:
-    """The functions of ``fastconv.nn.functional`` record calls with traced arrays, and are themselves again after."""
-    originals = {name: getattr(functional, name) for name in functional.__all__}
-    for name, original in originals.items():
-        setattr(functional, name, _recorded(recorder, name, original))
+def _recorded_functions(recorder: Recorder, module: Module) -> Iterator[None]:
+    """The functions of ``fastconv.nn.functional`` record calls with traced arrays, and are themselves again after.
+
+    Code may hold them by other names, too: ``self.activation = F.relu``, or ``from … import relu``.
+    """
+    recorded = {}
+    for name in functional.__all__:
+        original = getattr(functional, name)
+        recorded[id(original)] = _recorded(recorder, name, original)
+    changed = []
     try:
+        for names in _namespaces(module):
+            for name, value in list(names.items()):
+                if id(value) in recorded:
+                    changed.append((names, name, value))
+                    names[name] = recorded[id(value)]
         yield
     finally:
-        for name, original in originals.items():
-            setattr(functional, name, original)
+        for names, name, value in changed:
+            names[name] = value
+
+
+def _namespaces(module: Module) -> list[dict]:
+    """Where the code of a module may find functions: in ``functional``, its own files, and the modules' attributes."""
+    children = list(module.modules())
+    classes = {base for child in children for base in type(child).__mro__}
+    functions = (value for base in classes for value in vars(base).values() if inspect.isfunction(value))
+    files = {id(function.__globals__): function.__globals__ for function in functions}
+    return [vars(functional), *files.values(), *(vars(child) for child in children)]
 
 
 def _recorded(recorder: Recorder, name: str, original: Callable) -> Callable:

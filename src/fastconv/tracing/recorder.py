@@ -35,14 +35,18 @@ class _Place:
 
 @dataclass(frozen=True)
 class Replay:
-    """``function(*args, **kwargs)`` with the places among the arguments filled in: what no operator of ONNX does."""
+    """``function(*args, **kwargs)`` with the places among the arguments filled in: what no operator of ONNX does.
+
+    Of several results those that are None are left out.
+    """
 
     function: Callable
     args: tuple
     kwargs: dict
 
     def __call__(self, *arrays):
-        return self.function(*_filled(self.args, arrays), **_filled(self.kwargs, arrays))
+        result = self.function(*_filled(self.args, arrays), **_filled(self.kwargs, arrays))
+        return tuple(value for value in result if value is not None) if isinstance(result, tuple) else result
 
 
 class Recorder:
@@ -94,11 +98,14 @@ class Recorder:
         traced: list[Traced] = []
         places = _with_places(args, traced), _with_places(kwargs, traced)
         result = function(*plain(args), **plain(kwargs)) if result is None else result
-        results = list(result) if isinstance(result, (tuple, list)) else [result]
-        if not all(isinstance(value, (np.ndarray, np.generic)) for value in results):
+        several = isinstance(result, (tuple, list))
+        results = [value for value in (result if several else [result]) if value is not None or not several]
+        if not results or not all(isinstance(value, (np.ndarray, np.generic)) for value in results):
             raise ArgumentError(f"module: {getattr(function, '__name__', function)} returns no arrays; {HINT}")
         named = self.emit_all("Call", traced, results, "fastconv", function=Replay(function, *places))
-        return type(result)(named) if isinstance(result, (tuple, list)) else named[0]
+        if not several:
+            return named[0]
+        return type(result)(None if value is None else named.pop(0) for value in result)
 
     def ufunc(self, ufunc: np.ufunc, inputs: tuple, kwargs: dict):
         result = ufunc(*plain(inputs), **kwargs)
