@@ -81,6 +81,18 @@ class FileBytes:
             raise IndexError(f"byte {place} of {len(self)}")
         return self._reader.some(self._start + place, self._start + place + 1)[0]
 
+    def onwards(self, place: int, least: int) -> memoryview:
+        """What is at hand from `place` on: at least so many bytes, or all that there are."""
+        start = self._start + place
+        self._reader.some(start, min(start + least, self._stop))
+        block, behind = self._reader.block, self._reader.start
+        return block[start - behind : self._stop - behind]
+
+    def sample(self, start: int, size: int) -> bytes:
+        """At most `size` bytes from `start` on, and no more is read for them."""
+        self._reader.file.seek(self._start + start)
+        return self._reader.file.read(min(size, len(self) - start))
+
     def read(self) -> np.ndarray:
         """All of them, as a read-only array of bytes, in memory that those of the same file share."""
         array = self._reader.fill(self._reader.memory.empty(len(self), np.uint8), self._start)

@@ -92,8 +92,12 @@ def _load_once(data: bytes | FileBytes, path: str | None) -> LoadedModel:
 def _mark(data: bytes | FileBytes) -> tuple[int, int]:
     """What equal bytes have in common: their number, and a hash of samples of them."""
     step = max(len(data) // SAMPLES, 1)
-    samples = [bytes(data[start : start + SAMPLE]) for start in range(0, len(data), step)]
-    return len(data), fingerprint(b"".join([*samples, bytes(data[-SAMPLE:])]))
+    places = [*range(0, len(data), step), max(len(data) - SAMPLE, 0)]
+    if isinstance(data, FileBytes):
+        samples = [data.sample(start, SAMPLE) for start in places]
+    else:
+        samples = [data[start : start + SAMPLE] for start in places]
+    return len(data), fingerprint(b"".join(samples))
 
 
 def optimised(graph: Graph, passes: Iterable[str]) -> Graph:

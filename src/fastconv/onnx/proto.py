@@ -170,21 +170,23 @@ def _decode(message: Message, data: memoryview | FileBytes, depth: int) -> Messa
         raise ModelError(f"messages nest more than {MAX_DEPTH} deep")
     tags, values = message.tags, message.__dict__
     position, size = 0, len(data)
-    in_memory = isinstance(data, memoryview)
-    head, before = data, 0  # what a field begins with, and the bytes before it
+    block, before, loaded = data, 0, size  # bytes that are there, those before them, where they end
+    if isinstance(data, FileBytes):
+        loaded = 0
     while position < size:
-        if not in_memory:
-            head, before = data[position : position + 2 * MAX_VARINT], position
+        if position + 2 * MAX_VARINT > loaded < size:
+            block, before = data.onwards(position, 2 * MAX_VARINT), position
+            loaded = position + len(block)
         start = position - before + 1
-        key = head[start - 1]
+        key = block[start - 1]
         if key > 127:
-            key, start = _varint(head, start - 1)
+            key, start = _varint(block, start - 1)
         wire = key & 7
-        if wire == VARINT:
-            number, end = _varint(head, start)
-        elif wire == BYTES:
-            length, start = _varint(head, start)
+        if wire == BYTES:
+            length, start = _varint(block, start)
             end = start + length
+        elif wire == VARINT:
+            number, end = _varint(block, start)
         elif wire == FIXED32:
             end = start + 4
         elif wire == FIXED64:
@@ -202,12 +204,14 @@ def _decode(message: Message, data: memoryview | FileBytes, depth: int) -> Messa
         try:
             if wire == VARINT and read is not _packed:
                 value = read(number)
-            elif isinstance(read, str):
-                fresh = repeated or name not in values
-                value = _decode(CLASSES[read]() if fresh else values[name], data[start:position], depth - 1)
             else:
-                part = data[start:position]
-                value = read(memoryview(part.read()) if isinstance(part, FileBytes) and read is not _packed else part)
+                part = block[start - before : end] if position <= loaded else data[start:position]
+                if isinstance(read, str):
+                    fresh = repeated or name not in values
+                    value = _decode(CLASSES[read]() if fresh else values[name], part, depth - 1)
+                else:
+                    whole = read is not _packed and isinstance(part, FileBytes)
+                    value = read(memoryview(part.read()) if whole else part)
         except ModelError as error:
             place = f"{name}[{len(values.get(name, ()))}]" if repeated else name
             raise error.inside(place) from None

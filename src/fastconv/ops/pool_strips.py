@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -24,6 +25,7 @@ class Strips:
     paired: bool
 
 
+@lru_cache(maxsize=64)
 def strips_of(across, mean: bool, lanes: int) -> Strips | None:
     """Of the columns, a :class:`SlidingAxis`, for vectors of so many `lanes`; None where a window has no column.
 

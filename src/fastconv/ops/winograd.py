@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from math import ceil, inf, prod
 
 import numpy as np
@@ -55,7 +56,7 @@ class WinogradLoops:
         self.panel, self.last_panel = filter_panels(nest.filters, tile_sizes)
         self.panels = ceil(nest.filters / self.panel)
         depth, down, across = nest.axes
-        tiling = Tiling(nest, large)
+        tiling = tiling_of(nest, large)
         tiles, sizes, self.forms, points = tiling.nest, tiling.sizes, tiling.forms, tiling.points
         self.points = points
         points_down, points_across = (form.points for form in self.forms)
@@ -363,6 +364,11 @@ class Tiling:
         return min(self.depth_taps, max(0, last + 1 - max(0, ceil(depth.before / depth.dilation))))
 
 
+@lru_cache(maxsize=64)
+def tiling_of(nest: Nest, large: bool) -> Tiling:
+    return Tiling(nest, large)
+
+
 def count_tiles(outputs: int, m: int, spread: int) -> int:
     """Tiles of an axis, each m outputs that are `spread` apart; as many interleave."""
     whole, left = divmod(outputs, m * spread)
@@ -398,7 +404,7 @@ FILTER_BYTES_PER_SECOND = 80e9, 40e9  # of filters that the last-level cache hol
 
 def winograd_flops(nest: Nest, large: bool = False) -> int:
     """Multiplications and additions of the products and the transforms."""
-    tiling = Tiling(nest, large)
+    tiling = tiling_of(nest, large)
     tiles = nest.images * prod(axis.output for axis in tiling.nest.axes[1:])  # of one depth
     products = 2 * tiling.products * tiling.depth_taps * nest.channels * nest.filters
     transforms = tiling.points * (4.7 * tiling.depth_planes * nest.channels + 2.8 * nest.axes[0].output * nest.filters)
@@ -407,7 +413,7 @@ def winograd_flops(nest: Nest, large: bool = False) -> int:
 
 def winograd_seconds(nest: Nest, large: bool = False) -> float:
     """Predicted time on one thread; the transformed filters may take longer to come than to be used."""
-    tiling = Tiling(nest, large)
+    tiling = tiling_of(nest, large)
     depth = nest.axes[0].output
     tiles = nest.images * prod(axis.output for axis in tiling.nest.axes[1:])  # as all that follows, of one depth
     registers = ceil(nest.filters / tiling.lanes)

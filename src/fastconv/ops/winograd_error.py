@@ -29,10 +29,14 @@ def winograd_forms(kernel: tuple[int, int], channels: int, large: bool = False) 
     kernel has its large form if there is one.
     """
     forms = LARGE_FORMS.get(kernel, SMALL_FORMS[kernel])
-    most = winograd_error(SMALL_FORMS[3, 3], MOST_CHANNELS, "float32")
-    if large or (kernel == (5, 5) and winograd_error(forms, channels, "float32") <= most):
+    if large or (kernel == (5, 5) and winograd_error(forms, channels, "float32") <= _most_error()):
         return forms
     return SMALL_FORMS[kernel]
+
+
+@cache
+def _most_error() -> float:
+    return winograd_error(SMALL_FORMS[3, 3], MOST_CHANNELS, "float32")
 
 
 def winograd_error(forms: Forms, channels: int, dtype: str) -> float:

@@ -6,7 +6,9 @@ element.  Each axis of an image has a form of its own; their transforms are appl
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -33,9 +35,9 @@ class AxisForm:
         squares = SQUARES[self.points]
         if not squares:
             return np.ones((1, 1))
-        rows = [[1.0 / np.prod([-square for square in squares])] + [0.0] * (self.taps - 1)]
+        rows = [[1.0 / prod(-square for square in squares)] + [0.0] * (self.taps - 1)]
         for square in squares:
-            scale = 2 * square * np.prod([square - other for other in squares if other != square])
+            scale = 2 * square * prod(square - other for other in squares if other != square)
             for sign in (1, -1):
                 powers = [square ** (k // 2) * (sign * square**0.5 if k % 2 else 1) for k in range(self.taps)]
                 rows.append([power / scale for power in powers])
@@ -46,8 +48,8 @@ class AxisForm:
         finite = self._finite_points()
         if not finite:
             return np.ones((1, 1))
-        rows = [[*np.poly([q for q in finite if q != p])[::-1], 0.0] for p in finite]
-        return np.array([*rows, np.poly(finite)[::-1]])
+        rows = [[*_product(q for q in finite if q != p), 0.0] for p in finite]
+        return np.array([*rows, _product(finite)])
 
     def output_transform(self) -> np.ndarray:
         """Aᵀ (outputs, points): powers of the points; infinity contributes to the last output alone."""
@@ -60,6 +62,14 @@ class AxisForm:
     def _finite_points(self) -> tuple[float, ...]:
         squares = SQUARES[self.points]
         return (0.0, *(sign * square**0.5 for square in squares for sign in (1, -1))) if squares else ()
+
+
+def _product(roots: Iterable[float]) -> list[float]:
+    """The coefficients of the product of (x - root), the constant one first."""
+    coefficients = [1.0]
+    for root in roots:
+        coefficients = [a - root * b for a, b in zip([0.0, *coefficients], [*coefficients, 0.0], strict=True)]
+    return coefficients
 
 
 Forms = tuple[AxisForm, AxisForm]  # of rows and columns
