@@ -9,6 +9,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import iter_modules
 
 from fastconv.errors import ArgumentError
 
@@ -20,7 +21,7 @@ except ImportError as error:
         raise ImportError(f"fastconv's compiled kernels are missing; {hint}") from error
     raise
 
-__all__ = ["ISA", "ISA_REASON", "engine", "family", "has", "levels", "team"]
+__all__ = ["ISA", "ISA_REASON", "engine", "family", "has", "levels", "preload", "team"]
 
 levels = probe.levels()
 
@@ -46,6 +47,12 @@ HALF = {"avx512": "avx2"}  # the level with registers half as wide that are wort
 def family(name: str, element: str, half: bool = False):
     """The kernel module; with `half`, the one with registers half as wide, where there is one."""
     return import_module(f"fastconv._kernels.{HALF.get(ISA, ISA) if half else ISA}_{element}.{name}")
+
+
+def preload(element: str) -> None:
+    """Load all families for an element type, so that nobody waits for them later."""
+    for module in iter_modules(import_module(f"fastconv._kernels.{ISA}_{element}").__path__):
+        family(module.name, element)
 
 
 def has(name: str, element: str) -> bool:

@@ -12,6 +12,7 @@ from weakref import WeakSet
 import numpy as np
 
 from fastconv import config, machine
+from fastconv._kernels import preload
 from fastconv._kernels.recent import RecentRun
 from fastconv.errors import ArgumentError, ArgumentTypeError, ModelError
 from fastconv.geometry import integer
@@ -353,6 +354,11 @@ def _fresh_locks() -> None:
     for session in _sessions:
         session._forget_threads()
 
+
+# What all sessions ask of the machine, and what nearly all run, is there before the first one waits for it.
+machine.memory_bytes()
+machine.cache_bytes(2)
+preload("float32")
 
 _sessions: WeakSet[InferenceSession] = WeakSet()
 if hasattr(os, "register_at_fork"):
