@@ -181,7 +181,11 @@ def test_networks_without_torch_are_compared_with_the_first_engine(monkeypatch, 
     plan = Plan([fake(v) for v in ("right", "fails", "wrong", "crashes")], [1])
     network_runs.run_networks(["net"], plan, 0.2, results)
     assert [row.status for row in results.rows] == ["ok", "failed", "differs", "failed"]
-    assert results.rows[0].first_run > 0
+    right, *others = results.rows
+    assert right.starts >= network_runs.LEAST_STARTS
+    assert right.start >= max(right.load, right.first_run) > 0
+    assert right.plan is None
+    assert [row.starts for row in others] == [0, 0, 0]
 
 
 def test_an_interrupted_run_keeps_what_is_finished(tmp_path):

@@ -256,6 +256,19 @@ class TestPredictMemory:
         assert session.predict_memory({"x": x.shape}) == before
         assert before.total > before.packed_weights + before.activations
 
+    def test_prepare_takes_it_ahead_of_the_first_run(self, model, x):
+        session = fc.InferenceSession(model)
+        session.prepare(SIZES)
+        (compiled,) = session._programs.values()
+        (context,) = compiled.executable._free
+        session.prepare({"x": x.shape})
+        result = session.run(None, {"x": x})
+        assert list(session._programs.values()) == [compiled]
+        assert compiled.executable._free == [context]
+        assert np.array_equal(result[0], fc.InferenceSession(model).run(None, {"x": x})[0])
+        with pytest.raises(ArgumentError, match="shapes: input 'x'"):
+            session.prepare()
+
     @pytest.mark.parametrize("precision", ["strict", "default"])
     @pytest.mark.parametrize("image", [(2, 3, 97, 96), (1, 3, 20, 300)])
     @pytest.mark.parametrize("channels", [10, 64, 512])

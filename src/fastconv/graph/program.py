@@ -89,6 +89,13 @@ class Executable:
         self._free.append(context)
         return results
 
+    def reserve(self) -> None:
+        """Have the memory of one run at hand, given by the system and not only promised."""
+        if not self._free:
+            context = _Context(self)
+            context.arena.fill(0)
+            self._free.append(context)
+
     def recent(self, feeds: dict[str, np.ndarray], threads: int) -> RecentRun:
         """Runs again on arrays like these, if one program does all the work; `threads` as for RecentRun."""
         if not all(self.direct) or not all(isinstance(call.work, Step) for call in self.calls):

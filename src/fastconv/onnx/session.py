@@ -200,6 +200,18 @@ class InferenceSession:
             compiled = compiler.compile(given, self._unknown(given), predicting=True)
             return predict_memory(compiled, self._model.graph, compiler.graph, config.get_num_threads())
 
+    def prepare(self, shapes: Mapping[str, object] | None = None) -> None:
+        """What the first run on inputs of these `shapes` (as for :meth:`explain`) would do ahead of its work.
+
+        The steps are chosen, weights packed and the memory of a run taken, so that the first run is like any other.
+        Raises as :meth:`explain` and :meth:`run` do.
+        """
+        given = self.input_shapes(shapes)
+        feeds = {name: np.broadcast_to(np.zeros((), dtype), shape) for name, (shape, dtype) in given.items()}
+        compiled, _ = self._prepared(feeds)
+        with _model_errors:
+            compiled.executable.reserve()
+
     def profile(self, input_feed: Mapping[str, object], repeats: int = 10) -> Profile:
         """The time of every step, the median of `repeats` runs, beside what the machine could do at best.
 

@@ -173,7 +173,7 @@ class SlidingLoops:
         if strips is None:
             constants = [np.array(offsets, np.int64), np.array([*zip(phases, reaches, strict=True)], np.int64)]
         else:
-            constants = [strips.table, strips.picks.astype(f"i{planes.itemsize}", order="C")]
+            constants = [strips.table.copy(), strips.picks.astype(f"i{planes.itemsize}", order="C")]
         if divisors is not None:
             constants.append(divisors[0].astype(planes.dtype))
             constants += [np.append(table, np.ones(kernels.SLOTS)).astype(planes.dtype) for table in divisors[1:]]

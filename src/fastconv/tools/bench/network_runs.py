@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -26,15 +27,17 @@ __all__ = ["run_networks"]
 
 BOUND = 1e-4  # of the largest output: a network's rounding errors, Winograd's included
 MOST_SECONDS = 3.0  # of an engine's timing
-START_SECONDS, BYTE_RATE = 1.2, 0.1e9  # of an engine beside its timing: at least, and bytes of the file per second
+START_SECONDS, BYTE_RATE = 1.2, 0.05e9  # of an engine beside its timing: at least, and bytes of the file per second
+LEAST_STARTS, MOST_STARTS = 3, 9  # fresh processes in which an engine loads the network and runs it once
+STARTS_SHARE = 0.3  # of an engine's time, unless the least take more
 MEMORY_PER_WEIGHT_BYTE = 4  # what an engine takes at its peak, roughly: the file, the weights, their packed copy
 
 
 def run_networks(names: list[str], plan: Plan, seconds: float, results: Results) -> None:
     """Every engine on every network, in about `seconds`; rows of kind ``network``.
 
-    `first_run` and `load` are of a fresh process.  The outputs are compared with those of torch in float64, or without
-    torch with the first engine's.
+    What a start takes is the median of several fresh processes.  The outputs are compared with those of torch in float64,
+    or without torch with the first engine's.
     """
     end = time.monotonic() + seconds
     count = len(plan.engines) * len(plan.threads)
@@ -78,7 +81,35 @@ def _run_network(rows, plan: Plan, files, feeds, exact, folder: Path, seconds: f
         contenders = [Contender(row, EngineProcess(e, row.threads), e.variant, BOUND) for row, e in group]
         with ExitStack() as stack:
             started(stack, [contender.process for contender in contenders])
-            contest(contenders, prepare, exact, folder, seconds, plan.with_cold)
+            starts = _measure_starts(contenders, files, feeds, STARTS_SHARE * seconds)
+            contest(contenders, prepare, exact, folder, (1 - STARTS_SHARE) * seconds, plan.with_cold)
+        for contender, answers in zip(contenders, starts, strict=True):
+            if answers and contender.row.is_timed:
+                contender.row.starts = len(answers)
+                for name in answers[0]:
+                    setattr(contender.row, name, median(answer[name] for answer in answers))
+
+
+def _measure_starts(contenders: list[Contender], files, feeds, seconds: float) -> list[list[dict]]:
+    """By contender, what a start took in each of some fresh processes; all engines in turn, in about `seconds` for each.
+
+    How long the system takes to find memory changes from minute to minute, by a multiple: single starts say little.
+    """
+    answers: list[list[dict]] = [[] for _ in contenders]
+    able = {i for i, one in enumerate(contenders) if isinstance(files[one.process.engine.module], str)}
+    begin = time.monotonic()
+    for turn in range(MOST_STARTS):
+        if turn >= LEAST_STARTS and (time.monotonic() - begin) * (turn + 1) > seconds * len(contenders) * turn:
+            break
+        for i in sorted(able, key=lambda i: (i - turn) % len(contenders)):
+            contender = contenders[i]
+            path = files[contender.process.engine.module]
+            try:
+                answers[i].append(contender.ask("start", path=path, feeds=feeds, threads=contender.row.threads))
+            except EngineError:  # the contest tells the reason
+                able.discard(i)
+                answers[i] = []
+    return answers
 
 
 def _convert_all(engines: list[Engine], path: Path, feeds, folder: Path) -> tuple[dict, np.ndarray | None]:

@@ -61,7 +61,10 @@ class Row:
     picked: bool | None = None  # whether the planner picks this algorithm; None where it never does
     roof_share: float | None = None  # least time that the machine allows the direct method, over the median
     load: float | None = None
-    first_run: float | None = None
+    plan: float | None = None  # what is done for new shapes, where that is apart from loading
+    first_run: float | None = None  # after the plan
+    start: float | None = None  # load, plan and first run together; of all four the median of some fresh processes
+    starts: int = 0  # how many
     peak_bytes: int | None = None
 
     @property

@@ -161,13 +161,23 @@ def network_table(rows: list[Row], threads: int) -> Table:
 def _cost_table(rows: list[Row], threads: int) -> Table:
     lines = [
         [
-            row.problem, row.engine, _number(row.load, 1e3), _number(row.first_run, 1e3), _number(row.median, 1e3),
-            _percent(row.spread), _number(row.peak_bytes, 1e-6, 0), _error(row),
+            row.problem, row.engine, _number(row.start, 1e3), _number(row.load, 1e3), _number(row.plan, 1e3),
+            _number(row.first_run, 1e3), _number(row.median, 1e3), _percent(row.spread),
+            _number(row.peak_bytes, 1e-6, 0), _error(row),
         ]
         for row in rows if row.is_timed
     ]  # fmt: skip
-    columns = ["network", "engine", "load ms", "first run ms", "median ms", "spread", "peak MB", "error"]
-    return Table(f"Networks: load, first run, memory, {thread_text(threads)}", columns, lines, left=2)
+    columns = [
+        "network", "engine", "start ms", "load ms", "plan ms", "first run ms", "median ms", "spread", "peak MB", "error",
+    ]  # fmt: skip
+    notes = []
+    if starts := sorted({row.starts for row in rows if row.starts}):
+        counts = f"{starts[0]} to {starts[-1]}" if len(starts) > 1 else f"{starts[0]}"
+        notes.append(
+            f"Start is all from the file to the first output: load, plan and first run, each the median of {counts} fresh "
+            "processes, the engines in turn. Engines without a plan plan when they load or run first."
+        )
+    return Table(f"Networks: start, memory, {thread_text(threads)}", columns, lines, notes, left=2)
 
 
 def _kernel_table(rows: list[Row]) -> Table:

@@ -4,6 +4,7 @@
 ``available() -> str``                                  version, or an empty string if the library is missing
 ``prepare_layer(problem, arrays, threads, variant)``    a callable that computes the layer once
 ``prepare_network(path, feeds, threads, variant)``      a callable that runs the network once
+``.plan()`` of that callable                            optional: what its first run does for new shapes
 ``convert_network(path, folder) -> path``               where `converts`: the file for prepare_network
 ``start()``                                             optional: what a user would do once, before all calls
 ======================================================  ========================================================

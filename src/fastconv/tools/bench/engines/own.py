@@ -53,6 +53,7 @@ def prepare_network(path, feeds, threads, variant):
     def call():
         return session.run(None, feeds)[0]
 
+    call.plan = session.prepare
     return call
 
 
