@@ -23,12 +23,13 @@ if SANITIZE not in ("", "address"):
 # Kernel texts compiled for every instruction set and element type, and those compiled once, for the baseline.
 VARIED = (
     "conv", "pointwise", "depthwise", "im2col", "linear", "winograd", "roof", "elementwise", "normalization", "softmax",
-    "resample", "pool", "pool_boxes", "pool_turned", "pool_picked", "binary", "pad",
+    "resample", "pool", "pool_boxes", "pool_turned", "pool_picked", "pool_flat", "binary", "pad",
 )  # fmt: skip
 # Of these, the variants that are of use: elements of any type are moved as words, and few instruction sets pick any lanes.
 ONLY = {
     "pad": ("baseline_float32", "avx2_float32", "avx512_float32"),
     "pool_picked": ("avx512_float32", "avx512_float64"),
+    "pool_flat": ("avx512_float32",),
 }
 ONCE = ("probe", "array_memory", "team", "engine", "recent", "pool_indices", "strided_copy")
 HEADERS = (

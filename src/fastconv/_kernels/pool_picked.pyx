@@ -6,7 +6,7 @@ a. **Picks.**  One or two loads hold all that a vector of output columns needs o
    lanes.  The border costs nothing: a maximum picks a neighbouring tap again, a sum picks a lane that was not loaded.
 b. **Strips** walk down the rows with the reduced rows of the window in registers, as in pool.pyx, which says why rows are
    reduced first.  Rows outside the input are skipped.
-c. **Pairs.**  Where two output rows fit into a vector, it holds both: its loads are two input rows, a stride apart, and
+c. **Pairs.**  Where two output rows of stride 2 fit into a vector, it holds both: its loads are two input rows, a stride apart, and
    the row that two vectors share is put together from their halves.
 d. Few things wait for one another: a mask of what is ordered stays in registers, and is looked at once for many planes.
 
@@ -106,13 +106,10 @@ cdef inline vec pooled_pair(
     cdef vec first = last[0], middle
     if kernel == 2:
         first = picked_pair(op, 2, inside, x, x_row, r, stride, rows, block, ordered)
-    if stride == 2:
-        middle = picked_pair(op, kernel, inside, x, x_row, r + 1, stride, rows, block, ordered)
+    middle = picked_pair(op, kernel, inside, x, x_row, r + 1, stride, rows, block, ordered)
     if kernel == 2:
         return reduced(op, first, middle)
     last[0] = picked_pair(op, kernel, inside, x, x_row, r + 2 * stride, stride, rows, block, ordered)
-    if stride == 1:
-        return reduced(op, reduced(op, first, vlanes_of_two(first, last[0], block.join)), last[0])
     return reduced(op, reduced(op, first, middle), vlanes_of_two(first, last[0], block.join))
 
 
@@ -267,8 +264,6 @@ cdef bint pool_square(
         if s.paired:
             return pool_block(op, 3, 2, PAIRED, s, arrays, begin, count, y_end)
         return pool_block(op, 3, 2, WIDE, s, arrays, begin, count, y_end)
-    if s.paired:
-        return pool_block(op, 3, 1, PAIRED, s, arrays, begin, count, y_end)
     return pool_block(op, 3, 1, NARROW, s, arrays, begin, count, y_end)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.geometry import Window, element_count, is_sequence, per_axis
 from fastconv.ops.arguments import settled, word
-from fastconv.ops.pool_plans import CompactPlan, EmptyPlan, IndexPlan, ReferencePlan, VectorPlan
+from fastconv.ops.pool_plans import CompactPlan, CopyPlan, EmptyPlan, IndexPlan, ReferencePlan, VectorPlan
 from fastconv.ops.pool_spec import AdaptiveWindow, AveragePoolSpec, MaxPoolSpec, PoolSpec
 from fastconv.ops.table import Algorithm, Op, plan_cache
 
@@ -40,6 +40,8 @@ class Direct(Algorithm[PoolSpec]):
         dtype = "float32" if spec.dtype == "float16" else spec.dtype
         if spec.is_empty:
             return EmptyPlan(spec)
+        if spec.is_copy and not by_value:
+            return CopyPlan(spec)
         if dtype != spec.dtype or not spec.is_compact:
             return CompactPlan(spec, self.plan(spec.compacted(dtype)))
         return IndexPlan(spec) if by_value else VectorPlan(spec)

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastconv import reference
 from fastconv.geometry import Window
+from fastconv.ops.pool_flat import FlatLoops, flat_cost, is_flat
 from fastconv.ops.pool_loops import (
     TURNED_ROW_BYTES,
     AdaptiveAxis,
@@ -27,7 +28,7 @@ from fastconv.ops.pool_loops import (
 )
 from fastconv.ops.pool_spec import AdaptiveWindow, AveragePoolSpec, MaxPoolSpec, PoolSpec, compact_strides
 
-__all__ = ["CompactPlan", "EmptyPlan", "IndexPlan", "ReferencePlan", "VectorPlan"]
+__all__ = ["CompactPlan", "CopyPlan", "EmptyPlan", "IndexPlan", "ReferencePlan", "VectorPlan"]
 
 MAX_PLACES = np.iinfo(np.int32).max  # positions of a plane that fit beside a float32
 UNIT_AXIS = SlidingAxis(1, 1, 0, 1, 1, 1, 0, 0)
@@ -94,6 +95,23 @@ class KernelPlan:
         return y if self.back is None else y.transpose(self.back)
 
 
+class CopyPlan(KernelPlan):
+    """Floats whose windows are a single value each."""
+
+    def __call__(self, x):
+        y = np.empty(self.memory_shape, x.dtype)
+        self.step(y, x)
+        return y if self.back is None else y.transpose(self.back)
+
+    def step(self, y, x):
+        y = y.reshape(self.memory_shape)
+        y = y if self.back is None else y.transpose(self.back)
+        if isinstance(self.spec, AveragePoolSpec):
+            np.add(x, 0, out=y)  # a sum starts at +0
+        else:
+            np.copyto(y, x)
+
+
 class VectorPlan(KernelPlan):
     """One array of floats in, one out."""
 
@@ -128,6 +146,8 @@ def cheapest(planes: Planes, divisors, sliding: bool):
         candidates.append((pixel_cost(planes), planes, divisors, BoxLoops))
     elif across.step == 1:
         candidates.append((box_cost(planes), planes, divisors, BoxLoops))
+    if is_flat(planes):
+        candidates.append((flat_cost(planes), planes, divisors, FlatLoops))
     if is_turnable(planes):
         candidates.append((turned_cost(planes), planes, divisors, TurnedLoops))
     return min(candidates, key=lambda candidate: candidate[0])[1:]

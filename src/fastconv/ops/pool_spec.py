@@ -66,6 +66,11 @@ class PoolSpec:
         return self.batch * self.channels * planes * self.itemsize
 
     @property
+    def is_copy(self) -> bool:
+        """Whether every window is one value of the input, and so is what becomes of it."""
+        return self.taps == 1 and self.window.output == self.window.input
+
+    @property
     def channels_last(self) -> bool:
         """Whether the channels of a pixel are neighbours in memory; the result then lies like that, too."""
         return self.channels > 1 and self.x_strides[1] == self.itemsize != self.x_strides[-1]
@@ -100,6 +105,10 @@ class MaxPoolSpec(PoolSpec):
 class AveragePoolSpec(PoolSpec):
     include_pad: bool = True  # windows divide by their taps inside the padded input, or inside the input
     divisor: int | None = None  # by this instead
+
+    @property
+    def is_copy(self) -> bool:
+        return super().is_copy and self.divisor in (None, 1)
 
     def divisors(self, axes: list[Axis]) -> list[np.ndarray]:
         """A table for each axis; a window divides by the product of its three entries."""

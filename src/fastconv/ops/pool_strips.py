@@ -13,7 +13,7 @@ import numpy as np
 __all__ = ["PICKED_SQUARES", "Strips", "strips_of"]
 
 PICKED_SQUARES = ((2, 2), (3, 2), (3, 1), (5, 1))  # kernel and stride
-MAX_PAIRED = 3  # largest window of which two rows share a vector
+PAIRED_STRIDE = 2  # of the windows of which two rows share a vector
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def strips_of(across, mean: bool, lanes: int) -> Strips | None:
     low, high = windows[:, 0], windows[:, 0] + windows[:, 1]
     taps = np.arange(across.output)[:, None] * across.stride - across.before + np.arange(across.kernel)
     zeros = (windows[:, 1] < across.kernel) & mean
-    if 2 * across.output <= lanes and across.input + zeros.any() <= lanes and across.kernel <= MAX_PAIRED:
+    if 2 * across.output <= lanes and across.input + zeros.any() <= lanes and across.stride == PAIRED_STRIDE:
         row = picked(taps, low, high, 0, across.input, mean)
         join = np.arange(across.output)
         picks = [np.concatenate([row, row + lanes])]

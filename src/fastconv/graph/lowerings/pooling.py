@@ -10,7 +10,7 @@ from fastconv.geometry import Window
 from fastconv.graph.lower import FLOATS, Builder, lowering
 from fastconv.graph.memory import Tensor
 from fastconv.ops.pool import AVERAGE_POOL, MAX_POOL
-from fastconv.ops.pool_plans import VectorPlan
+from fastconv.ops.pool_plans import CopyPlan, VectorPlan
 from fastconv.ops.pool_spec import AveragePoolSpec, MaxPoolSpec
 
 
@@ -39,7 +39,7 @@ def _pool(build: Builder, op, spec_type, x: Tensor, window: Window, *more):
         spec = spec_type(*x.shape[:2], window, x.dtype.name, x.strides, *more)
     y = build.tensor(spec.y_shape, x.dtype)  # before the plan, whose tables grow with it
     plan = build.kernel(op, spec)
-    work = plan.step if isinstance(plan, VectorPlan) else lambda y, x: np.copyto(y, plan(x))
+    work = plan.step if isinstance(plan, (CopyPlan, VectorPlan)) else lambda y, x: np.copyto(y, plan(x))
     return build.emit(work, [y], [x], "direct", (op, spec))
 
 
