@@ -25,6 +25,9 @@ i. A tile whose last row or column of outputs lies outside has no products at th
 j. With a dilation, the pixels of a tile are as far apart, and as many tiles interleave: neighbours in the order of tiles
    begin at neighbouring pixels.  Lanes are tiles.
 k. With few filters to a group lanes are tiles all the way (`winograd_lanes.pxd`).
+l. With a stride of 2, the taps 0 and 2 of an axis meet every second value, at four points ±½, ±5/4 and ∞; tap 1 meets the
+   others, which are their own transform, in plain products.  Lanes are channels.  Each plain product contributes to one
+   output alone, and what holds for ∞ holds for it.
 
     packed[column of the tile][row phase][row slot][tile across]    one channel of one image, phase = row % m
     V[point][slot of the ring][piece][block of LANES channels][tile][channel]   transformed input
@@ -197,8 +200,8 @@ cdef inline void multiply_panel(
     rows += (at.turn + at.begin) % c.kernel_depth * c.channels
     w += at.begin * c.channels * width
     for point in range(points):
-        tiles_down = used.rows if point // s.points_across == s.points_down - 1 else at.chunk.rows
-        tiles_across = used.columns if point % s.points_across == s.points_across - 1 else at.chunk.columns
+        tiles_down = at.chunk.rows if point // s.points_across < used.down else used.rows
+        tiles_across = at.chunk.columns if point % s.points_across < used.across else used.columns
         if tiles_down * tiles_across == 0:
             continue
         step = tiles_down * tiles_across if s.chunk_images > 1 else 1 if s.bands_across else tiles_across

@@ -11,7 +11,9 @@ from libc.string cimport memset
 from fastconv._kernels.chunk cimport Chunk, ConvSizes
 from fastconv._kernels.packing cimport real
 from fastconv._kernels.tile cimport LANES, MAX_LANES, vec, vload, vload_first, vset1, vstore, vtranspose
-from fastconv._kernels.winograd_transforms cimport MAX_SIDE, Used, WinogradSizes, input_transform, used_tiles
+from fastconv._kernels.winograd_transforms cimport (
+    MAX_SIDE, STRIDED, Used, WinogradSizes, input_transform, is_left_out, used_tiles,
+)  # fmt: skip
 
 cdef struct Ring:
     real* pixels
@@ -96,12 +98,12 @@ cdef inline void turn_rows(
 
 
 cdef inline void rows_of_points(
-    const int down, const int across, const int first, const int count, const real* const* row, real* v, real* v_last,
-    int64_t v_plane,
+    const int down, const int across, const int first, const int count, const real* const* row, int64_t used, real* v,
+    real* v_last, int64_t v_plane,
 ) noexcept nogil:
     """`count` rows of the points of a tile; so few that all stay in registers, what they do not need is never computed.
 
-    `v_last` is for the last column of the points.
+    `v_last` is for the columns of the points from `used` on.
     """
     cdef vec column[MAX_SIDE]
     cdef vec points[2][MAX_SIDE]
@@ -114,9 +116,10 @@ cdef inline void rows_of_points(
             points[i][j] = column[first + i]
     for i in range(count):
         input_transform(across, points[i], 1)
-        for j in range(across - 1):
-            vstore(v + ((first + i) * across + j) * v_plane, points[i][j])
-        vstore(v_last + ((first + i) * across + across - 1) * v_plane, points[i][across - 1])
+        for j in range(across):
+            vstore(
+                (v_last if is_left_out(across, j, used) else v) + ((first + i) * across + j) * v_plane, points[i][j]
+            )
 
 
 cdef inline void transform_lanes(
@@ -125,13 +128,15 @@ cdef inline void transform_lanes(
 ) noexcept nogil:
     """LANES channels of all tiles of an image.
 
-    A tile whose last outputs lie outside has no product at the last point: its place is the next one's, or behind all.
+    A tile whose last outputs lie outside has no product at the last points: its place is the next one's, or behind all.
     """
     cdef const ConvSizes* c = &s.chunks
     cdef int64_t top = chunk.row * height - c.pad_row, left = chunk.column * width - c.pad_column
     cdef int64_t tile_row, _tile_column, done = 0, tile, last, unused = image * (chunk.rows - used.rows) * LANES
     cdef const real* row[MAX_SIDE]
-    cdef int i
+    cdef real* to
+    cdef real* to_last
+    cdef int i, after
     for tile_row in range(chunk.rows):
         turn_rows(c, top, left, done, tile_row * height + down, channels, x, ring)
         done = tile_row * height + down
@@ -140,17 +145,30 @@ cdef inline void transform_lanes(
         tile = (image * chunk.rows + tile_row) * chunk.columns * LANES
         last = (image * chunk.rows + tile_row) * used.columns * LANES
         for _tile_column in range(chunk.columns):
-            if down > 1:
-                rows_of_points(down, across, 0, 1, row, transformed + tile, transformed + last, s.v_plane)
-                rows_of_points(down, across, 1, 2, row, transformed + tile, transformed + last, s.v_plane)
-                rows_of_points(down, across, 3, 2, row, transformed + tile, transformed + last, s.v_plane)
-            if down > 6:
-                rows_of_points(down, across, 5, 2, row, transformed + tile, transformed + last, s.v_plane)
+            to, to_last = transformed + tile, transformed + last
+            if down == STRIDED:
+                rows_of_points(down, across, 0, 2, row, used.across, to, to_last, s.v_plane)
+                rows_of_points(down, across, 2, 2, row, used.across, to, to_last, s.v_plane)
+                for i in range(s.tile_rows):    # the odd rows as they are
+                    after = (i + 4) * across
+                    if i + 4 == used.down and tile_row == used.rows:
+                        break
+                    if i + 4 == used.down:
+                        to, to_last = to - unused * chunk.columns, to_last - unused * used.columns
+                    rows_of_points(
+                        1, across, 0, 1, row + 2 * i + 1, used.across, to + after * s.v_plane, to_last + after * s.v_plane,
+                        s.v_plane,
+                    )
+            elif down > 1:
+                rows_of_points(down, across, 0, 1, row, used.across, to, to_last, s.v_plane)
+                rows_of_points(down, across, 1, 2, row, used.across, to, to_last, s.v_plane)
+                rows_of_points(down, across, 3, 2, row, used.across, to, to_last, s.v_plane)
+            if down == 8:
+                rows_of_points(down, across, 5, 2, row, used.across, to, to_last, s.v_plane)
             if tile_row < used.rows:
-                rows_of_points(
-                    down, across, down - 1, 1, row, transformed + tile - unused * chunk.columns,
-                    transformed + last - unused * used.columns, s.v_plane,
-                )
+                if down < STRIDED:
+                    to, to_last = to - unused * chunk.columns, to_last - unused * used.columns
+                rows_of_points(down, across, down - 1, 1, row, used.across, to, to_last, s.v_plane)
             tile += LANES
             last += LANES
             for i in range(down):
@@ -183,7 +201,9 @@ cdef inline void transform_lanes_by_form(
     const int64_t* rows, real* pixels, real* transformed,
 ) noexcept nogil:
     cdef int64_t down = s.points_down, across = s.points_across, m = s.tile_columns
-    if down == 6 and across == 6 and m == 4:
+    if down == STRIDED:
+        transform_channels_in_lanes(9, 8, 9, 8, s, chunk, images, first, last, x, rows, pixels, transformed)
+    elif down == 6 and across == 6 and m == 4:
         transform_channels_in_lanes(6, 4, 6, 4, s, chunk, images, first, last, x, rows, pixels, transformed)
     elif down == 6 and across == 6:
         transform_channels_in_lanes(6, 2, 6, 2, s, chunk, images, first, last, x, rows, pixels, transformed)

@@ -19,6 +19,7 @@ cdef struct TransformSizes:
     int64_t panel, last_panel
     int64_t kernel_rows, kernel_columns     # taps
     int64_t points_down, points_across
+    int64_t strided                         # bool: the rows of G have no order
 
 
 cdef inline void filters_to_lanes(
@@ -63,12 +64,24 @@ cdef inline dvec odd_terms(const int r, const double* g, const dvec* tap) noexce
     return total
 
 
+cdef inline dvec all_terms(const int r, const double* g, const dvec* tap) noexcept nogil:
+    cdef dvec total = g[0] * tap[0]
+    cdef int k
+    for k in range(1, r):
+        total = total + g[k] * tap[k]
+    return total
+
+
 cdef inline void filter_row(
-    const int r, int64_t points, const double* g, const dvec* tap, real* to, int64_t step
+    const int r, int64_t points, bint strided, const double* g, const dvec* tap, real* to, int64_t step
 ) noexcept nogil:
     """All points of one row."""
     cdef dvec even, odd
     cdef int64_t point
+    if strided:
+        for point in range(points):
+            dstore(to + point * step, all_terms(r, g + point * r, tap))
+        return
     dstore(to, g[0] * tap[0])
     for point in range(1, points - 1, 2):
         even, odd = even_terms(r, g + point * r, tap), odd_terms(r, g + point * r, tap)
@@ -88,7 +101,7 @@ cdef inline void filter_rows(
     cdef dvec second[MAX_SIDE_TAPS]
     cdef dvec even, odd
     cdef int64_t _channel, lane
-    cdef bint paired = 0 < row < s.points_down - 1
+    cdef bint paired = 0 < row < s.points_down - 1 and not s.strided
     cdef int i, j
     to += row * s.points_across * step
     down += row * rows
@@ -98,16 +111,18 @@ cdef inline void filter_rows(
             for j in range(columns):
                 for i in range(rows):
                     tap[i] = dload(taps + (i * columns + j) * width + lane)
-                if row == 0:
+                if s.strided:
+                    first[j] = all_terms(rows, down, tap)
+                elif row == 0:
                     first[j] = down[0] * tap[0]
                 elif paired:
                     even, odd = even_terms(rows, down, tap), odd_terms(rows, down, tap)
                     first[j], second[j] = even + odd, even - odd
                 else:
                     first[j] = down[rows - 1] * tap[rows - 1]
-            filter_row(columns, s.points_across, across, first, to + lane, step)
+            filter_row(columns, s.points_across, s.strided, across, first, to + lane, step)
             if paired:
-                filter_row(columns, s.points_across, across, second, to + s.points_across * step + lane, step)
+                filter_row(columns, s.points_across, s.strided, across, second, to + s.points_across * step + lane, step)
             lane += DOUBLE_LANES
         taps += rows * columns * width
         to += width
@@ -121,7 +136,7 @@ cdef inline void filter_block(
     cdef int64_t row = 0
     while row < s.points_down:
         filter_rows(rows, columns, s, row, down, across, taps, channels, width, to, s.channels * width)
-        row += 2 if 0 < row < s.points_down - 1 else 1
+        row += 2 if 0 < row < s.points_down - 1 and not s.strided else 1
 
 
 cdef inline void transform_block(

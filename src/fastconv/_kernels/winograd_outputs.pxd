@@ -6,17 +6,18 @@ from fastconv._kernels.chunk cimport Chunk, ConvSizes
 from fastconv._kernels.packing cimport real
 from fastconv._kernels.tile cimport LANES, finish, store_panel, vadd, vec, vload, vstore
 from fastconv._kernels.winograd_transforms cimport (
-    MAX_SIDE, Used, WinogradSizes, first_pixel, output_transform, used_tiles,
+    MAX_SIDE, STRIDED, Used, WinogradSizes, first_pixel, is_left_out, output_transform, used_tiles,
 )  # fmt: skip
 
 cdef struct Places:
-    # Products of LANES filters: of all points but the last of an axis, of the last column of points, row, and both.
+    # Products of LANES filters: of all points but the last of an axis, of the last columns of points, rows, and both.
     const real* products
     const real* last_column
     const real* last_row
     const real* last
     int64_t point_step, step            # elements from point to point, and from tile to tile
-    int64_t used_across                 # tiles to a row that have products at the last column of points
+    int64_t used_across                 # tiles to a row that have products at the last columns of points
+    int64_t rows, columns               # of points that come before the last
 
 
 cdef inline void rows_of_outputs(
@@ -27,13 +28,16 @@ cdef inline void rows_of_outputs(
     cdef vec column[MAX_SIDE]
     cdef vec row[3][MAX_SIDE]
     cdef const real* products
+    cdef bint left_out
     cdef int i, j
     for j in range(across):
-        products = at.products + tile if j < across - 1 else at.last_column + last_tile
-        for i in range(down - 1):
+        left_out = is_left_out(across, j, at.columns)
+        for i in range(down):
+            if is_left_out(down, i, at.rows):
+                products = at.last + last_tile if left_out else at.last_row + tile
+            else:
+                products = at.last_column + last_tile if left_out else at.products + tile
             column[i] = vload(products + (i * across + j) * at.point_step)
-        products = at.last_row + tile if j < across - 1 else at.last + last_tile
-        column[down - 1] = vload(products + ((down - 1) * across + j) * at.point_step)
         output_transform(down, height, column, 1)
         for i in range((height - first + 1) // 2):
             row[i][j] = column[first + 2 * i]
@@ -74,7 +78,9 @@ cdef inline void inverse_by_form(
     int64_t columns, real* panel,
 ) noexcept nogil:
     cdef int64_t down = s.points_down, across = s.points_across
-    if down == 6 and across == 6 and s.tile_rows == 4:
+    if down == STRIDED:
+        inverse_tiles(9, 4, 9, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
+    elif down == 6 and across == 6 and s.tile_rows == 4:
         inverse_tiles(6, 4, 6, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
     elif down == 6 and across == 6:
         inverse_tiles(6, 2, 6, 2, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
@@ -108,6 +114,7 @@ cdef inline void store_tiles(
     cdef Chunk pixels = chunk[0]
     pixels.columns = min(chunk.columns * s.tile_columns, s.y_columns - chunk.column * s.tile_columns)
     at.point_step, at.step, at.used_across = s.chunk_tiles * width, width, used.columns
+    at.rows, at.columns = used.down, used.across
     while lane < filters:
         row = 0
         while row < chunk.rows:

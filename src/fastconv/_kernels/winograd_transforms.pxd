@@ -12,8 +12,9 @@ cdef extern from "simd.h" nogil:
     vec vmul(vec, vec)
 
 cdef enum:
-    MAX_SIDE = 8            # points of one axis
-    MAX_POINTS = MAX_SIDE * MAX_SIDE
+    MAX_SIDE = 9            # points of one axis
+    STRIDED = 9             # as many points have strided forms alone
+    MAX_POINTS = 64         # where lanes are tiles
     MAX_TILE = 6            # outputs of one axis
     MAX_COLUMNS = 32        # tiles across a chunk
     MAX_REACH = 3           # tiles that a tile's columns reach beyond it
@@ -25,6 +26,7 @@ cdef struct WinogradSizes:
     int64_t spread_rows, spread_columns     # dilation: pixels from one row or column of a tile to the next
     int64_t y_rows, y_columns           # output pixels
     int64_t y_row                       # elements from one to the next; that of `chunks` is for the rows of a tile
+    int64_t lone_points                 # of an axis, the last: each contributes to one output of a tile alone
     int64_t images, chunk_images
     int64_t strip                       # elements of one column and row phase of the packed channel
     int64_t chunk_tiles                 # of all images of a full chunk
@@ -39,17 +41,30 @@ cdef struct WinogradSizes:
     int64_t line_scratch, v_scratch, m_scratch      # elements of the scratch where they start
 
 cdef struct Used:
-    int64_t rows, columns               # of the chunk's tiles that have products at the last points
+    int64_t rows, columns               # of the chunk's tiles that have products at the last points of an axis
+    int64_t down, across                # points that come before these
 
 
 cdef inline Used used_tiles(const WinogradSizes* s, const Chunk* chunk) noexcept nogil:
-    """The last point of an axis, infinity, contributes to the last output of a tile alone."""
+    """The last points of an axis contribute to one output of a tile each, the last of all to the last output."""
     cdef Used used
-    used.rows, used.columns = chunk.rows, chunk.columns
+    cdef int64_t beyond
+    used.rows, used.columns, used.down, used.across = chunk.rows, chunk.columns, s.points_down, s.points_across
     if s.channel_lanes:
-        used.rows -= (chunk.row + chunk.rows) * s.tile_rows > s.y_rows
-        used.columns -= (chunk.column + chunk.columns) * s.tile_columns > s.y_columns
+        beyond = (chunk.row + chunk.rows) * s.tile_rows - s.y_rows
+        if beyond > 0:
+            used.rows -= 1
+            used.down -= min(beyond + 1, s.lone_points)
+        beyond = (chunk.column + chunk.columns) * s.tile_columns - s.y_columns
+        if beyond > 0:
+            used.columns -= 1
+            used.across -= min(beyond + 1, s.lone_points)
     return used
+
+
+cdef inline bint is_left_out(const int points, const int point, int64_t used) noexcept nogil:
+    """Whether tiles that end outside have no products there; where it can be the last point alone, all tiles are as one."""
+    return point >= used if points == STRIDED else point == points - 1
 
 
 cdef inline int64_t first_pixel(int64_t m, int64_t spread, int64_t tile) noexcept nogil:
@@ -63,6 +78,8 @@ cdef inline void input_transform(const int points, vec* d, const int stride) noe
         input_at_6_points(d, stride)
     elif points == 8:
         input_at_8_points(d, stride)
+    elif points == STRIDED:
+        input_at_9_points(d, stride)
 
 
 cdef inline void output_transform(const int points, const int outputs, vec* p, const int stride) noexcept nogil:
@@ -71,6 +88,8 @@ cdef inline void output_transform(const int points, const int outputs, vec* p, c
         output_of_6_points(p, stride, outputs)
     elif points == 8:
         output_of_8_points(p, stride, outputs)
+    elif points == STRIDED:
+        output_of_9_points(p, stride)
 
 
 cdef inline void input_at_6_points(vec* d, const int stride) noexcept nogil:
@@ -117,6 +136,39 @@ cdef inline void input_at_8_points(vec* d, const int stride) noexcept nogil:
     odd = vmuladd(vmuladd(vmul(vset1(0.5), d1), vset1(2), d5), vset1(-2.5), d3)
     d[5 * stride] = vadd(even, odd)
     d[6 * stride] = vsub(even, odd)
+
+
+cdef inline void input_at_9_points(vec* d, const int stride) noexcept nogil:
+    """Of every second value at ±1/2, ±5/4 and infinity; the others as they are, in between."""
+    cdef vec d0 = d[0]
+    cdef vec d1 = d[stride]
+    cdef vec d2 = d[2 * stride]
+    cdef vec d3 = d[3 * stride]
+    cdef vec d4 = d[4 * stride]
+    cdef vec d6 = d[6 * stride]
+    cdef vec even, odd
+    even = vmul(vset1(0.5), vmuladd(d4, vset1(-1.5625), d0))
+    odd = vmuladd(d6, vset1(-1.5625), d2)
+    d[0], d[stride] = vadd(odd, even), vsub(odd, even)
+    even = vmul(vset1(1.25), vmuladd(d4, vset1(-0.25), d0))
+    odd = vmuladd(d6, vset1(-0.25), d2)
+    d[2 * stride], d[3 * stride] = vadd(odd, even), vsub(odd, even)
+    d[8 * stride] = vmuladd(vmuladd(d[8 * stride], vset1(-1.8125), d4), vset1(0.390625), d0)
+    d[4 * stride], d[6 * stride] = d1, d[5 * stride]
+    d[5 * stride] = d3
+
+
+cdef inline void output_of_9_points(vec* p, const int stride) noexcept nogil:
+    cdef vec low_even = vadd(p[0], p[stride])
+    cdef vec low_odd = vsub(p[0], p[stride])
+    cdef vec high_even = vadd(p[2 * stride], p[3 * stride])
+    cdef vec high_odd = vsub(p[2 * stride], p[3 * stride])
+    p[0] = vadd(vadd(low_even, high_even), p[4 * stride])
+    p[stride] = vmuladd(vmuladd(p[5 * stride], vset1(0.5), low_odd), vset1(1.25), high_odd)
+    p[2 * stride] = vmuladd(vmuladd(p[6 * stride], vset1(0.25), low_even), vset1(1.5625), high_even)
+    p[3 * stride] = vmuladd(
+        vmuladd(vadd(p[7 * stride], p[8 * stride]), vset1(0.125), low_odd), vset1(1.953125), high_odd
+    )
 
 
 cdef inline void output_of_6_points(vec* p, const int stride, const int outputs) noexcept nogil:

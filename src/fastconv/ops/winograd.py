@@ -1,4 +1,4 @@
-"""Winograd convolution: fewer products for a stride of 1, at the price of two transforms."""
+"""Winograd convolution: fewer products for a stride of 1 or 2, at the price of two transforms."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ RESULT_ELEMENTS = 1 << 12  # results on their way to the output: half the first-
 
 
 class WinogradLoops:
-    """A nest with stride 1 in rows and columns whose kernel has forms, computed in tiles of one depth.
+    """A nest whose rows and columns have forms, computed in tiles of one depth.
 
     With a dilation, a tile's pixels are so far apart, and as many tiles interleave.
     """
@@ -68,7 +68,7 @@ class WinogradLoops:
         cuts = tiling.cuts(self.panels, self.last_panel < self.panel)
         tiles_of_chunk = tiling.images * sizes["chunk_rows"] * sizes["chunk_columns"]
         spread_rows, spread_columns = tiling.spreads
-        reach = (points_down - 1) // tile_rows * min(spread_rows, sizes["chunk_rows"])
+        reach = (points_down - 1) // self.forms[0].step * min(spread_rows, sizes["chunk_rows"])
         strip = aligned((sizes["chunk_rows"] + reach) * sizes["chunk_columns"] + lanes + MAX_REACH * spread_columns)
         rounded = ceil(tiles_of_chunk / lanes) * lanes
         v_row = rounded if rounded * 4 <= tiles_of_chunk * 5 else tiles_of_chunk  # no register crosses a cache line
@@ -87,7 +87,8 @@ class WinogradLoops:
         result_rows = min(result_rows, sizes["chunk_rows"]) if spread_rows == 1 else 1
         line_scratch = 2 * points_across * tile_rows * strip
         if tiling.channel_lanes:
-            line_scratch = points_down * (sizes["chunk_columns"] * tile_columns + self.kernel[1] - 1) * lanes
+            form = self.forms[1]
+            line_scratch = points_down * (sizes["chunk_columns"] * form.step + form.points - form.step) * lanes
         line = sizes["chunk_columns"] + (1 + MAX_REACH) * spread_columns + 2 * lanes
         v_scratch = aligned(line_scratch + line * tile_columns)
         v_chunk = points * v_plane
@@ -116,6 +117,7 @@ class WinogradLoops:
                 "y_rows": down.output,
                 "y_columns": across.output,
                 "y_row": down.y_stride,
+                "lone_points": self.forms[0].lone_points,
                 "images": nest.images,
                 "chunk_images": tiling.images,
                 "strip": strip,
@@ -149,6 +151,7 @@ class WinogradLoops:
                 "kernel_columns": self.kernel[1],
                 "points_down": points_down,
                 "points_across": points_across,
+                "strided": tiling.strided,
             },
             constants=tuple(form.filter_transform() for form in self.forms),
             tasks=nest.groups * self.panels * ceil(self.rows / lanes),
@@ -196,7 +199,9 @@ class Tiling:
 
     def __init__(self, nest: Nest, large: bool = False):
         rows = nest.axes[0].kernel * nest.channels
-        self.forms: Forms = winograd_forms(tuple(axis.kernel for axis in nest.axes[1:]), rows, large)
+        kernel, stride = (tuple(getattr(axis, name) for axis in nest.axes[1:]) for name in ("kernel", "stride"))
+        self.forms: Forms = winograd_forms(kernel, rows, large, stride)
+        self.strided = stride != (1, 1)
         self.points = prod(form.points for form in self.forms)
         self.outputs = [axis.output for axis in nest.axes[1:]]
         self.threads = 1 + nest.flops // THREAD_FLOPS  # worth waking
@@ -207,7 +212,7 @@ class Tiling:
                 axis,
                 output=count_tiles(axis.output, form.outputs, spread),
                 kernel=form.points,
-                stride=form.outputs,
+                stride=form.step,
                 dilation=1,
             )
             for (axis, form), spread in zip(pairs, self.spreads, strict=True)
@@ -229,8 +234,8 @@ class Tiling:
             self.images = even_part(max(nest.images, 1), most)
         self.units = ceil(nest.images / self.images) * nest.groups * nest.axes[0].output * self.chunks
         operations = self.tile_lanes_operations, self.channel_lanes_operations
-        # Lanes of the input transform are channels, not tiles; for channels, nothing interleaves.
-        self.channel_lanes = self.spreads == (1, 1) and operations[1] <= operations[0]
+        # Lanes of the input transform are channels, not tiles; for channels, nothing interleaves, for tiles nothing strides.
+        self.channel_lanes = self.strided or (self.spreads == (1, 1) and operations[1] <= operations[0])
 
     def cuts(self, panels: int, half: bool) -> dict[str, int]:
         """How chunks become tasks: the last are cut where there are few for each thread.
@@ -283,13 +288,11 @@ class Tiling:
     @property
     def point_tiles(self) -> list[tuple[int, int]]:
         """How many points have products of how many tiles of an image: tiles that end outside may leave out the last."""
-        down, across = (
-            (
-                (form.points - 1, axis.output),
-                (1, axis.output - (self.channel_lanes and axis.output * form.outputs > size)),
-            )
-            for axis, form, size in zip(self.nest.axes[1:], self.forms, self.outputs, strict=True)
-        )
+        down, across = [], []
+        for parts, axis, form, size in zip((down, across), self.nest.axes[1:], self.forms, self.outputs, strict=True):
+            beyond = axis.output * form.outputs - size if self.channel_lanes else 0
+            left_out = min(beyond + 1, form.lone_points) if beyond else 0
+            parts += (form.points - left_out, axis.output), (left_out, axis.output - 1)
         return [(rows * columns, height * width) for rows, height in down for columns, width in across]
 
     @property
@@ -313,7 +316,7 @@ class Tiling:
     def channel_lanes_operations(self) -> float:
         tiles = prod(axis.output for axis in self.nest.axes[1:])
         blocks = ceil(self.nest.channels / self.lanes)
-        turned = self.squares(self.forms[1].taps - 1)
+        turned = self.squares(self.strided + 1, self.forms[1].taps - 1)
         return self.nest.images * blocks * (tiles * self.points * TILE_OPERATIONS + turned * TURN_OPERATIONS)
 
     @property
@@ -332,12 +335,15 @@ class Tiling:
         both = UNCHANGED not in self.forms
         return self.nest.images * self.nest.channels * (packed * pack_operations + transformed * INPUT_OPERATIONS[both])
 
-    def squares(self, more: int = 0) -> int:
-        """Squares of as many pixels as lanes in an image's plane, `more` columns to a chunk; whole rows have no gaps."""
-        height, width = self.outputs
+    def squares(self, stride: int = 1, more: int = 0) -> int:
+        """Squares of as many pixels as lanes in an image's plane, `stride` times as high and as wide as the output.
+
+        There are `more` columns to a chunk; whole rows have no gaps.
+        """
+        height, width = (stride * size for size in self.outputs)
         if self.sizes["chunks_across"] == 1:
             return ceil(height * width / self.lanes)
-        columns = min(self.sizes["chunk_columns"] * self.forms[1].outputs + more, width)
+        columns = min(self.sizes["chunk_columns"] * self.forms[1].outputs * stride + more, width)
         return height * self.sizes["chunks_across"] * ceil(columns / self.lanes)
 
     @property
@@ -399,7 +405,7 @@ OUTPUT_OPERATIONS = 4.2  # a tile of a register of filters, each point
 STORE_OPERATIONS = 155  # a square of as many results as fill a register, and filters
 PRODUCT_OPERATIONS = 1.05
 FEWEST_TILES = 3  # that hide the loads of the filters
-FILTER_BYTES_PER_SECOND = 80e9, 40e9  # of filters that the last-level cache holds, and of more
+FILTER_BYTES_PER_SECOND = 80e9, 40e9  # of filters that fill half the last-level cache, and of more
 
 
 def winograd_flops(nest: Nest, large: bool = False) -> int:
@@ -422,7 +428,7 @@ def winograd_seconds(nest: Nest, large: bool = False) -> float:
     products = tiling.product_operations * tiling.depth_taps * nest.channels * registers
     second = peak_flops(nest.dtype) / (2 * tiling.lanes)  # operations
     passes = tiling.units // nest.groups if tiling.streams else 0
-    arriving = tiling.weight_bytes * passes / FILTER_BYTES_PER_SECOND[tiling.weight_bytes > machine.cache_bytes(3)]
+    arriving = tiling.weight_bytes * passes / FILTER_BYTES_PER_SECOND[tiling.weight_bytes > machine.cache_bytes(3) // 2]
     elements = nest.channels * prod(axis.input for axis in nest.axes) + nest.filters * depth * prod(tiling.outputs)
     moved = nest.images * elements * np.dtype(nest.dtype).itemsize / CACHE_BYTES_PER_SECOND
     return nest.groups * (operations / second + max(products / second, arriving) + moved)

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastconv.geometry import Window
 from fastconv.ops.cost import sum_error
-from fastconv.ops.winograd_forms import LARGE_FORMS, SMALL_FORMS, UNCHANGED, AxisForm, Forms
+from fastconv.ops.winograd_forms import LARGE_FORMS, SMALL_FORMS, STRIDED_FORMS, UNCHANGED, AxisForm, Forms
 
 __all__ = ["winograd_error", "winograd_errors", "winograd_forms"]
 
@@ -22,12 +22,16 @@ MOST_CHANNELS = 1024  # of F(4×4, 3×3), by whose bound other forms are measure
 
 
 @cache
-def winograd_forms(kernel: tuple[int, int], channels: int, large: bool = False) -> Forms:
-    """The forms of a kernel's rows and columns, which must be in the table.
+def winograd_forms(
+    kernel: tuple[int, int], channels: int, large: bool = False, stride: tuple[int, int] = (1, 1)
+) -> Forms:
+    """The forms of a kernel's rows and columns, which must be in the table of the stride.
 
     A 5×5 kernel has its large form where this has no larger bound than F(4×4, 3×3) of many channels has; with `large`, every
     kernel has its large form if there is one.
     """
+    if stride != (1, 1):
+        return STRIDED_FORMS[kernel]
     forms = LARGE_FORMS.get(kernel, SMALL_FORMS[kernel])
     if large or (kernel == (5, 5) and winograd_error(forms, channels, "float32") <= _most_error()):
         return forms
@@ -91,6 +95,8 @@ def winograd_errors(x, w, b, window: Window, groups: int, dtype: str, forms: For
 def _dilated_errors(x, w, b, pads, dilation, groups: int, dtype: str, forms: Forms) -> np.ndarray:
     """The same in two dimensions: (N, O, rows, columns).  Every d-th output needs every d-th input alone."""
     padded = np.pad(x, ((0, 0), (0, 0), *pads))
+    if any(form.stride > 1 for form in forms):  # then there is no dilation
+        return _plane_errors(padded, w, b, groups, dtype, forms)
     outputs = [n - d * (k - 1) for n, d, k in zip(padded.shape[2:], dilation, w.shape[2:], strict=True)]
     bounds = np.empty((len(x), len(w), *outputs))
     for first in np.ndindex(*(min(d, n) for d, n in zip(dilation, outputs, strict=True))):
@@ -117,7 +123,7 @@ def _plane_errors(x, w, b, groups: int, dtype: str, forms: Forms) -> np.ndarray:
     filter_unit = _passes(forms) * FILTER_ROUNDINGS * np.finfo(np.float64).eps / 2
     u_error = filter_unit * _along_both(*map(np.abs, (*g, wide))) + unit * np.abs(u)
     u, u_error = (part.reshape(groups, -1, *part.shape[1:]).transpose(0, 3, 4, 2, 1) for part in (u, u_error))
-    rows, columns = (size - form.taps + 1 for size, form in zip(x.shape[2:], forms, strict=True))
+    rows, columns = ((size - form.taps) // form.stride + 1 for size, form in zip(x.shape[2:], forms, strict=True))
     bounds = np.empty((len(x), len(w), rows, columns))
     filters = len(w) // groups
     with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity spread over their tile
@@ -142,10 +148,11 @@ def _along_both(down: np.ndarray, across: np.ndarray, values: np.ndarray) -> np.
 def _tiles(x, rows: int, columns: int, forms: Forms) -> np.ndarray:
     """(C, tiles down, tiles across, points down, points across)."""
     sides = tuple(form.points for form in forms)
-    down, across = (form.outputs for form in forms)
-    padded = np.zeros(
-        (len(x), -(-rows // down) * down + sides[0] - down, -(-columns // across) * across + sides[1] - across)
-    )
+    down, across = (form.step for form in forms)
+    tiles = (-(-size // form.outputs) for size, form in zip((rows, columns), forms, strict=True))
+    height, width = ((count - 1) * form.step + form.points for count, form in zip(tiles, forms, strict=True))
+    padded = np.zeros((len(x), height, width))
+    x = x[:, :height, :width]  # a stride may leave some out
     padded[:, : x.shape[1], : x.shape[2]] = x
     return np.lib.stride_tricks.sliding_window_view(padded, sides, axis=(1, 2))[:, ::down, ::across]
 

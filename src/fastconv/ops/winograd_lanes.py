@@ -121,7 +121,7 @@ def computes(nest: Nest) -> bool:
     """Whether the kernel does: 3×3 taps on planes whose rows are contiguous, in registers that are worth it."""
     depth, down, across = nest.axes
     contiguous = across.x_stride == across.y_stride == 1
-    dense = down.kernel == across.kernel == 3 and down.dilation == across.dilation == 1
+    dense = all((axis.kernel, axis.stride, axis.dilation) == (3, 1, 1) for axis in (down, across))
     lanes = family("conv", nest.dtype).TILE["lanes"]
     return lanes >= LEAST_LANES and dense and contiguous and depth.kernel == depth.output == depth.input == 1
 
