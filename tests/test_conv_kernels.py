@@ -10,7 +10,7 @@ from tolerance import assert_within, conv_tolerance
 from fastconv import config, machine, reference
 from fastconv.errors import ArgumentError
 from fastconv.ops import direct
-from fastconv.ops.conv import CONV, conv_plan
+from fastconv.ops.conv import CONV, conv_nest, conv_plan
 from fastconv.ops.conv_spec import conv_spec
 
 SPECIAL = ("reference", "winograd", "winograd_large", "few_images")  # the last two: test_winograd.py and below
@@ -129,17 +129,17 @@ def test_same_bits_for_any_batch(isa, rng):
         assert alone.tobytes() == whole[image].tobytes()
 
 
-@pytest.mark.parametrize("lanes", ["filters", "pixels"])
-def test_writes_its_output_and_nothing_else(isa, lanes, rng):
-    x_shape, filters = ((2, 4, 9, 5), 40) if lanes == "filters" else ((2, 4, 9, 19), 3)
+@pytest.mark.parametrize("loops_of", [direct.FilterLanes, direct.PixelLanes, direct.PointwiseLanes])
+def test_writes_its_output_and_nothing_else(isa, loops_of, rng):
+    x_shape, filters = ((2, 4, 9, 5), 40) if loops_of is direct.FilterLanes else ((2, 4, 9, 19), 3)
     x, w, b = arrays(rng, x_shape, (filters, 4, 3, 3), np.float32)
     plan = plan_for(x, w, b, "direct", padding=1)
-    assert type(plan.loops).__name__ == ("PixelLanes" if lanes == "pixels" else "FilterLanes")
+    loops = loops_of(conv_nest(plan.spec))
     guard, size = 64, int(np.prod(plan.spec.y_shape))
     memory = np.full(size + 2 * guard, np.nan, np.float32)
     memory[:guard] = memory[-guard:] = 12345
     y = memory[guard:-guard].reshape(plan.spec.y_shape)
-    plan.loops.step(y, x, *plan.pack(w, b))
+    loops.step(y, x, *loops.pack(w, b))
     assert not np.isnan(y).any()
     assert (memory[:guard] == 12345).all()
     assert (memory[-guard:] == 12345).all()

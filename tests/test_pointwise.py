@@ -1,4 +1,4 @@
-"""Convolution of inputs that are read where they lie, with pixels as lanes, against the reference."""
+"""Convolution with pixels as lanes that several filters share, against the reference."""
 
 import itertools
 
@@ -43,6 +43,7 @@ def arrays(rng, x_shape, w_shape, dtype=np.float32):
 def test_every_width(isa, dtype, columns, rng):
     for filters in (1, 6, 10):
         run(PointwiseLanes, *arrays(rng, (2, 5, columns), (filters, 5, 1), dtype))
+        run(PointwiseLanes, *arrays(rng, (1, 2, 3, columns), (filters, 2, 3, 3), dtype), stride=2, padding=1)
 
 
 @pytest.mark.parametrize("filters", range(1, 26))
@@ -60,6 +61,13 @@ CASES = [
     ((1, 4, 21, 33), (9, 4, 3, 4), {"stride": (2, 1)}),
     ((2, 3, 5, 8, 19), (8, 3, 2, 3, 3), {"stride": (2, 3, 1), "dilation": (1, 2, 1)}),
     ((1, 4, 30), (5, 4, 30), {}),
+    ((1, 3, 50, 47), (16, 3, 3, 3), {"stride": 2, "padding": 1}),
+    ((1, 3, 60, 70), (11, 3, 7, 7), {"stride": 2, "padding": 3}),
+    ((2, 1, 40, 41), (32, 1, 3, 3), {"padding": ((0, 2), (3, 1))}),
+    ((1, 2, 700, 300), (7, 2, 3, 3), {"padding": 1}),
+    ((1, 12, 30, 33), (15, 4, 5, 2), {"groups": 3, "dilation": (1, 3), "padding": 2, "stride": (1, 4)}),
+    ((1, 3, 6, 20, 21), (9, 3, 3, 3, 3), {"stride": (2, 1, 1), "padding": (1, 0, 2)}),
+    ((1, 1, 3000), (8, 1, 80), {"stride": 4, "padding": 38}),
 ]
 
 
@@ -101,10 +109,13 @@ def test_gaps_between_rows_and_channels(isa, columns, rng):
     [
         ((1, 24, 56, 56), (144, 24, 1, 1), {}, True),
         ((1, 16, 112, 112), (96, 16, 1, 1), {}, True),
-        ((1, 24, 56, 56), (144, 24, 1, 1), {"stride": 2}, False),
-        ((1, 24, 56, 56), (144, 24, 1, 1), {"padding": 1}, False),
+        ((1, 64, 56, 56), (128, 64, 1, 1), {"stride": 2}, False),
         ((1, 24, 56, 56), (144, 24, 3, 3), {"padding": 1}, False),
         ((1, 960, 7, 7), (160, 960, 1, 1), {}, False),
+        ((1, 3, 224, 224), (64, 3, 7, 7), {"stride": 2, "padding": 3}, True),
+        ((1, 3, 640, 640), (16, 3, 3, 3), {"stride": 2, "padding": 1}, True),
+        ((1, 64, 56, 56), (64, 8, 3, 3), {"padding": 1, "groups": 8}, True),
+        ((1, 3, 9, 9), (32, 3, 3, 3), {"padding": 1}, False),
     ],
 )
 def test_what_it_is_chosen_for(x_shape, w_shape, geometry, pointwise, rng):
@@ -127,8 +138,10 @@ for at_end, dtype, columns, kernel in itertools.product((0, 1), "fd", (1, 3, 5, 
         continue
     x = protected((2, 5, 4, columns), dtype, at_end)
     w = np.ones((7, 5, kernel, kernel), dtype)
-    for loops_of, stride in ((PointwiseLanes, 1), (FilterLanes, 1), (FilterLanes, 2), (FilterLanes, 3)):
-        spec = conv_spec(x.shape, x.strides, x.dtype, w.shape, w.dtype, None, stride, 0, 1, 1, False)
+    for loops_of, (stride, padding) in itertools.product(
+        (PointwiseLanes, FilterLanes), ((1, 0), (2, 0), (3, 0), (1, 1), (2, 2))
+    ):
+        spec = conv_spec(x.shape, x.strides, x.dtype, w.shape, w.dtype, None, stride, padding, 1, 1, False)
         loops = loops_of(conv_nest(spec))
         loops.step(np.empty(spec.y_shape, dtype), x, *loops.pack(w, None))
 """

@@ -48,12 +48,15 @@ STORE_PIXELS = 224  # of one panel of filters: results that the first-level cach
 FEW_PANELS = 8  # of filters, that may read an input whose neighbours lie apart
 FEW_LANES = 4  # of a register, which then may have no masked loads
 POINTWISE_TILES = 16  # side by side in a chunk that is read in place
+WAITING = 0.1  # share of the shorter of products and arriving weights that the other does not hide
 WEIGHT_BYTES_PER_SECOND = 40e9, 20e9  # that the second-level cache holds, and others
 HEAD_BYTES = 64  # of the scratch: which chunk lies packed behind it
 
 # What storing an output element costs, in taps: results of filter lanes are transposed on their way.
 STORE_FILTER_LANES, STORE_PIXEL_LANES, STORE_POINTWISE = 11, 9, 4
 STORE_APART = 3  # times as much where neighbouring pixels are not neighbours in memory
+COPY = 6  # the same for an element of the packed input
+CHAINS = 8  # sums side by side that hide how long each multiplication and addition takes
 
 
 class DirectLoops:
@@ -311,7 +314,10 @@ class PixelLanes(DirectLoops):
 
 
 class PointwiseLanes(DirectLoops):
-    """Lanes are pixels of an input that is read where it lies: `_kernels/pointwise.pyx`."""
+    """Lanes are pixels, and several filters share them: `_kernels/pointwise.pyx`.
+
+    An input is read where it lies if its neighbours are those of the outputs, and packed otherwise.
+    """
 
     def __init__(self, nest: Nest):
         kernels = family("pointwise", nest.dtype)
@@ -320,15 +326,22 @@ class PointwiseLanes(DirectLoops):
         self.panel = even_part(nest.filters, tile["filters"])
         self.last_panel = (nest.filters - 1) % self.panel + 1
         step = tile["vectors"] * tile["lanes"]
-        widest = max(min(POINTWISE_TILES, cache_budget(nest) // (step * max(nest.taps, 1))), 1) * step
-        columns = even_part(nest.axes[2].output, widest, tile["lanes"])
-        sizes = packed_sizes(nest, even_part(nest.axes[1].output, widest // columns), columns)
+        budget = cache_budget(nest)
+        packed = not is_pointwise(nest)
+        if packed:
+            rows, columns = chunk_shape(nest, budget, step, budget)
+        else:
+            widest = max(min(POINTWISE_TILES, budget // (step * max(nest.taps, 1))), 1) * step
+            columns = even_part(nest.axes[2].output, widest, tile["lanes"])
+            rows = even_part(nest.axes[1].output, widest // columns)
+        sizes = packed_sizes(nest, rows, columns)
+        input_elements = packed_elements(nest, sizes) if packed else 0
         chunks = count_chunks(nest, sizes)
         split = split_filters(chunks, self.panels)
         panel_sizes = {"panel": self.panel, "last_panel": self.last_panel, "panel_scratch": 0}
-        sizes = nest_sizes(nest) | sizes | split | panel_sizes | {"packed": False}
+        sizes = nest_sizes(nest) | sizes | split | panel_sizes | {"packed": packed}
         self.step = self._make_step(
-            kernels.KERNELS["pointwise"], sizes, chunks * split["chunk_tasks"], 0, self._tables(sizes)[:1]
+            kernels.KERNELS["pointwise"], sizes, chunks * split["chunk_tasks"], input_elements, self._tables(sizes)
         )
 
 
@@ -355,17 +368,26 @@ def taps_per_output(nest: Nest) -> dict[type[DirectLoops], float]:
     vectors = min(pixel_tile["vectors"], ceil(columns / tile["lanes"]))
     loads = (filters + vectors) / (filters * vectors)
     store = STORE_PIXEL_LANES * (1 if nest.axes[2].y_stride == 1 else STORE_APART)
-    taps[PixelLanes] = filled * (1.06 * max(1.2 * loads, 1) * nest.taps + store)
-    masks = tile["lanes"] > FEW_LANES or columns >= tile["lanes"]
-    if is_pointwise(nest) and masks and (nest.filters > 1 or nest.taps == nest.channels):
-        taps[PointwiseLanes] = filled * (1.02 * max(loads, 1) * nest.taps + STORE_POINTWISE)
+    taps[PixelLanes] = filled * (1.06 * max(0.9 * loads, 1) * nest.taps + store)
+    in_place = is_pointwise(nest)
+    if in_place:
+        usable = (columns >= tile["lanes"] or tile["lanes"] > FEW_LANES) and (
+            nest.filters > 1 or nest.taps == nest.channels
+        )
+    else:
+        usable = columns >= tile["lanes"] and nest.filters > 1 and nest.axes[2].y_stride == 1
+    if usable:
+        copies = 0 if in_place else nest.channels * prod(len(axis.phases) for axis in nest.axes[1:]) / nest.filters
+        taps[PointwiseLanes] = filled * (1.02 * max(loads, 1) * nest.taps + STORE_POINTWISE) + COPY * copies
     return taps
 
 
 def _filter_taps(nest: Nest, tile: dict[str, int], share: float = 1.0) -> float:
     half = tile["half_panel"]
-    filled = ceil(nest.filters / half) * half / nest.filters
-    return filled * (1.01 * nest.taps * share + STORE_FILTER_LANES)
+    halves = ceil(nest.filters / half)
+    slowness = max(CHAINS * tile["lanes"] / (tile["pixels"] * half), 1)
+    slots = halves + (slowness - 1) * (halves % 2)  # of half a panel; the last may be alone
+    return half * (slots * 1.01 * nest.taps * share + halves * STORE_FILTER_LANES) / nest.filters
 
 
 def direct_seconds(nest: Nest) -> float:
@@ -379,8 +401,9 @@ def _seconds(nest: Nest, taps: float) -> float:
     weights = nest.groups * nest.filters * nest.taps
     itemsize = np.dtype(nest.dtype).itemsize
     arriving = weights * itemsize / WEIGHT_BYTES_PER_SECOND[weights * itemsize > machine.cache_bytes(2)]
-    products = max(2 * outputs * taps / peak_flops(nest.dtype), arriving)
-    return products + inputs * itemsize / CACHE_BYTES_PER_SECOND
+    products = 2 * outputs * taps / peak_flops(nest.dtype)
+    overlapped = min(products, arriving) * (1 - WAITING)
+    return products + arriving - overlapped + inputs * itemsize / CACHE_BYTES_PER_SECOND
 
 
 def trimmed_share(nest: Nest) -> float:
