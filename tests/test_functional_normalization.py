@@ -8,7 +8,7 @@ from fastconv import config, reference
 from fastconv.errors import ArgumentError, ArgumentIndexError, ArgumentTypeError
 from fastconv.nn import functional as F
 from fastconv.ops import channelwise
-from fastconv.ops.normalization import LOCAL_RESPONSE, ROW_NORM, ResponseSpec, RowSpec
+from fastconv.ops.normalization import COLUMN_NORM, LOCAL_RESPONSE, ROW_NORM, ColumnSpec, ResponseSpec, RowSpec
 
 NAN, INF = np.nan, np.inf
 FLOATS = [np.float32, np.float64]
@@ -175,6 +175,32 @@ def test_rows(isa, team, sizes, dtype, rng):
         scaled = (np.abs(wide) + np.abs(wide.mean(axis=2, keepdims=True))) / deviation
         magnitude = (scaled * (1 + 1 / deviation)).reshape(x.shape) * np.abs(weight)[:, None] + np.abs(bias)[:, None]
         assert_same_values(results[0], results[1], sum_tolerance(2 * count + 12, magnitude, dtype), (sizes, centred))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("inner", [1, 3, 4, 15, 16, 17, 32, 33, 49, 63, 64, 65, 200])
+def test_columns(isa, team, inner, dtype, rng):
+    outer, channels = 3, 37
+    x = (rng.standard_normal((outer, channels, inner)) + 2).astype(dtype)
+    weight, bias = (rng.standard_normal(channels).astype(dtype) for _ in range(2))
+    spec = ColumnSpec(outer, channels, inner, np.dtype(dtype).name, 1e-5)
+    memory = np.full(x.size + 32, 12345, dtype)
+    y = memory[16:-16].reshape(x.shape)
+    COLUMN_NORM.rows[0].plan(spec)(y, x, weight, bias)
+    assert (memory[:16] == 12345).all()
+    assert (memory[-16:] == 12345).all()
+    wide = x.astype(np.float64)
+    mean, deviation = wide.mean(axis=1, keepdims=True), np.sqrt(wide.var(axis=1, keepdims=True) + 1e-5)
+    expected = (wide - mean) / deviation * weight[:, None] + bias[:, None]
+    scaled = (np.abs(wide) + np.abs(mean)) / deviation * (1 + 1 / deviation)
+    tolerance = sum_tolerance(2 * channels + 12, scaled * np.abs(weight)[:, None] + np.abs(bias)[:, None], dtype)
+    assert_same_values(y, expected.astype(dtype), tolerance, inner)
+    in_place = x.copy()
+    COLUMN_NORM.rows[0].plan(spec)(in_place, in_place, weight, bias)
+    assert in_place.tobytes() == y.tobytes()
+    reference_y = np.full(x.shape, NAN, dtype)
+    COLUMN_NORM.rows[1].plan(spec)(reference_y, x, weight, bias)
+    assert_same_values(reference_y, expected.astype(dtype), tolerance, inner)
 
 
 def test_layer_group_instance_and_rms_norm_are_rows(rng):

@@ -74,7 +74,7 @@ class TestActivations:
         by_numpy([node("Swish", "x", "y", alpha=2.0)], {"x": x})
 
     def test_an_input_that_is_not_contiguous(self, x):
-        assert by_kernels([node("Transpose", "x", "t"), node("Tanh", "t", "y")], {"x": x}) == ["copy", "direct"]
+        assert by_kernels([node("Transpose", "x", "t"), node("Tanh", "t", "y")], {"x": x}) == ["direct", "copy"]
 
 
 class TestArithmetic:
@@ -245,6 +245,41 @@ class TestNormalisation:
             by_kernels([node("LayerNormalization", "x s b", "y", axis=axis)], {"x": x}, tolerance=2e-5, **constants)
             by_kernels([node("LayerNormalization", "x s", "y", axis=axis)], {"x": x}, tolerance=2e-5, **constants)
         by_numpy([node("LayerNormalization", "x s", "y m", axis=1)], {"x": x}, outputs="y m", **constants)
+
+    def test_layer_norm_of_channels_first(self, x, rng):
+        """Nothing is moved where the channels lie apart, and the next operator reads them there."""
+        constants = {"s": rng.standard_normal(6), "b": rng.standard_normal(6)}
+        there, back = node("Transpose", "x", "t", perm=[0, 2, 3, 1]), node("Transpose", "l", "y", perm=[0, 3, 1, 2])
+        for inputs in ("t s b", "t s"):
+            nodes = [there, node("LayerNormalization", inputs, "l", axis=-1), back]
+            assert by_kernels(nodes, {"x": x}, tolerance=2e-5, **constants) == ["direct"]
+        nodes = [node("Transpose", "x", "t", perm=[0, 2, 1, 3]), node("LayerNormalization", "t w", "y")]
+        assert "copy" in by_kernels(nodes, {"x": x}, tolerance=2e-5, w=np.ones(5))
+
+    def test_arithmetic_of_turned_operands(self, x):
+        """Computed in the order in which an operand lies; what lies in another is copied."""
+        turn, other = node("Transpose", "x", "t", perm=[0, 2, 3, 1]), node("Transpose", "x", "u", perm=[0, 2, 3, 1])
+        back = node("Transpose", "s", "y", perm=[0, 3, 1, 2])
+        channel, scalar = np.arange(6.0), np.array(3.0)
+        for sum_of, constants in (
+            ("t u", {}),
+            ("t c", {"c": channel}),
+            ("c t", {"c": channel}),
+            ("t c", {"c": scalar}),
+        ):
+            nodes = [turn, *([other] if "u" in sum_of else []), node("Sub", sum_of, "s"), back]
+            assert by_kernels(nodes, {"x": x}, **constants) == ["direct"]
+        square = np.ascontiguousarray(x[:, :5, :5])
+        nodes = [node("Transpose", "x", "t", perm=[0, 3, 2, 1]), node("Add", "x t", "y")]
+        assert by_kernels(nodes, {"x": square}) == ["copy", "direct"]
+        nodes = [
+            node("Abs", "x", "a"),
+            node("Expand", "m wide", "e"),
+            node("Transpose", "a", "t"),
+            node("Mul", "t e", "y"),
+        ]
+        nodes.insert(0, node("ReduceMax", "x", "m", axes=[0, 1, 2, 3]))
+        by_numpy(nodes, {"x": x[:1]}, wide=np.array([5, 7, 6, 1]))
 
     def test_instance_and_group_norm(self, x, numbers):
         by_kernels([node("InstanceNormalization", "x s b", "y")], {"x": x}, tolerance=2e-5, **numbers)

@@ -6,11 +6,12 @@ results are compared bit by bit; where an activation is computed in another form
 
 import numpy as np
 import pytest
-from graphs import checked, compiled, evaluate, evaluated, f32, graph, node, structure, untouched, whole
+from graphs import checked, compiled, evaluate, evaluated, executable, f32, graph, node, structure, untouched, whole
 
 from fastconv.graph.passes import (
     PASSES,
     canonical_convolutions,
+    channels_first,
     drop_dead,
     drop_identities,
     fold_constants,
@@ -290,3 +291,77 @@ def test_all_passes_in_their_order(x, w):
     assert structure(after) == [":Conv", "Swish"]
     assert after.nodes[0].attributes["low"] == 0
     assert after.nodes[0].inputs[3] == "x"
+
+
+class TestChannelsFirst:
+    """Chains from a transposition to channels last to the one back."""
+
+    TO_LAST, TO_FIRST = {"perm": [0, 2, 3, 1]}, {"perm": [0, 3, 1, 2]}
+
+    def matrices(self, rng) -> dict:
+        w, v = whole(rng, (3, 5)), whole(rng, (5, 3))
+        return {"w": w, "v": v, "b": whole(rng, (5,)), "g": whole(rng, (3,)), "two": np.float32(2)}
+
+    def graph(self, rng, *nodes, outputs="y"):
+        return graph({"x": (2, 3, 6, 5)}, outputs, *nodes, **self.matrices(rng))
+
+    def test_products_become_convolutions(self, x, rng):
+        g = self.graph(
+            rng,
+            node("Transpose", "x", "t", **self.TO_LAST),
+            node("MatMul", "t w", "m"),
+            node("Add", "m b", "a"),
+            node("Relu", "a", "r"),
+            node("MatMul", "r v", "n"),
+            node("Sub", "two n", "s"),
+            node("Mul", "g s", "u"),
+            node("Transpose", "u", "z", **self.TO_FIRST),
+            node("Add", "z x", "y"),
+        )
+        after = checked(g, (fold_linear, channels_first), {"x": x})
+        assert structure(after) == [":Conv", "Relu", ":Conv", "Sub", "Mul", "Add"]
+        assert not {"t", "m", "a", "r", "n", "s", "u"} & {name for one in after.nodes for name in one.outputs}
+
+    def test_layer_norms_keep_their_transpositions_which_move_nothing(self, x, rng):
+        g = self.graph(
+            rng,
+            node("Transpose", "x", "t", **self.TO_LAST),
+            node("LayerNormalization", "t g", "l"),
+            node("MatMul", "l w", "m"),
+            node("Transpose", "m", "y", **self.TO_FIRST),
+        )
+        after = checked(g, (fold_linear, channels_first), {"x": x}, exactly=False)
+        assert structure(after) == ["Transpose", "LayerNormalization", "Transpose", ":Conv"]
+        calls = executable(after, {"x": x}).calls
+        assert [call.algorithm for call in calls] == ["direct", "direct"]
+
+    @pytest.mark.parametrize("rank", [3, 5])
+    def test_other_ranks(self, rank, rng):
+        last, first = [0, *range(2, rank), 1], [0, rank - 1, *range(1, rank - 1)]
+        x = whole(rng, (2, 3, 4, 2, 3)[:rank])
+        nodes = [
+            node("Transpose", "x", "t", perm=last),
+            node("MatMul", "t w", "m"),
+            node("Transpose", "m", "y", perm=first),
+        ]
+        g = graph({"x": x.shape}, "y", *nodes, w=whole(rng, (3, 5)))
+        assert structure(checked(g, (fold_linear, channels_first), {"x": x})) == [":Conv"]
+
+    def test_what_is_no_such_chain_stays(self, x, rng):
+        to_last, back = node("Transpose", "x", "t", **self.TO_LAST), node("Transpose", "m", "y", **self.TO_FIRST)
+        product = node("MatMul", "t w", "m")
+        apart = [
+            [to_last, product, node("Transpose", "m", "y", perm=[0, 2, 1, 3])],
+            [to_last, product, back, node("Neg", "m", "z")],
+            [to_last, node("Relu", "t", "m"), back],
+            [node("Transpose", "x", "t", perm=[0, 3, 2, 1]), node("MatMul", "t w", "m"), back],
+            [to_last, node("MatMul", "t w", "p"), node("Softmax", "p", "m", axis=1), back],
+            [to_last, node("MatMul", "t w", "p"), node("LayerNormalization", "p f", "m", axis=2), back],
+        ]
+        for nodes in apart:
+            outputs = "y z" if len(nodes) == 4 else "y"
+            g = graph({"x": x.shape}, outputs, *nodes, w=whole(rng, (3, 5)), f=np.ones((5, 5), np.float32))
+            before = fold_linear(g)
+            assert structure(channels_first(before)) == structure(before)
+        g = graph({"x": x.shape}, "y m", to_last, product, back, w=whole(rng, (3, 5)))
+        assert "Transpose" in structure(channels_first(fold_linear(g)))

@@ -8,7 +8,9 @@ b. PReLU reads one number per channel in the same way, and shares the loop.
 c. Variances are sums of squared differences from the mean, in a second pass over what the cache still holds: the
    difference of the mean square and the squared mean loses every digit where the mean is large.
 d. Sums are formed in blocks of `SUM_BLOCK` values, then over the blocks: the error grows with the root of the count.
-e. Local response norm adds up its window afresh for every channel.  Adding the channel that enters and subtracting the
+e. Columns, whose values lie a row apart, are normalised as many at a time as a few registers hold: all channels of such
+   a strip stay in the cache for the three passes, and nothing is turned.
+f. Local response norm adds up its window afresh for every channel.  Adding the channel that enters and subtracting the
    one that leaves is cheaper for large windows, and never forgets an infinity.
 """
 
@@ -19,13 +21,14 @@ from cpython.pycapsule cimport PyCapsule_New
 
 from fastconv._kernels.vector_math cimport (
     LANES, load_left, real, store_left, sum_of_lanes, vec, vexp, vfirst, vload, vload_first, vlog, vmax, vmuladd,
-    vselect_greater, vset1, vsqrt,
+    vselect_greater, vset1, vsqrt, vstore,
 )  # fmt: skip
 
 cdef enum:
     TAG_BYTES = 64
     SUM_BLOCK = 4096
     STRIP = 256
+    COLUMN_VECTORS = 4
 
 cdef enum Operation:
     NORMALISE, NORMALISE_RELU, PRELU
@@ -216,6 +219,77 @@ cdef void normalise_rows(
             )
 
 
+cdef struct ColumnSizes:
+    int64_t channels, inner, strips         # [outer][channels][inner]; strips of one outer index
+    double eps
+
+
+cdef inline vec column_at(const bint whole, const real* x, int vector, int64_t width) noexcept nogil:
+    return vload(x + vector * LANES) if whole else load_left(x + vector * LANES, width - vector * LANES)
+
+
+cdef inline void column_strip(
+    const int vectors, const bint whole, const ColumnSizes* s, const real* x, real* y, const real* weight, const real* bias,
+    int64_t width,
+) noexcept nogil:
+    """`width` positions, which fill so many vectors; only the last may have empty lanes, and none where they are `whole`."""
+    cdef vec[COLUMN_VECTORS] mean, scale
+    cdef vec d
+    cdef real count = <real> s.channels
+    cdef int64_t c
+    cdef int v
+    for v in range(vectors):
+        mean[v] = vset1(0)
+        scale[v] = vset1(0)
+    for c in range(s.channels):
+        for v in range(vectors):
+            mean[v] = mean[v] + column_at(whole, x + c * s.inner, v, width)
+    for v in range(vectors):
+        mean[v] = mean[v] / vset1(count)
+    for c in range(s.channels):
+        for v in range(vectors):
+            d = column_at(whole, x + c * s.inner, v, width) - mean[v]
+            scale[v] = vmuladd(scale[v], d, d)
+    for v in range(vectors):
+        scale[v] = vset1(1) / vsqrt(scale[v] / vset1(count) + vset1(s.eps))
+    for c in range(s.channels):
+        for v in range(vectors):
+            d = (column_at(whole, x + c * s.inner, v, width) - mean[v]) * scale[v]
+            d = vmuladd(vset1(bias[c]), d, vset1(weight[c]))
+            if whole:
+                vstore(y + c * s.inner + v * LANES, d)
+            else:
+                store_left(y + c * s.inner + v * LANES, d, width - v * LANES)
+
+
+cdef void normalise_columns(
+    const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
+) noexcept nogil:
+    """arrays: y, x, weight and bias of [channels].  A task is a strip of positions of one outer index."""
+    cdef const ColumnSizes* s = <const ColumnSizes*> sizes
+    cdef const real* weight = <const real*> arrays[2]
+    cdef const real* bias = <const real*> arrays[3]
+    cdef int64_t task, at, width
+    cdef const real* x
+    cdef real* y
+    for task in range(first, last):
+        at = task % s.strips * (COLUMN_VECTORS * LANES)
+        width = s.inner - at
+        at += task // s.strips * s.channels * s.inner
+        x = <const real*> arrays[1] + at
+        y = <real*> arrays[0] + at
+        if width >= COLUMN_VECTORS * LANES:
+            column_strip(COLUMN_VECTORS, True, s, x, y, weight, bias, COLUMN_VECTORS * LANES)
+        elif width > 3 * LANES:
+            column_strip(4, False, s, x, y, weight, bias, width)
+        elif width > 2 * LANES:
+            column_strip(3, False, s, x, y, weight, bias, width)
+        elif width > LANES:
+            column_strip(2, False, s, x, y, weight, bias, width)
+        else:
+            column_strip(1, False, s, x, y, weight, bias, width)
+
+
 cdef enum Power:
     GENERAL, THREE_QUARTERS, HALF, ONE
 
@@ -295,6 +369,11 @@ def row_sizes(dict fields):
     return PyBytes_FromStringAndSize(<const char*> &sizes, sizeof(sizes))
 
 
+def column_sizes(dict fields):
+    cdef ColumnSizes sizes = fields
+    return PyBytes_FromStringAndSize(<const char*> &sizes, sizeof(sizes))
+
+
 def response_sizes(dict fields):
     cdef ResponseSizes sizes = fields
     return PyBytes_FromStringAndSize(<const char*> &sizes, sizeof(sizes))
@@ -304,9 +383,11 @@ KERNELS = {
     "per_channel": (PyCapsule_New(<void*> per_channel, b"fastconv kernel", NULL), channel_sizes),
     "moments": (PyCapsule_New(<void*> moments, b"fastconv kernel", NULL), moment_sizes),
     "normalise_rows": (PyCapsule_New(<void*> normalise_rows, b"fastconv kernel", NULL), row_sizes),
+    "normalise_columns": (PyCapsule_New(<void*> normalise_columns, b"fastconv kernel", NULL), column_sizes),
     "local_response": (PyCapsule_New(<void*> local_response, b"fastconv kernel", NULL), response_sizes),
 }
 OPERATIONS = {"normalise": NORMALISE, "normalise_relu": NORMALISE_RELU, "prelu": PRELU}
 POWERS = {0.75: THREE_QUARTERS, 0.5: HALF, 1.0: ONE}
 GENERAL_POWER = GENERAL
 STRIP_ELEMENTS = STRIP
+COLUMN_STRIP = COLUMN_VECTORS * LANES

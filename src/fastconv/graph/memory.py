@@ -111,6 +111,19 @@ class Tensor:
         strides = reshaped_strides(self.shape, self.strides, shape)
         return strides and Tensor(shape, self.dtype, self.buffer, strides)
 
+    def turned(self, order) -> Tensor:
+        """The same values with the axes in this order."""
+        return Tensor([self.shape[i] for i in order], self.dtype, self.buffer, [self.strides[i] for i in order])
+
+    def turned_back(self, order) -> Tensor:
+        """What `turned` makes this of, with the same order."""
+        return self.turned(sorted(range(len(order)), key=order.__getitem__))
+
+    def dense_order(self) -> tuple[int, ...] | None:
+        """The order of the axes in which the values lie side by side; None where there is none."""
+        order = sorted(range(len(self.shape)), key=lambda axis: -self.strides[axis])  # stable: axes of size 1 stay
+        return tuple(order) if self.turned(order).is_contiguous else None
+
     def strided(self, shape, strides, shift: int = 0) -> Tensor:
         """Some of the values, from `shift` bytes on."""
         buffer = Buffer(self.buffer.size - shift)

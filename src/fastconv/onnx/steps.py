@@ -77,7 +77,10 @@ def shapes_of(feeds: dict[str, object]) -> dict[str, tuple]:
 
 
 def origins(file: Graph, optimised: Graph) -> dict[Node, list[Node]]:
-    """Which nodes of the file each node of the optimised graph stands for, in the file's order."""
+    """Which nodes of the file each node of the optimised graph stands for, in the file's order.
+
+    A value whose name is one of the file's with quotes behind it is that value in another layout.
+    """
     constant = set(file.constants)
     place, producer = {}, {}
     for i, node in enumerate(file.nodes):
@@ -85,10 +88,13 @@ def origins(file: Graph, optimised: Graph) -> dict[Node, list[Node]]:
         producer.update((name, node) for name in node.outputs if name)
         if all(name in constant for name in node.reads()):
             constant.update(node.outputs)
-    kept = {name for node in optimised.nodes for name in node.outputs} | {info.name for info in file.inputs}
+    in_file = {
+        name: name if name in producer else name.rstrip("'") for node in optimised.nodes for name in node.outputs
+    }
+    kept = {*in_file.values()} | {info.name for info in file.inputs}
     found: dict[Node, list[Node]] = {}
     for node in optimised.nodes:
-        names, sources = list(node.outputs), set()
+        names, sources = [in_file[name] for name in node.outputs], set()
         while names:
             name = names.pop()
             source = producer.get(name)

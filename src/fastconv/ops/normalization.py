@@ -13,7 +13,16 @@ from fastconv._kernels.engine import Step
 from fastconv.ops.table import Op, plan_cache
 from fastconv.ops.vectorised import MemorySpec, NumpyReference, Vectorised, constant, thread_limit
 
-__all__ = ["LOCAL_RESPONSE", "ROW_NORM", "ResponseSpec", "RowSpec", "local_response_norm", "row_norm"]
+__all__ = [
+    "COLUMN_NORM",
+    "LOCAL_RESPONSE",
+    "ROW_NORM",
+    "ColumnSpec",
+    "ResponseSpec",
+    "RowSpec",
+    "local_response_norm",
+    "row_norm",
+]
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,49 @@ def row_norm(x, groups: int, channels: int, inner: int, weight, bias, eps: float
 def _row_plan(outer: int, groups: int, channels: int, inner: int, char: str, eps: float, centred: bool):
     spec = RowSpec(outer, groups, channels, inner, np.dtype(char).name, eps, centred)
     return ROW_NORM.choose(spec).plan(spec)
+
+
+@dataclass(frozen=True)
+class ColumnSpec(MemorySpec):
+    """x (outer, channels, inner), whose channels are normalised at each position; weight and bias are (channels,)."""
+
+    outer: int
+    channels: int
+    inner: int
+    dtype: str
+    eps: float
+
+    @property
+    def elements(self) -> int:
+        return self.outer * self.channels * self.inner
+
+
+class Strips(Vectorised):
+    """Mean, variance and result of neighbouring positions while their channels are in the cache."""
+
+    passes = 3
+
+    def step(self, spec):
+        kernels = family("normalization", spec.dtype)
+        strips = -(-spec.inner // kernels.COLUMN_STRIP)
+        return Step(
+            kernels.KERNELS["normalise_columns"],
+            {"channels": spec.channels, "inner": spec.inner, "strips": strips, "eps": spec.eps},
+            inputs=3,
+            tasks=spec.outer * strips,
+            threads=thread_limit(spec, 2),
+        )
+
+    def roundings(self, spec):
+        return 2 * spec.channels + 8
+
+
+def _column_norm(spec, x, weight, bias):
+    columns = x.reshape(spec.outer, spec.channels, spec.inner).swapaxes(1, 2)
+    return reference.layer_norm(columns, spec.channels, weight, bias, spec.eps).swapaxes(1, 2).reshape(x.shape)
+
+
+COLUMN_NORM = Op("column norm", (Strips(), NumpyReference(_column_norm)))
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,10 @@ def elementwise(build: Builder, x: Tensor, activation: str, parameters: tuple[fl
         return None
     spec = ElementwiseSpec(activation, x.size, x.dtype.name, parameters)
     step = build.kernel(ELEMENTWISE, spec)
-    x = build.contiguous(x)
-    return build.emit(step, [build.result_over(x)], [x], "direct", (ELEMENTWISE, spec))
+    order = None if x.is_contiguous else x.dense_order()
+    x = x.turned(order) if order else build.contiguous(x)
+    (y,) = build.emit(step, [build.result_over(x)], [x], "direct", (ELEMENTWISE, spec))
+    return [y.turned_back(order) if order else y]
 
 
 def clamp(build: Builder, x: Tensor, low: float, high: float):

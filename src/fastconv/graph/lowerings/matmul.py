@@ -83,8 +83,7 @@ def _products(build: Builder, x: Tensor, w: Tensor) -> Tensor:
     if along is None or (inner > 1 and along.strides[-1] != size):
         along = build.contiguous(x).reshaped((count, rows, inner))
     *others, last_but_one, last = range(len(w.shape))
-    order = (*others, last, last_but_one)
-    turned = Tensor([w.shape[axis] for axis in order], w.dtype, w.buffer, [w.strides[axis] for axis in order])
+    turned = w.turned((*others, last, last_but_one))
     steps = tuple(stride // size for stride in along.strides[:2])
     spec = build.once(MatmulSpec, count, rows, inner, columns, x.dtype.name, steps)
     row = build.choose(MATMUL, spec, strict=("direct",), default=("direct",))

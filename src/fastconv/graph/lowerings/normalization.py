@@ -10,7 +10,7 @@ from fastconv.graph.lower import FLOATS, Builder, lowering
 from fastconv.graph.lowerings.activation import clamp
 from fastconv.graph.memory import Tensor
 from fastconv.ops.channelwise import BATCH_NORM, PRELU, ChannelSpec
-from fastconv.ops.normalization import LOCAL_RESPONSE, ROW_NORM, ResponseSpec, RowSpec
+from fastconv.ops.normalization import COLUMN_NORM, LOCAL_RESPONSE, ROW_NORM, ColumnSpec, ResponseSpec, RowSpec
 from fastconv.ops.softmax import SOFTMAX, SoftmaxSpec
 
 
@@ -84,6 +84,20 @@ def _row_norm(build: Builder, x: Tensor, outer: int, groups: int, channels: int,
     return build.emit(build.kernel(ROW_NORM, spec), [build.result_over(x)], [x, *numbers], "direct", (ROW_NORM, spec))
 
 
+def _column_norm(build: Builder, x: Tensor, axis: int, eps: float, scale, b):
+    """Along one axis, which is not the last."""
+    channels = x.shape[axis]
+    if x.dtype not in FLOATS or 0 in x.shape:
+        return None
+    numbers = _numbers(channels, x.dtype, scale, np.zeros(channels, x.dtype) if b is None else b)
+    if numbers is None:
+        return None
+    spec = ColumnSpec(prod(x.shape[:axis]), channels, prod(x.shape[axis + 1 :]), x.dtype.name, eps)
+    return build.emit(
+        build.kernel(COLUMN_NORM, spec), [build.result_over(x)], [x, *numbers], "direct", (COLUMN_NORM, spec)
+    )
+
+
 @lowering("LayerNormalization")
 def layer_norm(build: Builder, node, x, scale, b=None):
     if len([name for name in node.outputs if name]) != 1 or not isinstance(x, Tensor) or not x.shape:
@@ -92,6 +106,10 @@ def layer_norm(build: Builder, node, x, scale, b=None):
     if np.shape(scale) != x.shape[axis:] or (b is not None and np.shape(b) != x.shape[axis:]):
         return None
     scale, b = (np.reshape(a, -1) if isinstance(a, np.ndarray) else a for a in (scale, b))
+    order = x.dense_order() if axis == len(x.shape) - 1 and not x.is_contiguous else None
+    if order and order[-1] != axis:
+        y = _column_norm(build, x.turned(order), order.index(axis), node.attributes.get("epsilon", 1e-5), scale, b)
+        return y and [y[0].turned_back(order)]
     sizes = (prod(x.shape[:axis]), 1, prod(x.shape[axis:]), 1)
     return _row_norm(build, x, *sizes, node.attributes.get("epsilon", 1e-5), scale, b)
 

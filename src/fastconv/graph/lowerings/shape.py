@@ -83,7 +83,7 @@ def transpose(build: Builder, node, x):
     order = node.attributes.get("perm") or range(len(x.shape))[::-1]
     if sorted(order) != list(range(len(x.shape))):
         return None
-    return [Tensor([x.shape[axis] for axis in order], x.dtype, x.buffer, [x.strides[axis] for axis in order])]
+    return [x.turned(order)]
 
 
 @lowering("Expand")
@@ -166,5 +166,4 @@ def blocks(build: Builder, node, x):
     if prod(shape) != x.size:
         return None
     whole = build.contiguous(x).reshaped(shape)
-    turned = Tensor([shape[i] for i in order], x.dtype, whole.buffer, [whole.strides[i] for i in order])
-    return [build.contiguous(turned).reshaped(wanted)]
+    return [build.contiguous(whole.turned(order)).reshaped(wanted)]

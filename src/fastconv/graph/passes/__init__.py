@@ -8,6 +8,7 @@ graph is compiled for inputs of given shapes, and take its values, as the loweri
 from fastconv.graph.passes.activations import fuse_activations
 from fastconv.graph.passes.affine import fold_affine
 from fastconv.graph.passes.canonical import canonical_convolutions
+from fastconv.graph.passes.channels_first import channels_first
 from fastconv.graph.passes.clamp import fuse_clamp
 from fastconv.graph.passes.constants import fold_constants
 from fastconv.graph.passes.dead import drop_dead, drop_identities
@@ -22,6 +23,7 @@ __all__ = [
     "PASSES",
     "SHAPED",
     "canonical_convolutions",
+    "channels_first",
     "drop_dead",
     "drop_identities",
     "fold_affine",
@@ -44,6 +46,7 @@ PASSES = {
     "fold_padding": fold_padding,
     "fold_affine": fold_affine,
     "fold_linear": fold_linear,
+    "channels_first": channels_first,
     "fuse_residual": fuse_residual,
     "fuse_clamp": fuse_clamp,
     "fuse_epilogues": fuse_epilogues,
