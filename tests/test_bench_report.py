@@ -296,7 +296,7 @@ def test_a_run_writes_everything_asked_for(results, tmp_path, monkeypatch, capsy
         ("kernels --peers torch", "peers: bench kernels does not use it"),
         ("roof --cold", "cold: bench roof does not use it"),
         ("modules --peers torch", "peers: bench modules does not use it"),
-        ("pick --dtypes float32", "dtypes: bench pick does not use it; it is for kernels"),
+        ("layers --dtypes float32", "dtypes: bench layers does not use it; it is for kernels, pick"),
         ("show --from x.json --threads 1", "threads: bench show does not use it"),
         ("all --from x.json", "from: bench all does not use it; it is for show"),
         ("layers --assert", "assert: bench layers does not use it; it is for pick, modules"),
@@ -330,6 +330,10 @@ def test_the_plan_follows_the_kind_of_run():
     kernels = plan("kernels", "--threads", "1", "--isa", "baseline")
     assert ([e.name for e in kernels.engines], kernels.threads, kernels.isas) == (["fastconv"], [1], ["baseline"])
     assert kernels.dtypes == ["float32", "float64"]
+    pick = plan("pick")
+    assert (pick.isas, pick.dtypes) == ([""], ["float32"])
+    pick = plan("pick", "--isa", "baseline", "--dtypes", "float64")
+    assert (pick.isas, pick.dtypes) == (["baseline"], ["float64"])
     layers = plan("layers", "--shapes", "resnet18", "resnet50", "--peers", "scipy")
     assert [e.name for e in layers.engines] == ["fastconv", "scipy"]
     shared = [where for where in layers.problems.values() if len(where) == 2]

@@ -15,10 +15,19 @@ from fastconv.arrays import is_channels_last
 from fastconv.geometry import Window
 from fastconv.ops.arguments import settled, word
 from fastconv.ops.conv_spec import ConvSpec, conv_spec, empty_result, result_strides
-from fastconv.ops.direct import DirectLoops, FilterLanes, direct_loops, direct_seconds, trimmed_seconds, trimmed_share
+from fastconv.ops.cost import moving_seconds
+from fastconv.ops.direct import (
+    DirectLoops,
+    FilterLanes,
+    columns_seconds,
+    direct_loops,
+    direct_seconds,
+    trimmed_seconds,
+    trimmed_share,
+)
 from fastconv.ops.elementwise import ACTIVATIONS
 from fastconv.ops.linear import FEW_IMAGES, LinearSpec
-from fastconv.ops.nest import THREAD_FLOPS, Axis, Nest, merge
+from fastconv.ops.nest import THREAD_FLOPS, Axis, Nest, merge, nest_bytes
 from fastconv.ops.table import Op, plan_cache
 from fastconv.ops.weighted import PACK_BYTES, WeightedKernel, WeightedReference, uneven_strides
 from fastconv.ops.winograd import MOST_DEPTH, MOST_SPREAD, WinogradLoops, winograd_flops
@@ -37,8 +46,7 @@ __all__ = [
 ]
 
 EPILOGUES = frozenset(ACTIVATIONS)  # activations that the kernels apply to their own results
-CALL_SECONDS = 2e-6
-COLUMN_BYTES = 5e9  # bytes of im2col's matrix written and read back in a second
+CALL_SECONDS = 0.7e-6
 
 
 class Reference(WeightedReference[ConvSpec]):
@@ -313,7 +321,10 @@ class Im2col(Kernel):
         return Im2colPlan(spec)
 
     def seconds(self, spec):
-        return 2 * CALL_SECONDS + direct_seconds(kernel_nest(spec)) + self.scratch_bytes(spec) / COLUMN_BYTES
+        nest = kernel_nest(spec)
+        product = CALL_SECONDS + direct_seconds(product_nest(spec, nest))
+        columns = CALL_SECONDS + columns_seconds(nest) + moving_seconds(self.scratch_bytes(spec))
+        return spec.batch * (columns + product) + moving_seconds(nest_bytes(nest))
 
     def scratch_bytes(self, spec):
         return spec.groups * spec.taps * prod(spec.window.output) * spec.itemsize
@@ -338,16 +349,7 @@ class Im2colPlan:
             }
         kernels = family("im2col", spec.dtype).KERNELS
         self.step = Step(kernels["columns"], sizes, tasks=spec.channels, threads=1 + spec.flops // THREAD_FLOPS)
-        y_step = spec.filters if spec.channels_last else 1
-        self.product = direct_loops(
-            replace(
-                nest,
-                images=1,
-                channels=spec.taps,
-                x_strides=(0, pixels),
-                axes=merge([Axis(pixels, pixels, 1, 1, 1, 0, 1, y_step)]),
-            )
-        )
+        self.product = direct_loops(product_nest(spec, nest))
         self.layout = self.product.layout
 
     def pack(self, w, b):
@@ -360,6 +362,14 @@ class Im2colPlan:
             self.step(columns, x[image])
             self.product.step(y[image], columns, *packed)
         return y
+
+
+def product_nest(spec: ConvSpec, nest: Nest) -> Nest:
+    """The weights times the matrix of one image's columns, in the type of `nest`."""
+    pixels = prod(spec.window.output)
+    y_step = spec.filters if spec.channels_last else 1
+    axes = merge([Axis(pixels, pixels, 1, 1, 1, 0, 1, y_step)])
+    return replace(nest, images=1, channels=spec.taps, x_strides=(0, pixels), axes=axes)
 
 
 def kernel_nest(spec: ConvSpec) -> Nest:

@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastconv import _kernels
+from fastconv import _kernels, machine
 
-__all__ = ["CACHE_BYTES_PER_SECOND", "peak_flops", "sum_error"]
+__all__ = ["CACHE_BYTES_PER_SECOND", "moving_seconds", "peak_flops", "sum_error"]
 
 CACHE_BYTES_PER_SECOND = 25e9  # what one core streams from the last-level cache
-_PEAK = {"avx512": 140e9, "avx2": 90e9, "baseline": 25e9}  # float32, one core
+MOVED_BYTES_PER_SECOND = 70e9, 17e9  # beside products, of the last-level cache and of memory
+_PEAK = {"avx512": 140e9, "avx2": 105e9, "baseline": 25e9}  # float32, one core
 
 
 def peak_flops(dtype: str) -> float:
     """Nominal multiplications and additions per second of one core."""
     return _PEAK[_kernels.ISA] * 4 / np.dtype(dtype).itemsize
+
+
+def moving_seconds(size: int) -> float:
+    """What input and output of so many bytes add to the time of one core that computes: nothing in its own cache."""
+    if size <= machine.cache_bytes(2):
+        return 0.0
+    return size / MOVED_BYTES_PER_SECOND[size > machine.cache_bytes(3) // 4]  # others use it, too
 
 
 def sum_error(terms: int, dtype: str) -> float:

@@ -7,11 +7,11 @@ from math import ceil, prod
 
 import numpy as np
 
-from fastconv import machine
+from fastconv import _kernels, machine
 from fastconv._kernels import family, team
 from fastconv._kernels.engine import Step
 from fastconv.arrays import aligned_empty
-from fastconv.ops.cost import CACHE_BYTES_PER_SECOND, peak_flops
+from fastconv.ops.cost import moving_seconds, peak_flops
 from fastconv.ops.nest import (
     TASKS_PER_THREAD,
     THREAD_BYTES,
@@ -24,6 +24,7 @@ from fastconv.ops.nest import (
     count_chunks,
     even_part,
     filter_panels,
+    nest_bytes,
     nest_sizes,
     packed_bias,
     packed_elements,
@@ -36,6 +37,7 @@ __all__ = [
     "FilterLanes",
     "PixelLanes",
     "PointwiseLanes",
+    "columns_seconds",
     "direct_loops",
     "direct_seconds",
     "taps_per_output",
@@ -48,7 +50,6 @@ STORE_PIXELS = 224  # of one panel of filters: results that the first-level cach
 FEW_PANELS = 8  # of filters, that may read an input whose neighbours lie apart
 FEW_LANES = 4  # of a register, which then may have no masked loads
 POINTWISE_TILES = 16  # side by side in a chunk that is read in place
-WAITING = 0.1  # share of the shorter of products and arriving weights that the other does not hide
 WEIGHT_BYTES_PER_SECOND = 40e9, 20e9  # that the second-level cache holds, and others
 HEAD_BYTES = 64  # of the scratch: which chunk lies packed behind it
 
@@ -57,6 +58,15 @@ STORE_FILTER_LANES, STORE_PIXEL_LANES, STORE_POINTWISE = 11, 9, 4
 STORE_APART = 3  # times as much where neighbouring pixels are not neighbours in memory
 COPY = 6  # the same for an element of the packed input
 CHAINS = 8  # sums side by side that hide how long each multiplication and addition takes
+
+# What filter lanes take beside the products, in seconds.
+CHUNK_SECONDS = 44e-9  # each chunk, and each of its channels that is packed:
+PLANE_SECONDS = 17e-9
+REGISTER_SECONDS = 1.2e-9  # each register that is packed; where the elements of a line are copied one by one:
+LINE_SECONDS, ELEMENT_SECONDS = 4.8e-9, 0.39e-9
+COLUMN_SECONDS = 7e-9  # each line of im2col's matrix, beside its elements
+WEIGHT_SECONDS = 7e-12, 28e-12  # each byte of weights of the last-level cache, and of memory, every time it is read
+CHAIN_REGISTERS = {"avx512": 4, "avx2": 8, "baseline": 8}  # sums that hide the time from one to the next
 
 
 class DirectLoops:
@@ -178,12 +188,10 @@ class FilterLanes(DirectLoops):
         self.nest = nest
         self.trimmed = trimmed
         self.panel, self.last_panel = filter_panels(nest.filters, kernels.TILE)
-        limits = (CHUNK_PIXELS, kernels.TILE["pixels"], cache_budget(nest))
-        rows, columns = chunk_shape(nest, *limits, widest=STORE_PIXELS, blocks=True)
-        sizes = packed_sizes(nest, rows, columns, blocks=True)
-        store_rows = even_part(rows, max(STORE_PIXELS // columns, 1))
+        columns, sizes = self.chunk_sizes(nest)
+        store_rows = even_part(sizes["chunk_rows"], max(STORE_PIXELS // columns, 1))
         chunks = count_chunks(nest, sizes)
-        packed = not (_readable_in_place(nest) or (not trimmed and self._readable_apart()))
+        packed = self.packs(nest, trimmed)
         input_elements = aligned(packed_elements(nest, sizes)) if packed else 0
         panel_sizes = {"panel": self.panel, "last_panel": self.last_panel, "panel_scratch": input_elements}
         split = split_filters(chunks, self.panels)
@@ -206,15 +214,17 @@ class FilterLanes(DirectLoops):
         """Trimmed: row, column, channel, depth, so that what is left of a row is one range of taps."""
         return np.ascontiguousarray(np.moveaxis(taps, (-2, -1), (-4, -3))) if self.trimmed else taps
 
-    def _readable_apart(self) -> bool:
-        """Whether the input had better be read where it lies, although neighbouring outputs find theirs a step apart.
+    @staticmethod
+    def chunk_sizes(nest: Nest) -> tuple[int, dict[str, int]]:
+        """Output columns of a chunk, and the fields that describe its packed input."""
+        limits = (CHUNK_PIXELS, family("conv", nest.dtype).TILE["pixels"], cache_budget(nest))
+        rows, columns = chunk_shape(nest, *limits, widest=STORE_PIXELS, blocks=True)
+        return columns, packed_sizes(nest, rows, columns, blocks=True)
 
-        A copy in which they are neighbours pays where many filters read it and windows overlap, or registers are copied.
-        """
-        across = self.nest.axes[2]
-        in_registers = across.x_stride == 1 and across.stride in (2, 4)
-        overlap = any(axis.kernel > axis.stride for axis in self.nest.axes)
-        return _is_inside(self.nest) and (self.panels <= FEW_PANELS or not (in_registers or overlap))
+    @staticmethod
+    def packs(nest: Nest, trimmed: bool) -> bool:
+        """Whether the input is copied; else it is read where it lies, `trimmed` only where neighbours are side by side."""
+        return not (_readable_in_place(nest) or (not trimmed and _readable_apart(nest)))
 
 
 class PixelLanes(DirectLoops):
@@ -382,28 +392,84 @@ def taps_per_output(nest: Nest) -> dict[type[DirectLoops], float]:
     return taps
 
 
-def _filter_taps(nest: Nest, tile: dict[str, int], share: float = 1.0) -> float:
+def _filter_taps(nest: Nest, tile: dict[str, int]) -> float:
     half = tile["half_panel"]
     halves = ceil(nest.filters / half)
     slowness = max(CHAINS * tile["lanes"] / (tile["pixels"] * half), 1)
     slots = halves + (slowness - 1) * (halves % 2)  # of half a panel; the last may be alone
-    return half * (slots * 1.01 * nest.taps * share + halves * STORE_FILTER_LANES) / nest.filters
+    return half * (slots * 1.01 * nest.taps + halves * STORE_FILTER_LANES) / nest.filters
 
 
 def direct_seconds(nest: Nest) -> float:
     """Predicted time on one thread."""
-    return _seconds(nest, min(taps_per_output(nest).values()))
+    taps = taps_per_output(nest)
+    lanes = min(taps, key=taps.__getitem__)
+    return filter_lanes_seconds(nest) if lanes is FilterLanes else _pixel_lanes_seconds(nest, taps[lanes])
 
 
-def _seconds(nest: Nest, taps: float) -> float:
+def _pixel_lanes_seconds(nest: Nest, taps: float) -> float:
     outputs = nest.images * nest.groups * nest.filters * prod(axis.output for axis in nest.axes)
-    inputs = nest.images * nest.groups * nest.channels * prod(axis.input for axis in nest.axes)
-    weights = nest.groups * nest.filters * nest.taps
-    itemsize = np.dtype(nest.dtype).itemsize
-    arriving = weights * itemsize / WEIGHT_BYTES_PER_SECOND[weights * itemsize > machine.cache_bytes(2)]
-    products = 2 * outputs * taps / peak_flops(nest.dtype)
-    overlapped = min(products, arriving) * (1 - WAITING)
-    return products + arriving - overlapped + inputs * itemsize / CACHE_BYTES_PER_SECOND
+    weights = nest.groups * nest.filters * nest.taps * np.dtype(nest.dtype).itemsize
+    arriving = weights / WEIGHT_BYTES_PER_SECOND[weights > machine.cache_bytes(2)]
+    return max(2 * outputs * taps / peak_flops(nest.dtype), arriving) + moving_seconds(nest_bytes(nest))
+
+
+def filter_lanes_seconds(nest: Nest, trimmed: bool = False) -> float:
+    """Predicted time of filter lanes on one thread."""
+    share = trimmed_share(nest) if trimmed else 1.0
+    tile = family("conv", nest.dtype).TILE
+    _, down, across = nest.axes
+    columns, sizes = FilterLanes.chunk_sizes(nest)
+    panel, last_panel = filter_panels(nest.filters, tile)
+    whole_panels = ceil(nest.filters / panel) - 1
+    panel_registers, last_registers = (filters // tile["lanes"] for filters in (panel, last_panel))
+    tiles_across = ceil(columns / tile["pixels"])
+    lines = nest.images * nest.groups * nest.axes[0].output * down.output
+    tiles = lines * across.output / columns * tiles_across
+    chain, pixels = CHAIN_REGISTERS[_kernels.ISA], columns / tiles_across
+    products = whole_panels * max(pixels * panel_registers, chain) + max(pixels * last_registers, chain)
+    stores = lines * across.output * (whole_panels * panel_registers + last_registers) * STORE_FILTER_LANES
+    operations = 1.06 * tiles * nest.taps * share * products + stores
+    chunks = count_chunks(nest, sizes)
+    return (
+        operations * 2 * tile["lanes"] / peak_flops(nest.dtype)
+        + chunks * CHUNK_SECONDS
+        + _weight_seconds(nest, (whole_panels * panel + last_panel) * share, panel * share, chunks, tiles)
+        + (_pack_seconds(nest, sizes, tile["lanes"]) * chunks if FilterLanes.packs(nest, trimmed) else 0.0)
+        + moving_seconds(nest_bytes(nest))
+    )
+
+
+def _weight_seconds(nest: Nest, filters: float, panel: float, chunks: int, tiles: float) -> float:
+    """Of `filters` to a group: every chunk reads them, and every tile where the second-level cache holds no panel."""
+    tap = nest.taps * np.dtype(nest.dtype).itemsize
+    size = nest.groups * filters * tap
+    if size <= machine.cache_bytes(2):
+        return 0.0
+    passes = chunks if 2 * panel * tap <= machine.cache_bytes(2) else tiles
+    return filters * tap * passes * WEIGHT_SECONDS[size > machine.cache_bytes(3)]
+
+
+def _pack_seconds(nest: Nest, sizes: dict[str, int], lanes: int) -> float:
+    """Of the input of a chunk; rows in the padding take no time."""
+    depth, down, across = nest.axes
+    phases = len(across.phases)
+    rows = min(sizes["row_phases"] * sizes["row_slots"], down.input)
+    if across.x_stride == 1 and (across.stride <= 2 or across.stride == phases == 4):
+        plane = rows * across.stride * ceil(sizes["column_slots"] / lanes) * REGISTER_SECONDS
+    else:
+        elements = min(sizes["column_slots"], ceil(across.input / across.stride))
+        plane = rows * phases * (LINE_SECONDS + elements * ELEMENT_SECONDS)
+    return depth.kernel * nest.channels * (PLANE_SECONDS + plane)
+
+
+def columns_seconds(nest: Nest) -> float:
+    """Predicted time in which the windows of one image become columns, each tap a line for every output row."""
+    depth, down, across = nest.axes
+    lines = nest.groups * nest.taps * depth.output * down.output
+    if across.x_stride == across.stride == 1:
+        return lines * (COLUMN_SECONDS + across.output * REGISTER_SECONDS / family("conv", nest.dtype).TILE["lanes"])
+    return lines * (COLUMN_SECONDS + across.output * ELEMENT_SECONDS)
 
 
 def trimmed_share(nest: Nest) -> float:
@@ -414,7 +480,7 @@ def trimmed_share(nest: Nest) -> float:
 
 def trimmed_seconds(nest: Nest) -> float:
     """Predicted time on one thread of filter lanes without those taps."""
-    return _seconds(nest, _filter_taps(nest, family("conv", nest.dtype).TILE, trimmed_share(nest)))
+    return filter_lanes_seconds(nest, trimmed=True)
 
 
 @lru_cache(maxsize=256)
@@ -443,6 +509,18 @@ def _readable_in_place(nest: Nest) -> bool:
     """Whether neighbouring outputs find their inputs side by side, none of them in the padding."""
     across = nest.axes[2]
     return across.stride == across.x_stride == 1 and _is_inside(nest)
+
+
+def _readable_apart(nest: Nest) -> bool:
+    """Whether the input had better be read where it lies, although neighbouring outputs find theirs a step apart.
+
+    A copy in which they are neighbours pays where many filters read it and windows overlap, or registers are copied.
+    """
+    across = nest.axes[2]
+    in_registers = across.x_stride == 1 and across.stride in (2, 4)
+    overlap = any(axis.kernel > axis.stride for axis in nest.axes)
+    panel, _ = filter_panels(nest.filters, family("conv", nest.dtype).TILE)
+    return _is_inside(nest) and (ceil(nest.filters / panel) <= FEW_PANELS or not (in_registers or overlap))
 
 
 def _is_inside(nest: Nest) -> bool:

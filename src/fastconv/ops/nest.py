@@ -25,6 +25,7 @@ __all__ = [
     "even_part",
     "filter_panels",
     "merge",
+    "nest_bytes",
     "nest_sizes",
     "packed_bias",
     "packed_elements",
@@ -115,6 +116,13 @@ class Nest:
     @property
     def flops(self) -> int:
         return 2 * self.images * self.groups * self.filters * self.taps * prod(axis.output for axis in self.axes)
+
+
+def nest_bytes(nest: Nest) -> int:
+    """Of the input and the output."""
+    inputs = nest.channels * prod(axis.input for axis in nest.axes)
+    outputs = nest.filters * prod(axis.output for axis in nest.axes)
+    return nest.images * nest.groups * (inputs + outputs) * np.dtype(nest.dtype).itemsize
 
 
 def nest_sizes(nest: Nest) -> dict[str, int]:

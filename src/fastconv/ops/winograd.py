@@ -11,7 +11,7 @@ import numpy as np
 from fastconv import machine
 from fastconv._kernels import family, team
 from fastconv._kernels.engine import Step
-from fastconv.ops.cost import CACHE_BYTES_PER_SECOND, peak_flops
+from fastconv.ops.cost import moving_seconds, peak_flops
 from fastconv.ops.nest import (
     THREAD_BYTES,
     THREAD_FLOPS,
@@ -20,6 +20,7 @@ from fastconv.ops.nest import (
     chunk_shape,
     even_part,
     filter_panels,
+    nest_bytes,
     nest_sizes,
     packed_bias,
     packed_sizes,
@@ -332,8 +333,27 @@ class Tiling:
             packed *= max(1, self.lanes // spread_columns)
         transformed = self.chunks * ceil(rows * columns / self.lanes) * self.points
         pack_operations = PACK_OPERATIONS * width.points + SIXTHS_OPERATIONS * (width.outputs == 6)
-        both = UNCHANGED not in self.forms
-        return self.nest.images * self.nest.channels * (packed * pack_operations + transformed * INPUT_OPERATIONS[both])
+        operations = packed * pack_operations + transformed * INPUT_OPERATIONS[self.both_axes]
+        if self.spreads != (1, 1):
+            operations *= SPREAD_FACTOR
+        return self.nest.images * self.nest.channels * operations
+
+    @property
+    def both_axes(self) -> bool:
+        """Transforms go along both."""
+        return UNCHANGED not in self.forms
+
+    @property
+    def output_operations(self) -> float:
+        """Of the transform of a register of filters, of one depth of all images."""
+        tiles = self.nest.images * prod(axis.output for axis in self.nest.axes[1:])
+        operations = tiles * self.points * OUTPUT_OPERATIONS[self.both_axes]
+        panel, last_panel = filter_panels(self.nest.filters, family("conv", self.nest.dtype).TILE)
+        panel = panel if self.nest.filters > panel else last_panel
+        chunk_tiles = self.images * self.sizes["chunk_rows"] * self.sizes["chunk_columns"]
+        if self.points * chunk_tiles * panel * np.dtype(self.nest.dtype).itemsize > FAR_BYTES:
+            operations *= FAR_FACTOR
+        return operations + self.nest.images * self.squares() * STORE_OPERATIONS
 
     def squares(self, stride: int = 1, more: int = 0) -> int:
         """Squares of as many pixels as lanes in an image's plane, `stride` times as high and as wide as the output.
@@ -396,14 +416,17 @@ def count_tasks(cuts: dict[str, int], panels: int) -> int:
 
 
 # What the parts take beside the products, in multiply-adds of a register at the nominal peak.
-PACK_OPERATIONS = 4.7  # a register of tiles, one row of one channel, each point across
+PACK_OPERATIONS = 5.2  # a register of tiles, one row of one channel, each point across
 SIXTHS_OPERATIONS = 50  # the same where every sixth element is picked out
-INPUT_OPERATIONS = 4.5, 7.2  # a register of tiles, one channel, each point: transforms along one axis, along both
-TURN_OPERATIONS = 110  # a square of as many pixels, and channels, as fill a register
-TILE_OPERATIONS = 4.4  # a tile of a register of channels, each point
-OUTPUT_OPERATIONS = 4.2  # a tile of a register of filters, each point
-STORE_OPERATIONS = 155  # a square of as many results as fill a register, and filters
-PRODUCT_OPERATIONS = 1.05
+INPUT_OPERATIONS = 5.0, 7.9  # a register of tiles, one channel, each point: transforms along one axis, along both
+SPREAD_FACTOR = 1.8  # these where tiles interleave
+TURN_OPERATIONS = 125  # a square of as many pixels, and channels, as fill a register
+TILE_OPERATIONS = 5.0  # a tile of a register of channels, each point
+OUTPUT_OPERATIONS = 8.8, 11.8  # a tile of a register of filters, each point: transforms along one axis, along both
+FAR_BYTES, FAR_FACTOR = 3 << 16, 1.6  # products of a panel that lie on more pages than the processor has at hand
+STORE_OPERATIONS = 30  # a square of as many results as fill a register, and filters
+PRODUCT_OPERATIONS = 1.27
+UNIT_SECONDS = 0.2e-6  # each chunk
 FEWEST_TILES = 3  # that hide the loads of the filters
 FILTER_BYTES_PER_SECOND = 80e9, 40e9  # of filters that fill half the last-level cache, and of more
 
@@ -420,15 +443,12 @@ def winograd_flops(nest: Nest, large: bool = False) -> int:
 def winograd_seconds(nest: Nest, large: bool = False) -> float:
     """Predicted time on one thread; the transformed filters may take longer to come than to be used."""
     tiling = tiling_of(nest, large)
-    depth = nest.axes[0].output
-    tiles = nest.images * prod(axis.output for axis in tiling.nest.axes[1:])  # as all that follows, of one depth
     registers = ceil(nest.filters / tiling.lanes)
-    outputs = tiles * tiling.points * OUTPUT_OPERATIONS + nest.images * tiling.squares() * STORE_OPERATIONS
-    operations = tiling.depth_planes * tiling.input_operations + depth * registers * outputs
+    transforms = tiling.depth_planes * tiling.input_operations
+    transforms += nest.axes[0].output * registers * tiling.output_operations
     products = tiling.product_operations * tiling.depth_taps * nest.channels * registers
     second = peak_flops(nest.dtype) / (2 * tiling.lanes)  # operations
     passes = tiling.units // nest.groups if tiling.streams else 0
     arriving = tiling.weight_bytes * passes / FILTER_BYTES_PER_SECOND[tiling.weight_bytes > machine.cache_bytes(3) // 2]
-    elements = nest.channels * prod(axis.input for axis in nest.axes) + nest.filters * depth * prod(tiling.outputs)
-    moved = nest.images * elements * np.dtype(nest.dtype).itemsize / CACHE_BYTES_PER_SECOND
-    return nest.groups * (operations / second + max(products / second, arriving) + moved)
+    computing = nest.groups * (transforms / second + max(products / second, arriving))
+    return computing + tiling.units * UNIT_SECONDS + moving_seconds(nest_bytes(nest))

@@ -7,15 +7,17 @@ from math import ceil, inf, prod
 
 import numpy as np
 
+from fastconv import machine
 from fastconv._kernels import family
 from fastconv._kernels.engine import Step
-from fastconv.ops.cost import CACHE_BYTES_PER_SECOND, peak_flops
+from fastconv.ops.cost import moving_seconds, peak_flops
 from fastconv.ops.nest import (
     THREAD_FLOPS,
     Nest,
     aligned,
     count_chunks,
     even_part,
+    nest_bytes,
     nest_sizes,
     packed_bias,
     packed_sizes,
@@ -33,7 +35,9 @@ LEAST_LANES = 8  # of a register, which then has masked loads
 
 # What the parts take, in multiply-adds of a register at the nominal peak, by the filters that are multiplied at a time:
 # per register of tiles the transforms of a channel and of a filter, and a product.
-OPERATIONS = {LANE_FILTERS: (120, 114, 1.17), LANE_FILTERS // 2: (180, 180, 1.4)}
+OPERATIONS = {LANE_FILTERS: (330, 150, 1.17), LANE_FILTERS // 2: (500, 180, 1.2)}
+TASK_SECONDS = 70e-9  # each register of tiles of a group
+FILTER_SECONDS = 40e-12  # and a byte of its filters, which each reads, where the second-level cache does not hold them
 
 
 class WinogradLanes(WinogradLoops):
@@ -132,15 +136,15 @@ def lanes_seconds(nest: Nest) -> float:
         return inf
     tile_sizes = family("conv", nest.dtype).TILE
     lanes = tile_sizes["lanes"]
-    _, down, across = nest.axes
     block = block_filters(tile_sizes)
     by_channel, by_filter, by_product = OPERATIONS[block]
     products = SIDE**2 * nest.channels * aligned(nest.filters, block)
     operations = nest.channels * by_channel + nest.filters * by_filter + products * by_product
-    operations *= nest.images * _registers(nest, lanes, tile_rows(nest, lanes))
-    elements = nest.channels * prod(axis.input for axis in nest.axes) + nest.filters * down.output * across.output
-    moved = nest.images * elements * np.dtype(nest.dtype).itemsize / CACHE_BYTES_PER_SECOND
-    return nest.groups * (operations * 2 * lanes / peak_flops(nest.dtype) + moved)
+    second = peak_flops(nest.dtype) / (2 * lanes)
+    tasks = nest.groups * nest.images * _registers(nest, lanes, tile_rows(nest, lanes))
+    filter_bytes = products * np.dtype(nest.dtype).itemsize
+    arriving = filter_bytes * FILTER_SECONDS if filter_bytes > machine.cache_bytes(2) else 0.0
+    return tasks * (operations / second + arriving + TASK_SECONDS) + moving_seconds(nest_bytes(nest))
 
 
 def winograd_loops(nest: Nest, large: bool = False) -> WinogradLoops:

@@ -55,8 +55,8 @@ USED_BY = {
     "peers": ("layers", "networks", "overhead", "all"),
     "algorithms": ("kernels", "pick"),
     "threads": MEASURING,
-    "isa": ("kernels",),
-    "dtypes": ("kernels",),
+    "isa": ("kernels", "pick"),
+    "dtypes": ("kernels", "pick"),
     "budget": MEASURING,
     "cold": tuple(name for name in MEASURING if name != "roof"),
     "from": ("show",),
@@ -66,6 +66,7 @@ LAYER_SUITES = ("lenet5", "alexnet", "vgg16", "googlenet", "resnet18", "resnet50
 EVERY_SUITE = (*LAYER_SUITES, "tiny")
 BUDGET = 720.0
 THREADS = "1,all"
+ELEMENTS = ("float32", "float64")
 OVERHEAD_SUITES = ("tiny", "lenet5")
 OVERHEAD_NETWORK = "lenet5"
 LAYER_SHARE = 0.5  # of the time, where there are networks as well
@@ -92,8 +93,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--peers", nargs="+", metavar="NAME", help=f"of {', '.join(ENGINES)}; all; default")
     add("--algorithms", nargs="+", metavar="NAME", help="algorithms for kernels and pick (default: all)")
     add("--threads", metavar="N,…", help="numbers of threads, 'all' for every core (default: 1,all)")
-    add("--isa", nargs="+", metavar="NAME", help="instruction sets for kernels (default: all of this machine)")
-    add("--dtypes", nargs="+", choices=("float32", "float64"), help="element types for kernels (default: both)")
+    add("--isa", nargs="+", metavar="NAME", help="instruction sets for kernels and pick (default: all; pick: the best)")
+    add(
+        "--dtypes",
+        nargs="+",
+        choices=("float32", "float64"),
+        help="element types for kernels and pick (default: both; pick: float32)",
+    )
     add("--budget", type=float, metavar="SECONDS", help=f"time for all of it (default: {BUDGET:g})")
     add("--cold", action="store_true", help="time calls with the weights out of the caches as well")
     add("--json", metavar="FILE", help="write the results as JSON")
@@ -189,9 +195,10 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     plan = Plan(engines, _threads(THREADS if arguments.threads is None else arguments.threads))
     plan.algorithms, plan.with_cold = arguments.algorithms or [], arguments.cold
     plan.batch = integer(1 if arguments.batch is None else arguments.batch, "batch", 1)
-    if kind == "kernels":
+    if kind == "kernels" or arguments.isa:
         plan.isas = _instruction_sets(arguments.isa)
-        plan.dtypes = arguments.dtypes or ["float32", "float64"]
+    if kind == "kernels" or arguments.dtypes:
+        plan.dtypes = arguments.dtypes or list(ELEMENTS)
     if kind not in ("networks", "roof"):
         suites = {"overhead": OVERHEAD_SUITES, "all": EVERY_SUITE, "modules": EVERY_SUITE}.get(kind, LAYER_SUITES)
         for what in arguments.shapes or suites:
