@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, prod
 
 import numpy as np
@@ -51,7 +52,7 @@ class Axis:
         return 1
 
     def windows(self) -> np.ndarray:
-        """(output, 2): first position inside the input and number of taps there, of every window."""
+        """(output, 2): first position inside the input and number of taps there, of every window; read-only."""
         raise NotImplementedError
 
 
@@ -68,17 +69,11 @@ class SlidingAxis(Axis):
         return self.dilation
 
     def windows(self) -> np.ndarray:
-        return self._between(0, self.input)
+        return _between(self, 0, self.input)
 
     def padded_windows(self) -> np.ndarray:
         """The same inside the padded input."""
-        return self._between(-self.before, self.input + self.after)
-
-    def _between(self, start: int, end: int) -> np.ndarray:
-        at = np.arange(self.output, dtype=np.int64) * self.stride - self.before
-        first = np.maximum(-((at - start) // self.dilation), 0)
-        last = np.minimum(-((at - end) // self.dilation), self.kernel)
-        return np.stack([at + first * self.dilation, np.maximum(last - first, 0)], axis=1)
+        return _between(self, -self.before, self.input + self.after)
 
     @property
     def is_tiled(self) -> bool:
@@ -90,6 +85,16 @@ class SlidingAxis(Axis):
     def tap_positions(self) -> list[tuple[int, int]]:
         """Per tap, the stride phase and the slot, relative to the output position, where it finds its input."""
         return [(k * self.dilation % self.stride, k * self.dilation // self.stride) for k in range(self.kernel)]
+
+
+@lru_cache(maxsize=64)
+def _between(axis: SlidingAxis, start: int, end: int) -> np.ndarray:
+    at = np.arange(axis.output, dtype=np.int64) * axis.stride - axis.before
+    first = np.maximum(-((at - start) // axis.dilation), 0)
+    last = np.minimum(-((at - end) // axis.dilation), axis.kernel)
+    windows = np.stack([at + first * axis.dilation, np.maximum(last - first, 0)], axis=1)
+    windows.flags.writeable = False
+    return windows
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ class Planes:
         return sizes
 
     def windows(self) -> list[np.ndarray]:
-        return [axis.windows() for axis in self.axes]
+        return [axis.windows().copy() for axis in self.axes]
 
 
 class SlidingLoops:
@@ -366,7 +371,7 @@ class TurnedLoops:
         results = reduced + block * across.output + kernels.GROUP
         sizes = planes.sizes()
         shared = ("x_image", "x_channel", "x_row", "in_rows", "in_columns", "out_rows", "out_columns")
-        constants = [rows, across.windows()]
+        constants = [rows.copy(), across.windows().copy()]
         if divisors is not None:
             constants += [(divisors[0] * divisors[1]).astype(planes.dtype), divisors[2].astype(planes.dtype)]
         self.step = Step(
