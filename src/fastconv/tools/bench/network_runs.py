@@ -27,9 +27,10 @@ __all__ = ["run_networks"]
 
 BOUND = 1e-4  # of the largest output: a network's rounding errors, Winograd's included
 MOST_SECONDS = 3.0  # of an engine's timing
-START_SECONDS, BYTE_RATE = 1.2, 0.05e9  # of an engine beside its timing: at least, and bytes of the file per second
+START_SECONDS, BYTE_RATE = 1.2, 0.08e9  # of an engine beside its timing: at least, and bytes of the file per second
 LEAST_STARTS, MOST_STARTS = 3, 9  # fresh processes in which an engine loads the network and runs it once
 STARTS_SHARE = 0.3  # of an engine's time, unless the least take more
+ENOUGH_SECONDS = 12.0  # after which of all engines' starts even the least need not be made
 MEMORY_PER_WEIGHT_BYTE = 4  # what an engine takes at its peak, roughly: the file, the weights, their packed copy
 
 
@@ -99,7 +100,9 @@ def _measure_starts(contenders: list[Contender], files, feeds, seconds: float) -
     able = {i for i, one in enumerate(contenders) if isinstance(files[one.process.engine.module], str)}
     begin = time.monotonic()
     for turn in range(MOST_STARTS):
-        if turn >= LEAST_STARTS and (time.monotonic() - begin) * (turn + 1) > seconds * len(contenders) * turn:
+        taken = time.monotonic() - begin
+        late = turn > 0 and taken * (turn + 1) > seconds * len(contenders) * turn
+        if late and (turn >= LEAST_STARTS or taken > ENOUGH_SECONDS):
             break
         for i in sorted(able, key=lambda i: (i - turn) % len(contenders)):
             contender = contenders[i]
