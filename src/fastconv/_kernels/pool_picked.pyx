@@ -6,8 +6,8 @@ a. **Picks.**  One or two loads hold all that a vector of output columns needs o
    lanes.  The border costs nothing: a maximum picks a neighbouring tap again, a sum picks a lane that was not loaded.
 b. **Strips** walk down the rows with the reduced rows of the window in registers, as in pool.pyx, which says why rows are
    reduced first.  Rows outside the input are skipped.
-c. **Pairs.**  Where two output rows of stride 2 fit into a vector, it holds both: its loads are two input rows, a stride apart, and
-   the row that two vectors share is put together from their halves.
+c. **Pairs.**  Where two output rows of stride 2 fit into a vector, it holds both: its loads are two input rows, a stride
+   apart, and the row that two vectors share is put together from their halves.
 d. Few things wait for one another: a mask of what is ordered stays in registers, and is looked at once for many planes.
 
 Picks of a strip: for each tap a vector of lanes; behind them, for pairs, `join` and `both` of a block.

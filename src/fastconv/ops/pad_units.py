@@ -16,10 +16,11 @@ __all__ = ["NOWHERE", "WORD", "Unit", "largest_unit"]
 NOWHERE = np.iinfo(np.int64).min  # the source of what is filled
 NEVER = np.iinfo(np.int64).max
 WORD = 4  # bytes
-UNIT_BYTES = 24 << 10  # of several axes: together with what it reads and its list it stays in the cache
-LIST_BYTES = 8 << 10  # of entries and picks
+UNIT_BYTES = 64 << 10  # of several axes: a plane of 112×112, whose rows alone would end in a vector of two lanes
+PART_BYTES = 24 << 10  # where an axis is divided: together with what it reads and its list it stays in the cache
+LIST_BYTES = 32 << 10  # of entries and picks
 MAX_LOADS = 4  # of one vector; neighbours that lie farther apart move one by one
-SHORT_RUN = 10  # vectors; shorter runs of plain ones are loaded like their neighbours
+SHORT_RUN = 5  # vectors; shorter runs of plain ones are loaded like their neighbours
 PLAIN = 0  # loads of vectors that are loaded as they are
 
 
@@ -66,11 +67,10 @@ def positions_of(table: np.ndarray, words: int, vector: int) -> int:
 
     The best part is the one with the fewest vectors to a word.
     """
-    most = UNIT_BYTES // (words * WORD)
-    if len(table) <= most:
+    if len(table) <= UNIT_BYTES // (words * WORD):
         return len(table)
     best, least = 1, -(-words // vector)
-    for count in range(2, most + 1):
+    for count in range(2, PART_BYTES // (words * WORD) + 1):
         vectors = -(-words * count // vector) / count
         if len(table) % count == 0 and vectors < least and repeats(table, count):
             best, least = count, vectors
