@@ -35,6 +35,8 @@ def check(rng, x_shape, w_shape, dtype=np.float32, **geometry):
         ((1, 3, 9), (3, 5, 2), {"stride": 5, "output_padding": 4}),
         ((1, 4, 3, 4, 5), (4, 6, 2, 3, 3), {"stride": (1, 2, 2), "padding": (0, 1, 1)}),
         ((1, 20, 8, 8), (20, 20, 3, 3), {"padding": 1}),
+        ((2, 30, 1, 1), (30, 40, 4, 4), {}),
+        ((1, 40, 1, 5), (40, 33, 3, 7), {"dilation": (2, 1), "stride": (1, 2)}),
     ],
 )
 def test_cases(isa, team, x_shape, w_shape, geometry, dtype, rng):
@@ -73,6 +75,16 @@ def test_every_remainder(rng):
 def test_positions_that_no_tap_reaches_hold_the_bias():
     y = F.conv_transpose1d(np.ones((1, 1, 3)), np.ones((1, 1, 1)), np.full(1, 7.0), stride=3)
     np.testing.assert_array_equal(y, [[[8, 7, 7, 8, 7, 7, 8]]])
+
+
+def test_an_infinite_weight_meets_no_padding(rng):
+    """The taps of a whole row or tile that lie outside of the input are no part of the sum."""
+    w = np.ones((40, 40, 4, 4), np.float32)
+    w[0, 0, 0, 0] = np.inf
+    y = F.conv_transpose2d(np.ones((1, 40, 1, 1), np.float32), w)
+    assert np.isfinite(y[0, :, 1:]).all()
+    assert np.isinf(y[0, 0, 0, 0])
+    assert np.isfinite(y[0, 1:]).all()
 
 
 def test_channels_last_stays_so(rng):

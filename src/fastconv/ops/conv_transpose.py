@@ -22,7 +22,7 @@ from fastconv.geometry import element_count, integer, pads_per_axis, per_axis
 from fastconv.ops.arguments import word
 from fastconv.ops.conv import CALL_SECONDS
 from fastconv.ops.conv_spec import empty_result, result_strides
-from fastconv.ops.direct import direct_loops, direct_seconds
+from fastconv.ops.direct import transposed_loops, transposed_seconds
 from fastconv.ops.nest import UNIT_AXIS, Axis, Nest, merge
 from fastconv.ops.table import KERNEL_ELEMENTS, Op, plan_cache
 from fastconv.ops.weighted import (
@@ -245,19 +245,19 @@ class Direct(WeightedKernel[ConvTransposeSpec]):
         return DirectPlan(spec)
 
     def seconds(self, spec):
-        return sum(CALL_SECONDS + direct_seconds(part.nest) for part in parts_of(spec))
+        return sum(CALL_SECONDS + transposed_seconds(part.nest) for part in parts_of(spec))
 
     def pack_seconds(self, spec):
         return spec.weight_count * spec.itemsize / PACK_BYTES
 
     def scratch_bytes(self, spec):
-        return max((direct_loops(part.nest).step.scratch for part in parts_of(spec)), default=0)
+        return max((transposed_loops(part.nest).step.scratch for part in parts_of(spec)), default=0)
 
 
 class DirectPlan:
     def __init__(self, spec: ConvTransposeSpec):
         self.spec = spec
-        self.parts = [(part, direct_loops(part.nest)) for part in parts_of(spec)]
+        self.parts = [(part, transposed_loops(part.nest)) for part in parts_of(spec)]
         self.covers_output = covers_output(spec, [part for part, _ in self.parts])
         self.layout = ("remainders", *((*part.layout, *loops.layout) for part, loops in self.parts))
 

@@ -41,6 +41,8 @@ __all__ = [
     "direct_loops",
     "direct_seconds",
     "taps_per_output",
+    "transposed_loops",
+    "transposed_seconds",
     "trimmed_seconds",
     "trimmed_share",
 ]
@@ -50,7 +52,7 @@ STORE_PIXELS = 224  # of one panel of filters: results that the first-level cach
 FEW_PANELS = 8  # of filters, that may read an input whose neighbours lie apart
 FEW_LANES = 4  # of a register, which then may have no masked loads
 POINTWISE_TILES = 16  # side by side in a chunk that is read in place
-WEIGHT_BYTES_PER_SECOND = 40e9, 20e9  # that the second-level cache holds, and others
+WEIGHT_BYTES_PER_SECOND = 80e9, 40e9  # that the second-level cache holds, and others
 HEAD_BYTES = 64  # of the scratch: which chunk lies packed behind it
 
 # What storing an output element costs, in taps: results of filter lanes are transposed on their way.
@@ -503,6 +505,20 @@ def _share_of_taps(axis: Axis, tile: int) -> float:
     high = np.minimum((axis.input - 1 + place) // axis.stride, axis.output - 1)
     used = np.maximum(start(tile_of(high) + 1) - start(tile_of(low)), 0)
     return float(used[(low < axis.output) & (high >= 0)].sum()) / (axis.kernel * axis.output)
+
+
+def transposed_loops(nest: Nest) -> DirectLoops:
+    """The loops of a part of a transposed convolution, in whose definition no padding takes part."""
+    return FilterLanes(nest, trimmed=True) if _is_trimmed(nest) else direct_loops(nest)
+
+
+def transposed_seconds(nest: Nest) -> float:
+    """Predicted time on one thread."""
+    return filter_lanes_seconds(nest, trimmed=True) if _is_trimmed(nest) else direct_seconds(nest)
+
+
+def _is_trimmed(nest: Nest) -> bool:
+    return not _is_inside(nest) and filter_lanes_seconds(nest, trimmed=True) < direct_seconds(nest)
 
 
 def _readable_in_place(nest: Nest) -> bool:

@@ -15,7 +15,7 @@ from fastconv.ops.arguments import settled
 from fastconv.ops.conv import CONV, conv_nest, trimmed_loops
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.conv_transpose import CONV_TRANSPOSE, ConvTransposeSpec, covers_output, parts_of
-from fastconv.ops.direct import direct_loops
+from fastconv.ops.direct import direct_loops, transposed_loops
 from fastconv.ops.winograd import large_winograd
 from fastconv.ops.winograd_lanes import winograd_loops
 
@@ -114,7 +114,7 @@ def conv_transpose(build: Builder, node, x, w, b=None):
         filling = filling.reshape(-1, *(1,) * len(spec.output))
         build.emit(np.copyto, [y], [filling], "numpy")
     for part in parts:
-        loops = direct_loops(replace(part.nest, low=at["low"], high=at["high"]))
+        loops = transposed_loops(replace(part.nest, low=at["low"], high=at["high"]))
 
         def pack(w, b, slab, part=part, loops=loops):
             return loops.pack(part.weights(w), part.bias(b), slab.empty)
