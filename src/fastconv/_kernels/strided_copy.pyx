@@ -4,8 +4,9 @@ Decisions
 ---------
 a. Two inner loops and four around them, over the fewest axes that both sides step through evenly; the plan orders them.
 b. Where a row is contiguous on both sides it is one memcpy.  Where rows are contiguous in x and columns in y, square
-   blocks are turned, whose lines stay in the first-level cache: element by element along either side, every access to
-   the other would fetch a line for one element.  A few rows are shorter without blocks.
+   blocks are turned, by way of the stack: element by element along either side, every access to the other would fetch a
+   line for one element, and lines a power of two apart push each other out of the cache before they are full.  A few
+   rows are shorter without blocks.
 c. Only the size of an element matters, never its type.
 """
 
@@ -14,6 +15,14 @@ from libc.string cimport memcpy
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.pycapsule cimport PyCapsule_New
+
+cdef extern from "simd.h" nogil:
+    ctypedef float real
+    ctypedef float vec
+    const int LANES
+    vec vload(const real*)
+    void vstore(real*, vec)
+    void vtranspose(vec*)
 
 cdef enum:
     BLOCK = 16
@@ -33,13 +42,41 @@ ctypedef fused item:
     complex
 
 
+cdef inline void turn_square(int64_t x_column, const char* x, real* square) noexcept nogil:
+    cdef vec[BLOCK] turned
+    cdef int64_t row, column = 0
+    cdef int i
+    while column < BLOCK:
+        row = 0
+        while row < BLOCK:
+            for i in range(LANES):
+                turned[i] = vload(<const real*> (x + (column + i) * x_column) + row)
+            vtranspose(turned)
+            for i in range(LANES):
+                vstore(square + (row + i) * BLOCK + column, turned[i])
+            row += LANES
+        column += LANES
+
+
 cdef inline void copy_block(
     const CopySizes* s, const char* x, char* y, int64_t rows, int64_t columns, const item* like
 ) noexcept nogil:
+    """By way of a square, where columns fill a line of `y`: it is written once and whole."""
+    cdef item[BLOCK][BLOCK] square
     cdef int64_t row, column
-    for column in range(columns):
-        for row in range(rows):
-            (<item*> (y + row * s.y_row))[column] = (<const item*> (x + column * s.x_column))[row]
+    if columns < BLOCK:
+        for column in range(columns):
+            for row in range(rows):
+                (<item*> (y + row * s.y_row))[column] = (<const item*> (x + column * s.x_column))[row]
+        return
+    if sizeof(item) == sizeof(real) and LANES > 1 and rows == BLOCK:
+        turn_square(s.x_column, x, <real*> square)
+    else:
+        for column in range(BLOCK):
+            for row in range(rows):
+                square[row][column] = (<const item*> (x + column * s.x_column))[row]
+    for row in range(rows):
+        memcpy(y + row * s.y_row, square[row], BLOCK * sizeof(item))
 
 
 cdef inline void copy_rows(const CopySizes* s, const char* x, char* y, int64_t rows, const item* like) noexcept nogil:
