@@ -212,9 +212,19 @@ class TestPooling:
         by_kernels([node(op_type, "x none", "y", keepdims=0)], {"x": x}, none=np.empty(0, np.int64))
         by_numpy([node(op_type, "x", "y", noop_with_empty_axes=1)], {"x": x})
 
-    @pytest.mark.parametrize("axes", [[1], [1, 3], [0, 1]], ids=str)
-    def test_other_axes_are_numpys(self, axes, x):
-        by_numpy([node("ReduceMean", "x", "y", axes=axes)], {"x": x})
+    @pytest.mark.parametrize("op_type", ["ReduceMean", "ReduceMax"])
+    @pytest.mark.parametrize("axes", [[1], [3, 1], [0, -3], [0], [0, 2, 3]], ids=str)
+    @pytest.mark.parametrize("keepdims", [0, 1])
+    def test_other_axes_are_turned_to_the_end(self, op_type, axes, keepdims, x):
+        """With channels last, in memory that has them first, nothing is copied."""
+        by_kernels([node(op_type, "x", "y", axes=axes, keepdims=keepdims)], {"x": x})
+        there = node("Transpose", "x", "t", perm=[0, 2, 3, 1])
+        assert by_kernels([there, node(op_type, "t", "y", axes=[1, 2], keepdims=keepdims)], {"x": x}) == ["direct"]
+
+    def test_an_axis_that_is_not_there(self, x):
+        g = graph({"x": x.shape}, "y", node("ReduceMean", "x", "y", axes=[4]))
+        with pytest.raises((ModelError, IndexError, ValueError), match="axis 4 is out of bounds"):
+            executable(g, {"x": x})
 
 
 class TestNormalisation:

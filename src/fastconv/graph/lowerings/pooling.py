@@ -67,8 +67,8 @@ def global_pool(build: Builder, node, x):
 
 
 @lowering("ReduceMean", "ReduceMax")
-def reduce_trailing(build: Builder, node, x, axes=None):
-    """Over the last axes, or over all; over others it is NumPy's."""
+def reduce(build: Builder, node, x, axes=None):
+    """Over some axes, which are turned to the end, or over all."""
     axes = node.attributes.get("axes") if axes is None else axes
     if not isinstance(x, Tensor) or isinstance(axes, Tensor) or not x.shape:
         return None
@@ -77,10 +77,15 @@ def reduce_trailing(build: Builder, node, x, axes=None):
         if node.attributes.get("noop_with_empty_axes", 0):
             return None
         axes = range(rank)
-    first = min(int(axis) % rank for axis in axes)
-    if {int(axis) % rank for axis in axes} != set(range(first, rank)):
+    if any(not -rank <= axis < rank for axis in axes):
         return None
-    return _over_trailing(build, x, first, node.op_type == "ReduceMean", bool(node.attributes.get("keepdims", 1)))
+    reduced = {int(axis) % rank for axis in axes}
+    kept = [axis for axis in range(rank) if axis not in reduced]
+    turned = x.turned([*kept, *sorted(reduced)])
+    y = _over_trailing(build, turned, len(kept), node.op_type == "ReduceMean", keep=False)
+    if y and node.attributes.get("keepdims", 1):
+        return [y[0].reshaped([1 if axis in reduced else size for axis, size in enumerate(x.shape)])]
+    return y
 
 
 def _over_trailing(build: Builder, x: Tensor, first: int, average: bool, keep: bool):
