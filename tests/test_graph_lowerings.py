@@ -221,6 +221,15 @@ class TestPooling:
         there = node("Transpose", "x", "t", perm=[0, 2, 3, 1])
         assert by_kernels([there, node(op_type, "t", "y", axes=[1, 2], keepdims=keepdims)], {"x": x}) == ["direct"]
 
+    @pytest.mark.parametrize("axes", [[-1], [1], [1, 2, 3]], ids=str)
+    @pytest.mark.parametrize("keepdims", [0, 1])
+    def test_norms_are_roots_of_means_of_squares(self, axes, keepdims, x):
+        algorithms = run([node("ReduceL2", "x", "y", axes=axes, keepdims=keepdims)], {"x": x})
+        assert [name for name in algorithms if name != "copy"] == ["direct", "direct", "numpy"]
+        algorithms = run([node("ReduceL2", "x axes", "y", keepdims=keepdims, opset=18)], {"x": x}, axes=axes)
+        assert algorithms.count("numpy") == 1
+        run([node("ReduceL2", "x", "y", keepdims=keepdims)], {"x": x})
+
     def test_an_axis_that_is_not_there(self, x):
         g = graph({"x": x.shape}, "y", node("ReduceMean", "x", "y", axes=[4]))
         with pytest.raises((ModelError, IndexError, ValueError), match="axis 4 is out of bounds"):

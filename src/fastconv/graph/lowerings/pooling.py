@@ -8,10 +8,12 @@ import numpy as np
 
 from fastconv.geometry import Window
 from fastconv.graph.lower import FLOATS, Builder, lowering
+from fastconv.graph.lowerings.arithmetic import arithmetic
 from fastconv.graph.memory import Tensor
 from fastconv.ops.pool import AVERAGE_POOL, MAX_POOL
 from fastconv.ops.pool_plans import CopyPlan, VectorPlan
 from fastconv.ops.pool_spec import AveragePoolSpec, MaxPoolSpec
+from fastconv.reference.precision import silent
 
 
 def _window(node, x: Tensor) -> Window | None:
@@ -68,9 +70,32 @@ def global_pool(build: Builder, node, x):
 
 @lowering("ReduceMean", "ReduceMax")
 def reduce(build: Builder, node, x, axes=None):
-    """Over some axes, which are turned to the end, or over all."""
+    return _over_axes(build, node, x, axes, node.op_type == "ReduceMean")
+
+
+@lowering("ReduceL2")
+def norm(build: Builder, node, x, axes=None):
+    """By the mean of the squares; only the roots, of which there are few, are NumPy's."""
+    if not isinstance(x, Tensor) or x.dtype not in FLOATS or 0 in x.shape:
+        return None
+    if _reduced_axes(node, x, axes) is None:
+        return None
+    (squares,) = arithmetic(build, "mul", x, x)
+    (means,) = _over_axes(build, node, squares, axes, average=True)
+    count = x.size // means.size
+
+    @silent
+    def roots(y, means):
+        np.multiply(means, means.dtype.type(count), out=y)
+        np.sqrt(y, out=y)
+
+    return build.emit(roots, [build.tensor(means.shape, x.dtype)], [means], "numpy")
+
+
+def _reduced_axes(node, x: Tensor, axes) -> set[int] | None:
+    """Those over which an operator reduces; None where a run decides, where there are none, or not these."""
     axes = node.attributes.get("axes") if axes is None else axes
-    if not isinstance(x, Tensor) or isinstance(axes, Tensor) or not x.shape:
+    if isinstance(axes, Tensor) or not x.shape:
         return None
     rank = len(x.shape)
     if axes is None or not len(axes):
@@ -79,10 +104,16 @@ def reduce(build: Builder, node, x, axes=None):
         axes = range(rank)
     if any(not -rank <= axis < rank for axis in axes):
         return None
-    reduced = {int(axis) % rank for axis in axes}
-    kept = [axis for axis in range(rank) if axis not in reduced]
-    turned = x.turned([*kept, *sorted(reduced)])
-    y = _over_trailing(build, turned, len(kept), node.op_type == "ReduceMean", keep=False)
+    return {int(axis) % rank for axis in axes}
+
+
+def _over_axes(build: Builder, node, x, axes, average: bool):
+    """The mean or the largest over some axes, which are turned to the end, or over all."""
+    reduced = _reduced_axes(node, x, axes) if isinstance(x, Tensor) else None
+    if reduced is None:
+        return None
+    kept = [axis for axis in range(len(x.shape)) if axis not in reduced]
+    y = _over_trailing(build, x.turned([*kept, *sorted(reduced)]), len(kept), average, keep=False)
     if y and node.attributes.get("keepdims", 1):
         return [y[0].reshaped([1 if axis in reduced else size for axis, size in enumerate(x.shape)])]
     return y
