@@ -15,6 +15,7 @@ _FACTS = {"geometry", "arrays", "machine"}
 _RUNNING = {"_kernels", "config", "roof"}
 ARROWS = {
     "errors": set(),
+    "from_torch": set(),
     "machine": set(),
     "geometry": set(),
     "arrays": set(),
@@ -24,7 +25,7 @@ ARROWS = {
     "roof": {"_kernels", "config", *_FACTS},
     "weights": _FACTS,
     "ops": {"reference", *_RUNNING, *_FACTS},
-    "nn": {"ops", "reference", *_RUNNING, *_FACTS},
+    "nn": {"from_torch", "ops", "reference", *_RUNNING, *_FACTS},
     "models": {"nn", "weights", *_FACTS},
     "graph": {"ops", "reference", *_RUNNING, *_FACTS},
     "onnx": {"graph", "ops", "reference", *_RUNNING, *_FACTS},

@@ -68,7 +68,12 @@ def __getattr__(name: str):
         return import_module(f"fastconv.{name}")
     if name in _LAZY_NAMES:
         return getattr(import_module(_LAZY_NAMES[name]), name)
-    raise AttributeError(f"module 'fastconv' has no attribute {name!r}")
+    instead = ""
+    if name[0] != "_":
+        from fastconv.from_torch import FUNCTIONS
+
+        instead = f": arrays are NumPy's, torch.{name} is {FUNCTIONS[name]}" if name in FUNCTIONS else ""
+    raise AttributeError(f"module 'fastconv' has no attribute {name!r}{instead}")
 
 
 def __dir__():

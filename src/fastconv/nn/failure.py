@@ -13,6 +13,7 @@ from types import CodeType
 import numpy as np
 
 from fastconv.errors import ArgumentError, ArgumentIndexError, ArgumentTypeError
+from fastconv.from_torch import hint
 from fastconv.nn.random import default_generator
 
 __all__ = ["locate"]
@@ -24,7 +25,8 @@ def locate(error: Exception, module, args: tuple, kwargs: dict, call: CodeType) 
     """Name the layer in the message of `error`, which is leaving `module` called with `args` and `kwargs`.
 
     `call` is the code of ``Module.__call__``, by which a surrounding call is recognised.  Exceptions of fastconv get
-    the path before their message and the shapes behind it; all others get the path as a note (Python 3.11).
+    the path before their message and the shapes behind it; all others get the path as a note (Python 3.11), and
+    where an array seems to have been taken for a tensor another one that says what NumPy calls it.
     """
     if getattr(error, "located", False):
         return
@@ -38,6 +40,8 @@ def locate(error: Exception, module, args: tuple, kwargs: dict, call: CodeType) 
     if type(error) not in (ArgumentError, ArgumentIndexError, ArgumentTypeError):
         if hasattr(error, "add_note"):
             error.add_note(f"raised in {layer}")
+            if instead := hint(error):
+                error.add_note(instead)
         return
     message = f"{layer}: {error}"
     if len(trail) > 1 and (shapes := _shapes_on_the_way(module, args, kwargs)):
