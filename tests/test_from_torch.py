@@ -90,3 +90,26 @@ def test_other_errors_are_not_explained():
         with pytest.raises((AttributeError, TypeError, IndexError)) as raised:
             Of(forward)(np.zeros(3))
         assert [note for note in raised.value.__notes__ if "NumPy" in note] == []
+
+
+def test_names_that_are_not_here_lead_to_the_table_of_names():
+    with pytest.raises(AttributeError, match=r"^module 'fastconv\.nn' has no attribute 'LSTM'; docs/names\.md says"):
+        nn.LSTM  # noqa: B018
+    with pytest.raises(AttributeError, match=r"'fastconv\.nn\.functional' has no attribute 'gumbel_softmax'; docs/"):
+        F.gumbel_softmax  # noqa: B018
+    assert not hasattr(nn, "__wrapped__")
+
+
+def test_torchs_dtypes_are_taken(torch):
+    assert nn.Linear(2, 3).to(torch.float64).weight.dtype == np.float64
+    assert nn.Linear(2, 3, dtype=torch.float16).weight.dtype == np.float16
+    assert nn.Linear(2, 3).to(torch.device("cpu"), torch.float64).bias.dtype == np.float64
+    with pytest.raises(TypeError, match=r"dtype: expected a NumPy dtype or its name, got torch\.bfloat16"):
+        nn.Linear(2, 3, dtype=torch.bfloat16)
+
+
+def test_older_and_mistaken_arguments_say_what_to_pass():
+    with pytest.raises(fc.ArgumentError, match=r"pretrained: .* pass weights= and the path of a file"):
+        fc.models.resnet18(pretrained=True)
+    with pytest.raises(TypeError, match=r"example_input: .* got the sizes \(1, 3\); pass numpy\.zeros"):
+        fc.compile(nn.Linear(3, 2), (1, 3))

@@ -29,6 +29,10 @@ def build(family: Callable, *args, weights, rename: Callable[[str], str] = str, 
     `rename` gives the keys in the file their names in the module.  Raises :class:`ArgumentError` for a file that does
     not fit, see :func:`fastconv.load_state_dict`.
     """
+    if "pretrained" in options:
+        raise ArgumentError(
+            "pretrained: trained weights do not come with fastconv; pass weights= and the path of a file"
+        )
     if weights is None:
         return family(*args, **options)
     if isinstance(weights, str) and not weights.lower().endswith(SUFFIXES):

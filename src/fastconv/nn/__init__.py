@@ -264,3 +264,8 @@ __all__ = [
     "init",
     "summary",
 ]
+
+
+def __getattr__(name: str):
+    hint = "" if name[0] == "_" else "; docs/names.md says of every name of torch.nn whether it is here, and why not"
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")

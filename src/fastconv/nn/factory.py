@@ -17,9 +17,9 @@ def check_device(device) -> None:
 
 
 def as_dtype(dtype) -> np.dtype:
-    """`dtype`, a NumPy dtype or its name, as the dtype."""
+    """`dtype`, a NumPy dtype, its name, or torch's dtype of that name, as the dtype."""
     try:
-        return np.dtype(dtype)
+        return np.dtype(str(dtype).removeprefix("torch.") if type(dtype).__module__ == "torch" else dtype)
     except (TypeError, ValueError):
         raise ArgumentTypeError(f"dtype: expected a NumPy dtype or its name, got {dtype!r}") from None
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastconv.errors import ArgumentError
-from fastconv.nn.factory import check_device, float_dtype
+from fastconv.errors import ArgumentError, ArgumentTypeError
+from fastconv.nn.factory import as_dtype, check_device, float_dtype
 
 __all__ = ["Placement"]
 
@@ -77,6 +77,6 @@ class Placement:
 
 def _names_dtype(value) -> bool:
     try:
-        return value is not None and not isinstance(value, int) and np.dtype(value) is not None
-    except TypeError:
+        return value is not None and not isinstance(value, int) and as_dtype(value) is not None
+    except ArgumentTypeError:
         return False

@@ -58,6 +58,11 @@ def compile(module: Module, example_input, *, threads: int | None = None, precis
     if not isinstance(module, Module):
         raise ArgumentTypeError(f"module: expected a fastconv.nn.Module, got {type(module).__name__}")
     given = example_input if isinstance(example_input, (tuple, list)) else (example_input,)
+    if given and all(isinstance(value, (int, np.integer)) for value in given):
+        raise ArgumentTypeError(
+            f"example_input: expected an array, or a tuple of arrays, got the sizes {tuple(given)}; "
+            "pass numpy.zeros(sizes, 'float32')"
+        )
     arrays = [as_array(value, "example_input") for value in given]
     with _evaluating(module):
         recorder, inputs, structure, outputs = _traced(module, arrays)

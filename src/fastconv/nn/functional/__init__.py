@@ -246,3 +246,12 @@ __all__ = [
     "upsample_bilinear",
     "upsample_nearest",
 ]
+
+
+def __getattr__(name: str):
+    hint = (
+        ""
+        if name[0] == "_"
+        else "; docs/names.md says of every name of torch.nn.functional whether it is here, and why not"
+    )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
