@@ -301,3 +301,52 @@ def test_linear_bad_arguments(arguments, error, text):
     good = {"input": np.ones((2, 400)), "weight": np.ones((3, 400))}
     with pytest.raises(error, match=text):
         F.linear(**(good | arguments))
+
+
+class TestDeformConv2d:
+    def test_without_moves_it_is_conv2d(self, rng):
+        x, w, b = rng.standard_normal((2, 4, 7, 8)), rng.standard_normal((6, 2, 3, 2)), rng.standard_normal(6)
+        window = {"stride": (2, 1), "padding": (1, 2), "dilation": 2}
+        expected = F.conv2d(x, w, b, groups=2, **window)
+        moves = np.zeros((2, 2 * 6, *expected.shape[2:]))
+        np.testing.assert_allclose(F.deform_conv2d(x, moves, w, b, **window), expected, rtol=0, atol=1e-13)
+        half = np.full((2, 6, *expected.shape[2:]), 0.5)
+        masked = F.deform_conv2d(x, moves, w, b, mask=half, **window)
+        np.testing.assert_allclose(masked, (expected + b[:, None, None]) / 2, rtol=0, atol=1e-13)
+
+    def test_taps_move_by_hand(self):
+        x = np.arange(9.0).reshape(1, 1, 3, 3)
+        moves = np.zeros((1, 2, 3, 3))
+        moves[0, :, 0, 0] = 1, 1  # from 0 to 4
+        moves[0, :, 1, 1] = 0.5, -0.25  # from 4 to between 3 and 4, 6 and 7
+        moves[0, :, 2, 2] = 0.5, 0  # half out
+        y = F.deform_conv2d(x, moves, np.ones((1, 1, 1, 1)))
+        assert y[0, 0].tolist() == [[4, 1, 2], [3, 5.25, 5], [6, 7, 4]]
+        moves[0, 0, 0, 0] = -1e9
+        assert F.deform_conv2d(x, moves, np.ones((1, 1, 1, 1)))[0, 0, 0, 0] == 0
+
+    def test_the_layer_is_the_function(self, rng):
+        layer = nn.DeformConv2d(4, 6, 3, padding=1, groups=2)
+        x, moves = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, 4, 5, 5), (1, 18, 5, 5)))
+        expected = F.deform_conv2d(x, moves, layer.weight, layer.bias, padding=1)
+        np.testing.assert_array_equal(layer(x, moves), expected)
+        assert list(layer.state_dict()) == ["weight", "bias"]
+        assert repr(layer) == "DeformConv2d(4, 6, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), groups=2)"
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"offset": np.zeros((1, 17, 5, 5))}, r"offset: expected shape \(1, 18, 5, 5\), got \(1, 17, 5, 5\)"),
+            ({"offset": np.zeros((1, 18, 5, 4))}, r"offset: expected shape \(1, 18, 5, 5\), got \(1, 18, 5, 4\)"),
+            ({"offset": np.zeros((1, 54, 5, 5))}, "offset: its 3 shares of 18 channels do not divide the input's 4"),
+            ({"mask": np.zeros((1, 18, 5, 5))}, r"mask: expected shape \(1, 9, 5, 5\), got \(1, 18, 5, 5\)"),
+            ({"bias": np.zeros(5)}, r"bias: expected shape \(6,\), got \(5,\)"),
+            ({"weight": np.zeros((6, 3, 3, 3))}, r"weight: .* for 4 channels, .* got \(6, 3, 3, 3\)"),
+            ({"input": np.zeros((4, 5, 5))}, r"input, weight: expected \(N, C, H, W\)"),
+            ({"mask": np.zeros((1, 9, 5, 5), np.float32)}, "expected one floating-point type, got .*mask float32"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused(self, change, message):
+        fits = {"input": np.zeros((1, 4, 5, 5)), "offset": np.zeros((1, 18, 5, 5)), "weight": np.zeros((6, 2, 3, 3))}
+        with pytest.raises((ValueError, TypeError), match=message):
+            F.deform_conv2d(**fits | {"padding": 1} | change)

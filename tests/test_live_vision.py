@@ -226,3 +226,43 @@ def test_unfold_and_fold(torch):
         )
 
     generated(check, 400)
+
+
+def test_deform_conv2d(torch):
+    """torch has no such function; its grid_sample finds what every tap of torchvision's definition sees."""
+
+    def theirs(x, moves, w, b, stride, padding, dilation, mask):
+        (n, channels, height, width), (kh, kw) = x.shape, w.shape[2:]
+        oh, ow = moves.shape[2:]
+        shares = moves.shape[1] // (2 * kh * kw)
+        parts = moves.reshape(n, shares, kh * kw, 2, oh, ow)
+        columns = []
+        for g in range(shares):
+            part = x[:, g * channels // shares : (g + 1) * channels // shares]
+            for t in range(kh * kw):
+                y = (torch.arange(oh) * stride - padding + t // kw * dilation)[:, None] + parts[:, g, t, 0]
+                z = (torch.arange(ow) * stride - padding + t % kw * dilation)[None] + parts[:, g, t, 1]
+                grid = torch.stack([(2 * z + 1) / width - 1, (2 * y + 1) / height - 1], -1)
+                seen = torch.nn.functional.grid_sample(part, grid, "bilinear", "zeros", False)
+                columns.append(seen if mask is None else seen * mask[:, g * kh * kw + t, None])
+        columns = torch.stack(columns).reshape(shares, kh * kw, n, channels // shares, oh, ow)
+        columns = columns.permute(2, 0, 3, 1, 4, 5).reshape(n, channels * kh * kw, oh, ow)
+        groups = channels // w.shape[1]
+        return torch.nn.functional.conv2d(columns, w.reshape(w.shape[0], -1, 1, 1), b, groups=groups)
+
+    def check(draw):
+        groups, shares = pick(draw, 1, 2), pick(draw, 1, 2)
+        kernel, stride, padding, dilation = shape(draw, 2, 1, 3), *shape(draw, 3, 1, 2)
+        x = array(draw, (size(draw, 1, 2), 2 * size(draw, 1, 2), *shape(draw, 2, 5, 8)), np.float64)
+        w = array(draw, (2 * size(draw, 1, 2), x.shape[1] // groups, *kernel), np.float64)
+        out = [
+            (n + 2 * padding - dilation * (k - 1) - 1) // stride + 1 for n, k in zip(x.shape[2:], kernel, strict=True)
+        ]
+        taps = kernel[0] * kernel[1]
+        moves = array(draw, (x.shape[0], shares * 2 * taps, *out), np.float64)
+        b = array(draw, w.shape[:1], np.float64) if chance(draw, 2) else None
+        mask = array(draw, (x.shape[0], shares * taps, *out), np.float64) if chance(draw, 2) else None
+        arguments = (x, moves, w, b, stride, padding, dilation, mask)
+        return agree(torch, F.deform_conv2d, theirs, *arguments, tolerance=lambda y: 1e-11 * max(np.abs(y).max(), 1))
+
+    generated(check, 80, refused=False, answered=0.9)

@@ -24,6 +24,7 @@ SIGNATURES = {
     "ConvTranspose1d ConvTranspose2d ConvTranspose3d": (
         f"in_channels, out_channels, kernel_size, {TRANSPOSED}, *, algorithm='auto'"
     ),
+    "DeformConv2d": "in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True",
     "Unfold": "kernel_size, dilation=1, padding=0, stride=1",
     "Fold": "output_size, kernel_size, dilation=1, padding=0, stride=1",
     "MaxPool1d MaxPool2d MaxPool3d": (
@@ -117,6 +118,7 @@ SIGNATURES = {
 LAYERS = {name: signature for names, signature in SIGNATURES.items() for name in names.split()}
 MARKS = {"Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter"}
 DIFFERENT_IN_TORCH = {
+    "DeformConv2d",  # which is torchvision's
     "Hardtanh",  # torch 2.13 still has deprecated synonyms of the limits
     "TransformerEncoderLayer",  # whose default activation is torch's own function
 }

@@ -26,6 +26,7 @@ CALLS = {
     "channel_shuffle": ([IMAGES], (2,), {}),
     "conv": ([IMAGES, WEIGHT, CHANNELS], (), {"groups": 2, "padding": 1}),
     "conv_transpose": ([IMAGES, WEIGHT, CHANNELS], (), {"groups": 2, "stride": 2}),
+    "deform_conv": ([IMAGES, WEIGHT, (2, 18, 3, 4), CHANNELS], (), {"groups": 2}),
     "fold": ([(2, 12, 12)], ((4, 5), 2), {}),
     "grid_sample": ([IMAGES, (2, 3, 3, 2)], (), {"padding_mode": "reflection"}),
     "group_norm": ([IMAGES], (2,), {}),

@@ -34,6 +34,7 @@ from fastconv.nn.activation import (
 from fastconv.nn.attention import MultiheadAttention, TransformerEncoder, TransformerEncoderLayer
 from fastconv.nn.container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from fastconv.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from fastconv.nn.deformation import DeformConv2d
 from fastconv.nn.distance import CosineSimilarity, PairwiseDistance
 from fastconv.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from fastconv.nn.embedding import Embedding
@@ -159,6 +160,7 @@ __all__ = [
     "ConvTranspose3d",
     "CosineSimilarity",
     "CrossEntropyLoss",
+    "DeformConv2d",
     "Dropout",
     "Dropout1d",
     "Dropout2d",

@@ -51,7 +51,7 @@ from fastconv.reference.normalization import (
 from fastconv.reference.padding import pad
 from fastconv.reference.pooling import adaptive_avg_pool, adaptive_max_pool, avg_pool, lp_pool, max_pool
 from fastconv.reference.resize import interpolate, pixel_shuffle, pixel_unshuffle
-from fastconv.reference.sampling import affine_grid, channel_shuffle, grid_sample
+from fastconv.reference.sampling import affine_grid, channel_shuffle, deform_conv, grid_sample
 
 __all__ = [
     "adaptive_avg_pool",
@@ -64,6 +64,7 @@ __all__ = [
     "channel_shuffle",
     "conv",
     "conv_transpose",
+    "deform_conv",
     "elu",
     "fold",
     "gelu",

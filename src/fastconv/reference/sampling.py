@@ -1,9 +1,12 @@
 """Sampling at given positions, and the exchange of channels between groups."""
 
+from math import prod
+
 import numpy as np
 
 from fastconv.reference.precision import silent
 from fastconv.reference.resize import CUBIC_A, _cubic
+from fastconv.reference.windows import window_axes
 
 FAR = 2.0**30  # beyond any axis; positions are kept below it, so that they have integers
 
@@ -47,6 +50,39 @@ def grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=Fa
             places = [_inside(p, n, padding_mode, align_corners) for p, n in zip(places, sizes, strict=True)]
         total += _at(x, places).astype(wide) * weight[:, None]
     return total.astype(x.dtype)
+
+
+@silent
+def deform_conv(x, w, offset, b=None, mask=None, *, stride=1, padding=0, dilation=1, groups=1, offset_groups=1):
+    """`conv` whose taps are moved by `offset` (N, offset_groups * taps * rank, *output) and scaled by `mask`.
+
+    Taps are in row-major order, and the parts of an offset in the order of the axes; `mask` is (N, offset_groups *
+    taps, *output).  Between positions values are interpolated linearly, and outside of `x` they are 0.
+    Source: Zhu, Hu, Lin and Dai, arXiv:1811.11168.
+    """
+    kernel, wide = w.shape[2:], np.promote_types(x.dtype, np.float32)
+    axes = window_axes(x.shape[2:], kernel, stride, padding, dilation)
+    output, rank, taps = [axis.output for axis in axes], len(axes), prod(kernel)
+    batch, channels, features = x.shape[0], x.shape[1], w.shape[0]
+    parts = offset.astype(wide).reshape(batch, offset_groups, taps, rank, *output)
+    shares = x.reshape(batch, offset_groups, channels // offset_groups, *x.shape[2:])
+    columns = np.empty((batch, offset_groups, channels // offset_groups, taps, *output), wide)
+    for t, tap in enumerate(np.ndindex(*kernel)):
+        places = np.meshgrid(*(axis.positions()[:, i] for axis, i in zip(axes, tap, strict=True)), indexing="ij")
+        for g in range(offset_groups):
+            around = [_taps(place + parts[:, g, t, axis], "bilinear") for axis, place in enumerate(places)]
+            corners = ([axis[c] for axis, c in zip(around, choice, strict=True)] for choice in np.ndindex(*[2] * rank))
+            columns[:, g, :, t] = sum(_weighted(shares[:, g], corner) for corner in corners)
+    if mask is not None:
+        columns *= mask.astype(wide).reshape(batch, offset_groups, 1, taps, *output)
+    y = w.astype(wide).reshape(groups, features // groups, -1) @ columns.reshape(batch, groups, -1, prod(output))
+    y = y.reshape(batch, features, *output)
+    return (y if b is None else y + b.astype(wide).reshape(-1, *[1] * rank)).astype(x.dtype)
+
+
+def _weighted(x, corner):
+    """`x` (N, C, *spatial) at one whole position per axis, times the product of their weights."""
+    return _at(x, [place for place, _ in corner]) * prod(weight for _, weight in corner)[:, None]
 
 
 def channel_shuffle(x, groups):

@@ -53,6 +53,7 @@ from fastconv.nn.functional.convolution import (
     conv_transpose2d,
     conv_transpose3d,
 )
+from fastconv.nn.functional.deformation import deform_conv2d
 from fastconv.nn.functional.distance import cosine_similarity, pairwise_distance
 from fastconv.nn.functional.dropout import (
     alpha_dropout,
@@ -163,6 +164,7 @@ __all__ = [
     "conv_transpose3d",
     "cosine_similarity",
     "cross_entropy",
+    "deform_conv2d",
     "dropout",
     "dropout1d",
     "dropout2d",

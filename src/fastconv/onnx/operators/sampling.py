@@ -7,7 +7,7 @@ import numpy as np
 
 from fastconv.graph.resizing import cubic
 from fastconv.onnx.operators.registry import operator
-from fastconv.reference.windows import window_axes
+from fastconv.reference.sampling import deform_conv
 
 # An axis of samples is a list of taps (index, weight), arrays that broadcast to all the samples.
 
@@ -150,23 +150,12 @@ def DeformConv(
 
     Source: Zhu, Hu, Lin and Dai, arXiv:1811.11168.
     """
-    kernel, rank = w.shape[2:], x.ndim - 2
-    pairs = list(zip(pads[:rank], pads[rank:], strict=True)) if pads else 0
-    axes = window_axes(x.shape[2:], kernel, strides or 1, pairs, dilations or 1)
-    output = [axis.output for axis in axes]
-    batch, channels, features, taps = x.shape[0], x.shape[1], w.shape[0], prod(kernel)
-    offset = offset.reshape(batch, offset_group, taps, rank, *output)
-    grids = [
-        np.meshgrid(*(axis.positions()[:, t] for axis, t in zip(axes, tap, strict=True)), indexing="ij")
-        for tap in np.ndindex(*kernel)
-    ]
-    columns = np.empty((batch, channels, taps, *output), x.dtype)
-    for n, g, t in np.ndindex(batch, offset_group, taps):
-        share = slice(g * channels // offset_group, (g + 1) * channels // offset_group)
-        columns[n, share, t] = _sample(x[n, share], [p + d for p, d in zip(grids[t], offset[n, g, t], strict=True)])
-    if mask is not None:
-        shares = columns.reshape(batch, offset_group, channels // offset_group, taps, *output)
-        columns = shares * mask.reshape(batch, offset_group, 1, taps, *output)
-    y = w.reshape(group, features // group, -1) @ columns.reshape(batch, group, -1, prod(output))
-    y = y.reshape(batch, features, *output)
-    return (y if b is None else y + b.reshape(-1, *[1] * rank)).astype(x.dtype)
+    rank = x.ndim - 2
+    return deform_conv(
+        x, w, offset, b, mask,
+        stride=strides or 1,
+        padding=list(zip(pads[:rank], pads[rank:], strict=True)) if pads else 0,
+        dilation=dilations or 1,
+        groups=group,
+        offset_groups=offset_group,
+    )  # fmt: skip
