@@ -250,6 +250,10 @@ class TestModules:
         layer = nn.TransformerEncoderLayer(8, 2, 16, activation="gelu", batch_first=True)
         check(nn.TransformerEncoder(layer, 2), x, calls=2)
 
+    def test_a_deformable_convolution(self, x, rng):
+        moves = rng.standard_normal((2, 18, 12, 10)).astype(np.float32)
+        check(nn.DeformConv2d(8, 4, 3, padding=1), x, moves, calls=1)
+
     def test_structured_results(self, x):
         module = Of(lambda m, x: {"a": x + 1, "b": [x * 2, Pair(x - 1, (F.relu(x),))]})
         result = fc.compile(module, x)(x)

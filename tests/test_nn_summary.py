@@ -243,3 +243,9 @@ def test_attention_is_one_layer_that_sees_everything():
     assert attention.macs == 3 * (4 * 5 * 8 * 8 + 2 * 5 * 5 * 8)  # projections, then scores and sums
     assert attention.receptive_field is None
     assert "self_attn.out_proj" not in rows
+
+
+def test_a_deformable_convolution_sees_what_its_offsets_say():
+    row = nn.summary(nn.DeformConv2d(4, 6, 3, padding=1), [(1, 4, 5, 5), (1, 18, 5, 5)]).rows[0]
+    assert (row.output_shape, row.parameters, row.macs) == ((1, 6, 5, 5), 6 * 4 * 9 + 6, 150 * 36)
+    assert row.receptive_field is None

@@ -17,6 +17,7 @@ import numpy as np
 from fastconv.geometry import per_axis
 from fastconv.nn.attention import MultiheadAttention
 from fastconv.nn.conv import _ConvNd, _ConvTransposeNd
+from fastconv.nn.deformation import DeformConv2d
 from fastconv.nn.flatten import PixelShuffle, PixelUnshuffle, Unfold
 from fastconv.nn.pooling import _AdaptivePoolNd, _MaxUnpoolNd, _PoolNd
 from fastconv.nn.upsampling import Upsample
@@ -130,9 +131,10 @@ def _(layer: _MaxUnpoolNd, field, input, output) -> Field:
     return field.widened((0,) * len(layer.stride), [Fraction(1, stride) for stride in layer.stride])
 
 
-@_seen_through.register
-def _(layer: MultiheadAttention, field, input, output) -> None:
-    return None  # every position of the sequence
+@_seen_through.register(MultiheadAttention)
+@_seen_through.register(DeformConv2d)
+def _(layer, field, input, output) -> None:
+    return None  # every position, or wherever the offsets lead
 
 
 @_seen_through.register
