@@ -12,7 +12,7 @@ from fastconv.errors import ArgumentError
 from fastconv.tools import bench
 from fastconv.tools.bench import commands
 from fastconv.tools.bench.compare import comparison
-from fastconv.tools.bench.modules import module_problems, module_tables, slow_modules
+from fastconv.tools.bench.modules import module_problems, module_tables, slow_module_pairs
 from fastconv.tools.bench.picks import failed_picks, pick_table
 from fastconv.tools.bench.problem import parse_problem
 from fastconv.tools.bench.report import terminal_report, write_html, write_markdown
@@ -369,7 +369,7 @@ def test_modules_are_held_to_torch_and_max_pooling_to_a_tenth_of_it(tmp_path, mo
         ["MaxPool2d", "1", "9.00", "9.00", "0", "1", POOL],
     ]
     assert [line[:4] for line in slow.rows] == [[other, "100.0", "50.0", "0.50"], [POOL, "10.0", "90.0", "9.00"]]
-    assert slow_modules(rows) == [rows[2], rows[4]]
+    assert slow_module_pairs(rows) == [(rows[2], rows[3]), (rows[4], rows[5])]
     assert module_tables(rows[:2], 1)[1].notes == ["none"]
 
     def measure(kind, plan, networks, end, target):

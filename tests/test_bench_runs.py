@@ -25,6 +25,7 @@ from fastconv.tools.bench.runs import (
     Plan,
     describe_engines,
     measure_roofs,
+    repeat_slow_modules,
     repeat_slow_picks,
     run_kernels,
     run_layers,
@@ -289,6 +290,21 @@ def test_a_pick_that_looks_slow_is_timed_again():
     right.picked, slow.picked = False, True
     repeat_slow_picks(plan, 1.0, results)
     assert failed_picks(results.rows) == [slow]
+
+
+def test_a_module_that_looks_slow_is_timed_again():
+    own = fake("right")
+    own = Engine("fastconv", own.module, own.library, own.distribution, own.variant)
+    plan = Plan([own, fake("slow")], [1])
+    plan.add(*find_problems(LINES[0]))
+    results = Results(["test"])
+    run_layers(plan, 0.2, results, kind="module")
+    assert {row.kind for row in results.rows} == {"module"}
+    right, slow = results.rows
+    assert right.median < slow.median
+    right.median = 2 * slow.median  # as if something had disturbed it
+    repeat_slow_modules(plan, 1.0, results)
+    assert right.median < slow.median
 
 
 def test_the_worker_lays_the_input_out_as_the_problem_says(tmp_path):

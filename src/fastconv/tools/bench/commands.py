@@ -14,7 +14,7 @@ from fastconv.geometry import integer
 from fastconv.machine import available_threads
 from fastconv.tools.bench.compare import comparison
 from fastconv.tools.bench.engines import ENGINES, find_engines
-from fastconv.tools.bench.modules import PEER, module_problems, slow_modules
+from fastconv.tools.bench.modules import PEER, module_problems, slow_module_pairs
 from fastconv.tools.bench.network_runs import run_networks
 from fastconv.tools.bench.networks import network_names
 from fastconv.tools.bench.picks import failed_picks, pick_table
@@ -24,6 +24,7 @@ from fastconv.tools.bench.runs import (
     Plan,
     describe_engines,
     measure_roofs,
+    repeat_slow_modules,
     repeat_slow_picks,
     run_kernels,
     run_layers,
@@ -70,7 +71,7 @@ ELEMENTS = ("float32", "float64")
 OVERHEAD_SUITES = ("tiny", "lenet5")
 OVERHEAD_NETWORK = "lenet5"
 LAYER_SHARE = 0.5  # of the time, where there are networks as well
-REPEAT_SHARE = 0.2  # of the time, for picks that look slow
+REPEAT_SHARE = 0.2  # of the time, for picks and modules that look slow
 PLOT_SECONDS = 20.0  # for drawing all of them
 
 
@@ -132,7 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not results.complete:
         return 130
     own_is_wrong = any(row.status in ("failed", "differs") for row in results.rows if _is_own(row))
-    is_slow = bool(failed_picks(results.rows) or slow_modules(results.rows))
+    is_slow = bool(failed_picks(results.rows) or slow_module_pairs(results.rows))
     return int(own_is_wrong or (vars(arguments)["assert"] and is_slow))
 
 
@@ -181,7 +182,8 @@ def _measure(kind: str, plan: Plan, networks: list[str], end: float, results: Re
     if kind in LAYER_KINDS:
         run_layers(plan, left(LAYER_SHARE if networks else 1.0), results)
     if kind == "modules":
-        run_layers(plan, left(), results, kind="module")
+        run_layers(plan, left(1 - REPEAT_SHARE), results, kind="module")
+        repeat_slow_modules(plan, left(), results)
     if networks:
         run_networks(networks, plan, left(), results)
     if kind not in ("pick", "roof"):

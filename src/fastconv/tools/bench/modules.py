@@ -16,7 +16,7 @@ from fastconv.tools.bench.tables import (
     thread_text,
 )
 
-__all__ = ["PEER", "TIMES_FASTER", "module_problems", "module_tables", "slow_modules"]
+__all__ = ["PEER", "TIMES_FASTER", "module_problems", "module_tables", "slow_module_pairs"]
 
 PEER = "torch"
 TIMES_FASTER = {"max_pool2d": 10.0}  # what a module is held to; others to be faster at all
@@ -65,10 +65,10 @@ def module_tables(rows: list[Row], threads: int) -> list[Table]:
     return [summary, _slow_table(by_problem, threads)]
 
 
-def slow_modules(rows: list[Row]) -> list[Row]:
-    """fastconv's rows that fall short of what they are held to, with every number of threads."""
+def slow_module_pairs(rows: list[Row]) -> list[tuple[Row, Row]]:
+    """fastconv's rows that fall short of what they are held to, each with torch's."""
     return [
-        engines[OWN]
+        (engines[OWN], best_peer(engines))
         for threads in {row.threads for row in rows if row.kind == "module"}
         for problem, engines in rows_by_problem(_of(rows, threads)).items()
         if (ratio := speed_ratio(engines)) and ratio < _wanted(problem)

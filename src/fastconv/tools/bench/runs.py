@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +26,7 @@ from fastconv.tools.bench.contest import Contender, contest
 from fastconv.tools.bench.data import error_bound, exact_output, judge, make_arrays, mistrust
 from fastconv.tools.bench.engines import Engine, is_installed
 from fastconv.tools.bench.facts import distribution_version, installed_bytes, package_bytes
+from fastconv.tools.bench.modules import slow_module_pairs
 from fastconv.tools.bench.picks import slow_pairs
 from fastconv.tools.bench.problem import Problem, parse_problem
 from fastconv.tools.bench.process import EngineError, EngineProcess
@@ -36,6 +37,7 @@ __all__ = [
     "Plan",
     "describe_engines",
     "measure_roofs",
+    "repeat_slow_modules",
     "repeat_slow_picks",
     "run_kernels",
     "run_layers",
@@ -50,7 +52,7 @@ MOST_SECONDS = 1.0  # of a contender's timing
 REFERENCE_RATE, CALL_SECONDS, FIRST_RATE, BYTE_RATE = 10e9, 0.015, 10e9, 0.2e9
 ALGORITHMS = 4  # of a problem, about
 HOPELESS = 3.0  # times slower than the fastest algorithm: one round of timing is enough
-REPEATS, REPEAT_SECONDS, LEAST_REPEAT_SECONDS = 3, 0.5, 0.1  # of a pick that looks slow
+REPEATS, REPEAT_SECONDS, LEAST_REPEAT_SECONDS = 3, 0.5, 0.1  # of what looks slow
 ROUNDING_ALGORITHMS = ("winograd", "fft")  # those whose sums are not exact even on whole numbers
 DIVIDING = ("avg_pool", "batch_norm")  # families that divide: whole numbers do not stay whole
 IMPORT_SECONDS = "import numpy, time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
@@ -180,22 +182,40 @@ def repeat_slow_picks(plan: Plan, seconds: float, results: Results) -> None:
 
     In about `seconds`, or what three short repetitions take.
     """
-    end = time.monotonic() + seconds
     (own,) = plan.engines
+    _repeat(seconds, partial(slow_pairs, results.rows), lambda row: (own, row.engine))
+
+
+def repeat_slow_modules(plan: Plan, seconds: float, results: Results) -> None:
+    """The same for modules that look slow, each with torch's alone."""
+    engines = {engine.name: engine for engine in plan.engines}
+    _repeat(
+        seconds,
+        partial(slow_module_pairs, results.rows),
+        lambda row: (engines[row.engine], engines[row.engine].variant),
+    )
+
+
+def _repeat(seconds: float, find_slow: Callable, engine_of: Callable[[Row], tuple[Engine, str]]) -> None:
+    """Time the pairs of rows that `find_slow` returns again; `engine_of` a row are its engine and variant."""
+    end = time.monotonic() + seconds
     with ExitStack() as stack:
         processes: dict[tuple, EngineProcess] = {}
         for turn in range(REPEATS):
-            slow = slow_pairs(results.rows)
-            for number, (pick, fastest) in enumerate(slow):
-                key = pick.threads, pick.isa or ""
-                if key not in processes:
-                    processes[key] = EngineProcess(own, *key)
-                    started(stack, [processes[key]])
+            slow = find_slow()
+            for number, pair in enumerate(slow):
+                contenders = []
+                for row in pair:
+                    engine, variant = engine_of(row)
+                    key = engine.name, row.threads, row.isa or ""
+                    if key not in processes:
+                        processes[key] = EngineProcess(engine, *key[1:])
+                        started(stack, [processes[key]])
+                    contenders.append(Contender(row, processes[key], variant, row.bound))
                 left = end - time.monotonic()
                 share = left / (2 * (len(slow) * (REPEATS - turn) - number))
-                contenders = [Contender(row, processes[key], row.engine, row.bound) for row in (pick, fastest)]
                 share = max(min(share, REPEAT_SECONDS), LEAST_REPEAT_SECONDS)
-                _run_problem(parse_problem(pick.problem), contenders, share, with_cold=False)
+                _run_problem(parse_problem(pair[0].problem), contenders, share, with_cold=False)
 
 
 def _check_algorithms(plan: Plan, problems: list[Problem], process: EngineProcess) -> None:
