@@ -20,6 +20,7 @@ from fastconv.graph.limits import claim
 from fastconv.graph.memory import Buffer, Tensor
 from fastconv.graph.passes.constants import RANDOM
 from fastconv.graph.slab import Slab, slab_bytes
+from fastconv.ops.linear import stores_half
 from fastconv.ops.strided_copy import copy_step
 from fastconv.ops.table import Algorithm, Op
 
@@ -38,6 +39,7 @@ SHAPE_INPUTS = {
     "TopK": (1,), "Unsqueeze": (1,), "Upsample": (1,),
 }  # fmt: skip
 ARRIVAL = 0.1  # of the time it takes to pack weights, which writes 2 GB/s: memory is read at 20
+LEAST_HALVED = 1 << 18  # bytes of weights that are stored as float16; fewer stay in the caches
 REDUCTION_AXES = (1,)  # of the operators whose names begin with Reduce
 
 
@@ -106,6 +108,7 @@ class Builder:
 
     packings: dict = field(default_factory=dict)
     precision: str = "default"
+    weights: str = "float32"  # "float16": large ones of fully connected layers are stored so, where a kernel reads them
     wanted: dict[tuple, Packing] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
@@ -196,6 +199,18 @@ class Builder:
         self.wanted[key] = Packing(pack, arrays, elements, dtypes)
         return [Packed(key, place, (elements[place],), dtype) for place, dtype in enumerate(dtypes)]
 
+    def stores_half(self, w: np.ndarray, rows: np.ndarray) -> bool:
+        """Whether the session stores these weights as float16: `w` as (outputs, inputs) are `rows`.
+
+        What their values allow is found once, and kept with the packed weights.
+        """
+        if self.weights != "float16" or w.dtype != np.float32 or w.nbytes < LEAST_HALVED:
+            return False
+        key = ("stored half", id(w))
+        if key not in self.packings:
+            self.packings[key] = (stores_half(rows), w)  # holding the array keeps its id
+        return self.packings[key][0]
+
     def pack(self) -> None:
         """Make what is wanted and not there yet, and put the arrays in their places among the calls' inputs."""
         missing = {key: packing for key, packing in self.wanted.items() if key not in self.packings}
@@ -225,12 +240,13 @@ def lower(
     packings: dict,
     precision: str = "default",
     predicting: bool = False,
+    weights: str = "float32",
 ):
     """Calls for inputs of these `shapes` ((shape, dtype) by name); raises :class:`Dynamic` where shapes depend on values.
 
     Returns the builder and the values by name.  With `predicting`, no weights are packed.
     """
-    build = Builder(packings, precision)
+    build = Builder(packings, precision, weights)
     build.reads.update(name for node in graph.nodes for name in node.reads())
     build.reads.update(info.name for info in graph.outputs)
     last_read = {name: place for place, node in enumerate(graph.nodes) for name in node.reads()}

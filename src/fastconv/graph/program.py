@@ -33,8 +33,9 @@ class Executable:
         packings: dict,
         precision: str = "default",
         predicting: bool = False,
+        weights: str = "float32",
     ):
-        build, values = lower(graph, shapes, evaluate, packings, precision, predicting)
+        build, values = lower(graph, shapes, evaluate, packings, precision, predicting, weights)
         self.calls: list[Call] = build.calls
         self.outputs = [values[info.name] for info in graph.outputs]
         self._name_outputs(shapes)

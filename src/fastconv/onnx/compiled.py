@@ -20,18 +20,19 @@ __all__ = ["Compiled", "Compiler", "side_by_side"]
 class Compiler:
     """Compiles a graph for shapes; weights are packed once for all of them.
 
-    `precision` is that of the lowerings, `shaped` the rewriting passes that need shapes.
+    `precision` and `weights` are those of the lowerings, `shaped` the rewriting passes that need shapes.
     """
 
-    def __init__(self, graph: Graph, precision: str, shaped: Iterable[Callable] = ()):
+    def __init__(self, graph: Graph, precision: str, shaped: Iterable[Callable] = (), weights: str = "float32"):
         self.graph = graph
         self.precision = precision
+        self.weights = weights
         self.functions = FastFunctions(precision)
         self.packings: dict = {}
         self.shaped = tuple(shaped)
 
     def executable(self, graph: Graph, shapes: dict[str, tuple], predicting: bool = False) -> Executable:
-        return Executable(graph, shapes, self.functions, self.packings, self.precision, predicting)
+        return Executable(graph, shapes, self.functions, self.packings, self.precision, predicting, self.weights)
 
     def _rewritten(self, graph: Graph, shapes: dict[str, tuple]) -> Graph:
         """After the passes that need shapes, which have nothing to do for a single image."""

@@ -34,12 +34,15 @@ class LoadedModel:
         self._compilers: dict[tuple, Compiler] = {}
         Evaluator(model)  # finds the operators that are missing
 
-    def compiler(self, passes: tuple[str, ...], precision: str, replaced: frozenset = frozenset()) -> Compiler:
+    def compiler(
+        self, passes: tuple[str, ...], precision: str, replaced: frozenset = frozenset(), weights: str = "float32"
+    ) -> Compiler:
         """For the graph after these passes, in which the defaults that `replaced` names are inputs."""
-        key = (passes, precision, replaced)
+        key = (passes, precision, replaced, weights)
         if key not in self._compilers:
             graph = optimised(self._with_inputs(replaced), passes)
-            compiler = Compiler(graph, precision, [rewrite for name, rewrite in SHAPED.items() if name in passes])
+            shaped = [rewrite for name, rewrite in SHAPED.items() if name in passes]
+            compiler = Compiler(graph, precision, shaped, weights)
             return self._compilers.setdefault(key, compiler)  # that of the thread which came first
         return self._compilers[key]
 

@@ -37,7 +37,16 @@ __all__ = ["InferenceSession", "ModelMeta", "NodeArg"]
 
 KEPT_SHAPES = 8  # programs of the shapes met last
 PRECISIONS = ("strict", "default", "fast")
-_OPTIONS = ("_source", "_threads", "_precision", "_passes", "_memory_limit", "_max_turns")  # what a pickle holds
+WEIGHTS = ("float32", "float16")
+_OPTIONS = (
+    "_source",
+    "_threads",
+    "_precision",
+    "_weights",
+    "_passes",
+    "_memory_limit",
+    "_max_turns",
+)  # what a pickle holds
 
 
 class NodeArg:
@@ -72,6 +81,11 @@ class InferenceSession:
     threads : threads of a run, the calling one included; None for those of ``fastconv.get_num_threads()`` at the time
     precision : "strict" sums directly, in one order for any batch size; "default" lets Winograd's algorithm be chosen
         (largest error about 4e-6 of the largest output at 512 channels), "fast" also in larger tiles (about 3e-5)
+    weights : "float16" stores large weights of fully connected layers (Gemm, MatMul by a constant, and a convolution over the
+        whole input) as float16, rounded to nearest, and computes in float32: half the bytes are read where reading them
+        is what takes the time.  A layer keeps float32 where a weight is beyond float16's range, where the roundings of an
+        output's weights sum up to more than 2⁻¹¹ of these, and on processors without an instruction that widens them.
+        The model's own arrays stay as they are.
     passes : names of the rewriting passes to run, all by default (PASSES and SHAPED of :mod:`fastconv.graph.passes`)
     memory_limit : bytes that the values of a run may take, what constants are computed from at load included; None for
         512 MiB, 4 times the weights or 1024 times the inputs, whichever is most, as far as the machine has it.  What
@@ -90,12 +104,16 @@ class InferenceSession:
         threads: int | None = None,
         precision: str = "default",
         *,
+        weights: str = "float32",
         passes: Iterable | None = None,
         memory_limit: int | None = None,
         max_turns: int = MAX_TURNS,
     ):
         if precision not in PRECISIONS:
             raise ArgumentError(f"precision: expected one of {', '.join(map(repr, PRECISIONS))}, got {precision!r}")
+        if weights not in WEIGHTS:
+            raise ArgumentError(f"weights: expected one of {', '.join(map(repr, WEIGHTS))}, got {weights!r}")
+        self._weights = weights
         self._threads = None if threads is None else integer(threads, "threads", 1)
         self._precision = precision
         self._passes = (*PASSES, *SHAPED) if passes is None else tuple(passes)
@@ -296,7 +314,9 @@ class InferenceSession:
         replaced = frozenset(feeds.keys() - set(self._names))
         if replaced not in self._compilers:
             with self._limited({}), _ModelErrors("the model cannot be prepared"):
-                self._compilers[replaced] = self._loaded.compiler(self._passes, self._precision, replaced)
+                self._compilers[replaced] = self._loaded.compiler(
+                    self._passes, self._precision, replaced, self._weights
+                )
         return self._compilers[replaced]
 
     def _limited(self, feeds: Mapping[str, object]) -> limited:
@@ -322,6 +342,7 @@ class InferenceSession:
             "inputs": inputs,
             "threads": str(config.get_num_threads()),
             "precision": self._precision,
+            "weights": self._weights,
         }
 
     def _chosen(self, results: list, output_names: Iterable[str]) -> list:

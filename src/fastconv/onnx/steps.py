@@ -31,7 +31,9 @@ def stepwise(compiler: Compiler, compiled: Compiled, feeds: dict[str, object]) -
     """The nodes of the static part in turn; the caller has to run each.  Every value has memory of its own."""
     arrays = side_by_side(feeds)
     graph = compiled.static
-    build, values = lower(graph, shapes_of(feeds), compiler.functions, compiler.packings, compiler.precision)
+    build, values = lower(
+        graph, shapes_of(feeds), compiler.functions, compiler.packings, compiler.precision, weights=compiler.weights
+    )
     size = 0
     for buffer in build.buffers:
         if buffer.parent is None:

@@ -2,7 +2,8 @@
 
 Every attribute is accepted and kept.  Those that mean something here: `intra_op_num_threads`, `graph_optimization_level`,
 `enable_profiling` with `profile_file_prefix`, free-dimension overrides, and the configuration entries
-``fastconv.memory_limit``, ``fastconv.max_turns`` and ``fastconv.precision``, arguments of :class:`fastconv.InferenceSession`.
+``fastconv.memory_limit``, ``fastconv.max_turns``, ``fastconv.precision`` and ``fastconv.weights``, arguments of
+:class:`fastconv.InferenceSession`.
 """
 
 from __future__ import annotations

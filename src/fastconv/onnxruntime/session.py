@@ -198,18 +198,19 @@ def _load(model, options: SessionOptions) -> Engine:
 
 
 def _engine_options(options: SessionOptions) -> dict[str, object]:
-    """The configuration entries that are arguments of the engine: ``fastconv.precision`` is a word, the others numbers."""
+    """The configuration entries that are arguments of the engine: precision and weights are words, the others numbers."""
     found: dict[str, object] = {}
     for key, value in options._entries.items():
         space, _, name = key.partition(".")
         if space != "fastconv":
             continue
-        if name not in ("memory_limit", "max_turns", "precision"):
-            known = "fastconv.memory_limit, fastconv.max_turns, fastconv.precision"
+        words = ("precision", "weights")
+        if name not in ("memory_limit", "max_turns", *words):
+            known = "fastconv.memory_limit, fastconv.max_turns, fastconv.precision, fastconv.weights"
             raise ArgumentError(f"configuration entry {key!r}: expected one of {known}")
-        if name != "precision" and not value.isdecimal():
+        if name not in words and not value.isdecimal():
             raise ArgumentError(f"configuration entry {key!r}: expected a whole number, got {value!r}")
-        found[name] = value if name == "precision" else int(value)
+        found[name] = value if name in words else int(value)
     return found
 
 

@@ -514,11 +514,11 @@ def transposed_loops(nest: Nest) -> DirectLoops:
 
 def transposed_seconds(nest: Nest) -> float:
     """Predicted time on one thread."""
-    return filter_lanes_seconds(nest, trimmed=True) if _is_trimmed(nest) else direct_seconds(nest)
+    return trimmed_seconds(nest) if _is_trimmed(nest) else direct_seconds(nest)
 
 
 def _is_trimmed(nest: Nest) -> bool:
-    return not _is_inside(nest) and filter_lanes_seconds(nest, trimmed=True) < direct_seconds(nest)
+    return not _is_inside(nest) and trimmed_seconds(nest) < direct_seconds(nest)
 
 
 def _readable_in_place(nest: Nest) -> bool:

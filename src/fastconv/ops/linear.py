@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, inf
 
 import numpy as np
@@ -19,14 +19,16 @@ from fastconv.ops.nest import THREAD_BYTES, UNIT_AXIS, Axis, Nest, filter_panels
 from fastconv.ops.table import Op, plan_cache
 from fastconv.ops.weighted import PACK_BYTES, WeightedKernel, WeightedReference, check_types
 
-__all__ = ["FEW_IMAGES", "LINEAR", "LinearSpec", "linear_plan"]
+__all__ = ["FEW_IMAGES", "LINEAR", "PANELS", "LinearSpec", "halved", "linear_plan", "stores_half"]
 
 MOST_IMAGES = 32
+CHECKED_OUTPUTS = 64  # at a time
 TASK_OUTPUTS = 16
 
 # Bytes of weights read in a second from the second-level cache, from the third and from memory, and operations.
 ROW_RATES, TILE_RATES, PANEL_RATES = (105e9, 67e9, 27e9), (90e9, 78e9, 30e9), (97e9, 92e9, 34e9)
 ROW_FLOPS, TILE_FLOPS, PANEL_FLOPS = 93e9, 100e9, 110e9
+HALF_ROUNDING = 2.0**-11  # the largest of a weight to float16, relative to it; the smallest numbers have larger ones
 CHAIN_SECONDS = 1.1e-9  # from a sum to the next that continues it
 
 
@@ -34,7 +36,8 @@ CHAIN_SECONDS = 1.1e-9  # from a sum to the next that continues it
 class LinearSpec:
     """`x` (images, inputs), contiguous, times the transpose of `w` (outputs, inputs).
 
-    `weights` is the element type of `w` where it is not that of `x`: "float16" beside float32.
+    `weights` is the element type of `w` where it is not that of `x`: "float16" beside float32; `rounded` where they were
+    rounded to it, which is part of the error.
     """
 
     images: int
@@ -42,6 +45,7 @@ class LinearSpec:
     outputs: int
     dtype: str
     weights: str = ""
+    rounded: bool = False
 
     @property
     def taps(self) -> int:
@@ -76,7 +80,14 @@ class LinearSpec:
         return (self.images * (self.inputs + self.outputs)) * np.dtype(self.dtype).itemsize + self.weight_bytes
 
 
-class FewImages(WeightedKernel[LinearSpec]):
+class LinearKernel(WeightedKernel[LinearSpec]):
+    """A compiled row."""
+
+    def error_bound(self, spec):
+        return super().error_bound(spec) + spec.rounded * HALF_ROUNDING
+
+
+class FewImages(LinearKernel):
     """Dot products at the speed at which the weights come from memory; nothing is packed."""
 
     name = "few_images"
@@ -126,7 +137,7 @@ class LinearPlan:
     def __init__(self, spec: LinearSpec):
         self.spec = spec
         self.y_shape = (spec.images, spec.outputs)
-        self.dtype = np.dtype(spec.computed)
+        self.dtype = self.weight_type = np.dtype(spec.computed)  # the second that of packed weights
         self.is_wide = self.dtype.name != spec.dtype
 
     def __call__(self, x, packed):
@@ -161,7 +172,7 @@ def _threads(spec: LinearSpec) -> int:
     return 1 + spec.weight_bytes // (4 * THREAD_BYTES)
 
 
-class Panels(WeightedKernel[LinearSpec]):
+class Panels(LinearKernel):
     """Few images times weights in the panels of the direct convolution, as fast as they can be read.
 
     The bits are those of ``direct``.  float16 weights are kept as they are, and widened in the registers, where
@@ -189,6 +200,29 @@ class Panels(WeightedKernel[LinearSpec]):
         return spec.weight_bytes / PACK_BYTES
 
 
+def halved(spec: LinearSpec) -> LinearSpec:
+    """The same with float32 weights that are rounded to float16."""
+    return replace(spec, weights="float16", rounded=True)
+
+
+def stores_half(w: np.ndarray) -> bool:
+    """Whether float32 weights (outputs, inputs) may be stored as float16.
+
+    An instruction widens them; every value is finite and stays so; and the roundings for each output are within
+    HALF_ROUNDING of the sum of its weights, which many tiny ones might exceed.
+    """
+    if w.dtype != np.float32 or not family("linear", "float32", half=True).READS_HALF:
+        return False
+    for first in range(0, len(w), CHECKED_OUTPUTS):
+        part = w[first : first + CHECKED_OUTPUTS]
+        with np.errstate(over="ignore", invalid="ignore"):
+            errors = np.abs(part.astype(np.float16) - part).sum(axis=1, dtype=np.float64)
+            allowed = np.abs(part).sum(axis=1, dtype=np.float64) * HALF_ROUNDING
+        if not (errors <= allowed).all():
+            return False
+    return True
+
+
 def _keeps_half(spec: LinearSpec) -> bool:
     """Whether the weights are packed as float16: where an instruction widens them."""
     return spec.stored == "float16" and family("linear", "float32", half=True).READS_HALF
@@ -214,6 +248,8 @@ class PanelsPlan(LinearPlan):
     def __init__(self, spec: LinearSpec):
         super().__init__(spec)
         self.half = _keeps_half(spec)
+        if self.half:
+            self.weight_type = np.dtype(np.float16)
         kernels = _panel_kernels(spec)
         self.panel, self.last_panel = _panel_shape(spec)
         self.loops = None if self.half else FilterLanes(_nest(spec))
@@ -241,7 +277,7 @@ class PanelsPlan(LinearPlan):
         if not self.half:
             return self.loops.pack(np.ascontiguousarray(w, self.dtype), b, empty)
         elements, filled = self.packed_elements
-        packed = empty(elements, np.float16)
+        packed = empty(elements, self.weight_type)
         whole = (self.spec.outputs - 1) // self.panel * self.panel
         panels = packed[: whole * self.spec.inputs].reshape(-1, self.spec.inputs, self.panel)
         panels[...] = w[:whole].reshape(-1, self.panel, self.spec.inputs).swapaxes(1, 2)
@@ -251,7 +287,7 @@ class PanelsPlan(LinearPlan):
         return packed, packed_bias(_nest(self.spec), filled, b, empty)
 
 
-class Product(WeightedKernel[LinearSpec]):
+class Product(LinearKernel):
     """A matrix product through the tile of the direct convolution: the batch takes the place of the pixels."""
 
     name = "direct"
@@ -299,7 +335,8 @@ class ReferencePlan:
 
 
 FEW_IMAGES = FewImages()
-LINEAR = Op("linear layer", (FEW_IMAGES, Panels(), Product(), Reference()))
+PANELS = Panels()
+LINEAR = Op("linear layer", (FEW_IMAGES, PANELS, Product(), Reference()))
 
 
 def linear_plan(x, w, b, algorithm="auto", packed=False):

@@ -46,12 +46,20 @@ class CompiledModule:
         return f"CompiledModule({', '.join(f'{i.name}: {i.shape}' for i in self.session.get_inputs())})"
 
 
-def compile(module: Module, example_input, *, threads: int | None = None, precision: str = "default") -> CompiledModule:
+def compile(
+    module: Module,
+    example_input,
+    *,
+    threads: int | None = None,
+    precision: str = "default",
+    weights: str = "float32",
+) -> CompiledModule:
     """Compile ``module.eval()(*example_input)`` into one program with fused steps and planned memory.
 
     `example_input` is an array (N, …), or a tuple of arrays for several inputs.  The forward is run on it once: layers,
     functions of ``fastconv.nn.functional`` and NumPy's functions and operators are recorded.  The result is compared
-    with the module's for a second input.  The module itself stays as it is.
+    with the module's for a second input.  The module itself stays as it is.  `threads`, `precision` and `weights` are those
+    of the session.
 
     Raises :class:`ArgumentError` where the forward decides by values that it computes, or does what cannot be followed.
     """
@@ -68,7 +76,7 @@ def compile(module: Module, example_input, *, threads: int | None = None, precis
         recorder, inputs, structure, outputs = _traced(module, arrays)
         graph = recorder.graph(inputs, outputs)
         model = Model(graph, {"": OPSET, "fastconv": 1}, 10, "fastconv", "", "", 0, "", {})
-        compiled = CompiledModule(InferenceSession(model, threads, precision), structure)
+        compiled = CompiledModule(InferenceSession(model, threads, precision, weights=weights), structure)
         _check(module, compiled, arrays)
     return compiled
 

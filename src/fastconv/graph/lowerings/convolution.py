@@ -12,10 +12,11 @@ from fastconv.graph.lowerings.arithmetic import arithmetic
 from fastconv.graph.memory import Tensor
 from fastconv.graph.passes.affine import scaled
 from fastconv.ops.arguments import settled
-from fastconv.ops.conv import CONV, conv_nest, trimmed_loops
+from fastconv.ops.conv import CONV, as_linear, conv_nest, trimmed_loops
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.conv_transpose import CONV_TRANSPOSE, ConvTransposeSpec, covers_output, parts_of
 from fastconv.ops.direct import direct_loops, transposed_loops
+from fastconv.ops.linear import LINEAR, PANELS, halved
 from fastconv.ops.winograd import large_winograd
 from fastconv.ops.winograd_lanes import winograd_loops
 
@@ -36,7 +37,9 @@ def conv(build: Builder, node, x, w, b=None, residual=None):
     if row is None:
         return None
     if row.name == "few_images":
-        return _few_images(build, at, row, spec, x, w, b, residual)
+        half = at.get("scale") is None and build.stores_half(w, w.reshape(spec.filters, -1))
+        y = _half_images(build, spec, x, w, b) if half else _few_images(build, at, row, spec, x, w, b)
+        return _followed(build, at, y, residual)
     low, high = at["low"], at["high"]
     adds = isinstance(residual, Tensor) and residual.shape == spec.y_shape and residual.is_contiguous
     apart = residual is not None and not adds
@@ -66,7 +69,29 @@ def conv(build: Builder, node, x, w, b=None, residual=None):
     return elementwise(build, y, *activation) if apart and activation else [y]
 
 
-def _few_images(build: Builder, at: dict, row, spec, x, w, b, residual):
+def _followed(build: Builder, at: dict, y: Tensor, residual) -> list[Tensor]:
+    """What the passes have fused into a convolution, in steps of its own."""
+    if residual is not None:
+        (y,) = arithmetic(build, "add", y, residual, at["low"], at["high"])
+    else:
+        (y,) = clamp(build, y, at["low"], at["high"])
+    return elementwise(build, y, *at["activation"]) if at.get("activation") else [y]
+
+
+def _half_images(build: Builder, spec, x, w, b) -> Tensor:
+    """The product that such a convolution is, by weights that are stored as float16."""
+    linear = halved(as_linear(spec))
+    plan = build.once(PANELS.plan, linear)
+
+    def pack(w, b, slab):
+        return plan.pack(w.reshape(spec.filters, -1).astype(np.float16), b, slab.empty)
+
+    types = (plan.weight_type, x.dtype)
+    packed = build.packed(plan.layout, pack, w, b, elements=plan.packed_elements, dtypes=types)
+    return build.emit(plan.step, [build.tensor(spec.y_shape, x.dtype)], [x, *packed], PANELS.name, (LINEAR, linear))[0]
+
+
+def _few_images(build: Builder, at: dict, row, spec, x, w, b) -> Tensor:
     """Weights are read where they lie, unless a scale has to be applied to them."""
     plan = row.plan(spec).loops
     scale = at.get("scale")
@@ -88,12 +113,7 @@ def _few_images(build: Builder, at: dict, row, spec, x, w, b, residual):
     elements = (copied * w.size, bias_copied * spec.filters)
     packed = build.packed(("rows",), pack, w, b, scale, elements=elements)
     y = build.tensor(spec.y_shape, x.dtype)
-    build.emit(plan.step, [y], [x, *packed], row.name, (CONV, spec))
-    if residual is not None:
-        (y,) = arithmetic(build, "add", y, residual, at["low"], at["high"])
-    else:
-        (y,) = clamp(build, y, at["low"], at["high"])
-    return elementwise(build, y, *at["activation"]) if at.get("activation") else [y]
+    return build.emit(plan.step, [y], [x, *packed], row.name, (CONV, spec))[0]
 
 
 @lowering("ConvTranspose", domain="fastconv")

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastconv.graph.lower import FLOATS, Builder, lowering
 from fastconv.graph.memory import Tensor
-from fastconv.ops.linear import LINEAR, LinearSpec
+from fastconv.ops.linear import LINEAR, LinearSpec, halved
 from fastconv.ops.matmul import MATMUL, MatmulSpec
 from fastconv.reference.precision import silent
 
@@ -97,8 +97,11 @@ def _products(build: Builder, x: Tensor, w: Tensor) -> Tensor:
 def _linear(build: Builder, x: Tensor, w, transposed: bool, b, alpha: float, beta: float):
     if 0 in x.shape:
         return None
+    half = alpha == 1.0 and build.stores_half(w, w if transposed else w.T)
     spec = LinearSpec(*x.shape, w.shape[0] if transposed else w.shape[1], x.dtype.name)
-    row = build.choose(LINEAR, spec, strict=("direct", "panels"), default=_rows(w))
+    spec = halved(spec) if half else spec
+    strict = ("direct", "panels")
+    row = build.choose(LINEAR, spec, strict=strict, default=strict if half else _rows(w))
     if row is None:
         return None
     plan = build.once(row.plan, spec)
@@ -107,7 +110,9 @@ def _linear(build: Builder, x: Tensor, w, transposed: bool, b, alpha: float, bet
 
     def pack(w, b, slab):
         rows = w if transposed else w.T
-        if copied:
+        if half:
+            rows = rows.astype(np.float16)
+        elif copied:
             memory = slab.empty if reads_rows else slab.temporary
             rows = np.multiply(rows, w.dtype.type(alpha), out=memory(w.size, w.dtype).reshape(rows.shape))
         scaled_bias = None if b is None else b.reshape(-1) * w.dtype.type(beta)
@@ -118,7 +123,9 @@ def _linear(build: Builder, x: Tensor, w, transposed: bool, b, alpha: float, bet
         return rows, bias
 
     elements = (copied * w.size, spec.outputs) if reads_rows else plan.packed_elements
-    packed = build.packed((plan.layout or "rows", transposed, alpha, beta), pack, w, b, elements=elements)
+    dtypes = (plan.weight_type, x.dtype) if half else ()
+    layout = (plan.layout or "rows", transposed, alpha, beta, half)
+    packed = build.packed(layout, pack, w, b, elements=elements, dtypes=dtypes)
     y = build.tensor((x.shape[0], spec.outputs), x.dtype)
     return build.emit(plan.step, [y], [build.contiguous(x), *packed], row.name, (LINEAR, spec))
 
