@@ -34,6 +34,7 @@ ONLY = {
 ONCE = ("probe", "array_memory", "team", "engine", "recent", "pool_indices", "strided_copy")
 HEADERS = (
     "simd.h",
+    "lanes.h",
     "team.h",
     "atomics.h",
     "clock.h",
