@@ -38,6 +38,7 @@ HEADERS = (
     "team.h",
     "atomics.h",
     "clock.h",
+    "fields.h",
     "array_memory.h",
     "array_memory.pxd",
     "team.pxd",

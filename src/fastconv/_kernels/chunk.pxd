@@ -13,6 +13,9 @@ from libc.stdint cimport int64_t
 from fastconv._kernels.activation cimport Parameters
 from fastconv._kernels.packing cimport pack_lines, real
 
+cdef extern from "fields.h":
+    pass
+
 cdef struct ConvSizes:
     int64_t groups, channels, filters                   # the last two per group
     int64_t x_image, x_channel, x_depth, x_row, x_column            # strides, in elements
