@@ -15,7 +15,11 @@ from fastconv.ops.winograd import Tiling, WinogradLoops
 from fastconv.ops.winograd_error import winograd_error, winograd_errors, winograd_forms
 from fastconv.ops.winograd_forms import LARGE_FORMS, SMALL_FORMS, STRIDED_FORMS
 
-TABLES = SMALL_FORMS, LARGE_FORMS, STRIDED_FORMS
+ALL_FORMS = [
+    *SMALL_FORMS.values(),
+    *LARGE_FORMS.values(),
+    *(forms for both in STRIDED_FORMS.values() for forms in both),
+]
 # Every form of stride 1 that the kernel has, as an algorithm and the taps of rows and columns that have it.
 FORMS = [
     *(("winograd", kernel) for kernel in SMALL_FORMS),
@@ -36,7 +40,7 @@ def same_padding(kernel):
 
 @pytest.mark.parametrize(
     "form",
-    sorted({form for table in TABLES for forms in table.values() for form in forms}, key=str),
+    sorted({form for forms in ALL_FORMS for form in forms}, key=str),
     ids=str,
 )
 def test_the_matrices_compute_a_correlation(form, rng):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastconv import _kernels, config, reference
+from fastconv import _kernels, config, machine, reference
 from fastconv.errors import ArgumentError
 from fastconv.nn import functional as F
 from fastconv.ops.conv import CONV, conv_nest, conv_plan
@@ -46,9 +46,16 @@ def spec_of(images, channels, side, filters):
     return conv_spec((images, channels, side, side), strides, f4, (filters, channels, 3, 3), f4, None, 2, 1, 1, 1)
 
 
+@pytest.fixture(params=(0, 1), ids=("small", "large"))
+def tiles(request, monkeypatch):
+    """Small or large tiles, whichever suit a convolution."""
+    forms = STRIDED_FORMS[3, 3][request.param]
+    monkeypatch.setitem(STRIDED_FORMS, (3, 3), (forms, forms))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_within_the_bound_for_known_arrays(isa, case, dtype, rng):
+def test_within_the_bound_for_known_arrays(isa, tiles, case, dtype, rng):
     """Of any number of threads and images, and with channels last in memory, the bits are the same."""
     x, w, b, geometry = arrays(case, dtype, rng)
     wide = (array.astype(np.longdouble) for array in (x, w, b))
@@ -72,7 +79,7 @@ def test_within_the_bound_for_known_arrays(isa, case, dtype, rng):
 
 
 def test_errs_less_than_a_stride_of_1():
-    for forms in STRIDED_FORMS.values():
+    for forms in STRIDED_FORMS[3, 3]:
         assert winograd_error(forms, 64, "float32") < winograd_error(SMALL_FORMS[3, 3], 64, "float32")
 
 
@@ -82,7 +89,18 @@ def test_tiles_that_end_outside_have_products_for_their_outputs_alone(isa, side,
     assert Tiling(conv_nest(spec_of(1, 64, side, 64))).products == points**2
 
 
-def test_writes_its_output_and_nothing_else(isa, rng):
+def test_many_filters_for_few_tiles_have_small_tiles(isa, monkeypatch):
+    """Tiles of five points, and three of the last, which has one output; 25 points instead of 81 are what has to be read."""
+    monkeypatch.setattr(machine, "cache_bytes", lambda level: 2 ** (15 + 5 * (level - 1)))
+    spec, small = spec_of(1, 512, 14, 512), STRIDED_FORMS[3, 3][0]
+    assert Tiling(conv_nest(spec)).forms == small
+    assert Tiling(conv_nest(spec)).products == (3 * 5 + 3) ** 2
+    assert Tiling(conv_nest(spec_of(8, 512, 14, 512))).forms == small  # the same bits for any number of images
+    assert Tiling(conv_nest(spec_of(1, 512, 40, 512))).forms != small
+    assert Tiling(conv_nest(spec_of(1, 64, 14, 64))).forms != small
+
+
+def test_writes_its_output_and_nothing_else(isa, tiles, rng):
     x = rng.standard_normal((1, 20, 19, 23)).astype(np.float32)
     w = rng.standard_normal((35, 20, 3, 3)).astype(np.float32)
     plan = conv_plan(x, w, None, 2, 1, 1, 1, "winograd")
@@ -104,11 +122,12 @@ def test_writes_its_output_and_nothing_else(isa, rng):
         (64, 112, 64, True),
         (3, 224, 64, False),
         (16, 8, 16, False),
-        (512, 14, 512, False),
+        (512, 14, 512, True),
+        (256, 14, 512, True),
     ],
 )
 def test_is_chosen_where_it_is_faster(channels, side, filters, faster):
-    """As measured with AVX-512; the transformed filters of many channels come too slowly for few tiles."""
+    """As measured with AVX-512."""
     if _kernels.ISA != "avx512":
         pytest.skip(f"the figures are those of AVX-512, this machine has {_kernels.ISA}")
     assert (CONV.choose(spec_of(1, channels, side, filters)).name == "winograd") == faster

@@ -25,7 +25,7 @@ i. A tile whose last row or column of outputs lies outside has no products at th
 j. With a dilation, the pixels of a tile are as far apart, and as many tiles interleave: neighbours in the order of tiles
    begin at neighbouring pixels.  Lanes are tiles.
 k. With few filters to a group lanes are tiles all the way (`winograd_lanes.pxd`).
-l. With a stride of 2, the taps 0 and 2 of an axis meet every second value, at four points ±½, ±5/4 and ∞; tap 1 meets the
+l. With a stride of 2, the taps 0 and 2 of an axis meet every second value, at ±½, ±5/4 and ∞ or at ±1 and ∞; tap 1 meets the
    others, which are their own transform, in plain products.  Lanes are channels.  Each plain product contributes to one
    output alone, and what holds for ∞ holds for it.
 

@@ -12,7 +12,7 @@ from fastconv._kernels.chunk cimport Chunk, ConvSizes
 from fastconv._kernels.packing cimport real
 from fastconv._kernels.tile cimport LANES, MAX_LANES, vec, vload, vload_first, vset1, vstore, vtranspose
 from fastconv._kernels.winograd_transforms cimport (
-    MAX_SIDE, STRIDED, Used, WinogradSizes, input_transform, is_left_out, used_tiles,
+    MAX_SIDE, Used, WinogradSizes, input_transform, is_left_out, is_strided, used_tiles,
 )  # fmt: skip
 
 cdef struct Ring:
@@ -136,7 +136,7 @@ cdef inline void transform_lanes(
     cdef const real* row[MAX_SIDE]
     cdef real* to
     cdef real* to_last
-    cdef int i, after
+    cdef int i, plain = down // 2, after        # which point is the first that takes odd rows as they are
     for tile_row in range(chunk.rows):
         turn_rows(c, top, left, done, tile_row * height + down, channels, x, ring)
         done = tile_row * height + down
@@ -146,14 +146,15 @@ cdef inline void transform_lanes(
         last = (image * chunk.rows + tile_row) * used.columns * LANES
         for _tile_column in range(chunk.columns):
             to, to_last = transformed + tile, transformed + last
-            if down == STRIDED:
+            if is_strided(down):
                 rows_of_points(down, across, 0, 2, row, used.across, to, to_last, s.v_plane)
-                rows_of_points(down, across, 2, 2, row, used.across, to, to_last, s.v_plane)
-                for i in range(s.tile_rows):    # the odd rows as they are
-                    after = (i + 4) * across
-                    if i + 4 == used.down and tile_row == used.rows:
+                if down == 9:
+                    rows_of_points(down, across, 2, 2, row, used.across, to, to_last, s.v_plane)
+                for i in range(s.tile_rows):
+                    after = (plain + i) * across
+                    if plain + i == used.down and tile_row == used.rows:
                         break
-                    if i + 4 == used.down:
+                    if plain + i == used.down:
                         to, to_last = to - unused * chunk.columns, to_last - unused * used.columns
                     rows_of_points(
                         1, across, 0, 1, row + 2 * i + 1, used.across, to + after * s.v_plane, to_last + after * s.v_plane,
@@ -166,7 +167,7 @@ cdef inline void transform_lanes(
             if down == 8:
                 rows_of_points(down, across, 5, 2, row, used.across, to, to_last, s.v_plane)
             if tile_row < used.rows:
-                if down < STRIDED:
+                if not is_strided(down):
                     to, to_last = to - unused * chunk.columns, to_last - unused * used.columns
                 rows_of_points(down, across, down - 1, 1, row, used.across, to, to_last, s.v_plane)
             tile += LANES
@@ -201,7 +202,9 @@ cdef inline void transform_lanes_by_form(
     const int64_t* rows, real* pixels, real* transformed,
 ) noexcept nogil:
     cdef int64_t down = s.points_down, across = s.points_across, m = s.tile_columns
-    if down == STRIDED:
+    if down == 5:
+        transform_channels_in_lanes(5, 4, 5, 4, s, chunk, images, first, last, x, rows, pixels, transformed)
+    elif down == 9:
         transform_channels_in_lanes(9, 8, 9, 8, s, chunk, images, first, last, x, rows, pixels, transformed)
     elif down == 6 and across == 6 and m == 4:
         transform_channels_in_lanes(6, 4, 6, 4, s, chunk, images, first, last, x, rows, pixels, transformed)

@@ -6,7 +6,7 @@ from fastconv._kernels.chunk cimport Chunk, ConvSizes
 from fastconv._kernels.packing cimport real
 from fastconv._kernels.tile cimport LANES, finish, store_panel, vadd, vec, vload, vstore
 from fastconv._kernels.winograd_transforms cimport (
-    MAX_SIDE, STRIDED, Used, WinogradSizes, first_pixel, is_left_out, output_transform, used_tiles,
+    MAX_SIDE, Used, WinogradSizes, first_pixel, is_left_out, output_transform, used_tiles,
 )  # fmt: skip
 
 cdef struct Places:
@@ -78,7 +78,9 @@ cdef inline void inverse_by_form(
     int64_t columns, real* panel,
 ) noexcept nogil:
     cdef int64_t down = s.points_down, across = s.points_across
-    if down == STRIDED:
+    if down == 5:
+        inverse_tiles(5, 2, 5, 2, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
+    elif down == 9:
         inverse_tiles(9, 4, 9, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
     elif down == 6 and across == 6 and s.tile_rows == 4:
         inverse_tiles(6, 4, 6, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)

@@ -13,7 +13,6 @@ cdef extern from "simd.h" nogil:
 
 cdef enum:
     MAX_SIDE = 9            # points of one axis
-    STRIDED = 9             # as many points have strided forms alone
     MAX_POINTS = 64         # where lanes are tiles
     MAX_TILE = 6            # outputs of one axis
     MAX_COLUMNS = 32        # tiles across a chunk
@@ -62,9 +61,14 @@ cdef inline Used used_tiles(const WinogradSizes* s, const Chunk* chunk) noexcept
     return used
 
 
+cdef inline bint is_strided(const int points) noexcept nogil:
+    """As many points have forms with a stride alone."""
+    return points == 5 or points == 9
+
+
 cdef inline bint is_left_out(const int points, const int point, int64_t used) noexcept nogil:
     """Whether tiles that end outside have no products there; where it can be the last point alone, all tiles are as one."""
-    return point >= used if points == STRIDED else point == points - 1
+    return point >= used if is_strided(points) else point == points - 1
 
 
 cdef inline int64_t first_pixel(int64_t m, int64_t spread, int64_t tile) noexcept nogil:
@@ -78,7 +82,9 @@ cdef inline void input_transform(const int points, vec* d, const int stride) noe
         input_at_6_points(d, stride)
     elif points == 8:
         input_at_8_points(d, stride)
-    elif points == STRIDED:
+    elif points == 5:
+        input_at_5_points(d, stride)
+    elif points == 9:
         input_at_9_points(d, stride)
 
 
@@ -88,7 +94,9 @@ cdef inline void output_transform(const int points, const int outputs, vec* p, c
         output_of_6_points(p, stride, outputs)
     elif points == 8:
         output_of_8_points(p, stride, outputs)
-    elif points == STRIDED:
+    elif points == 5:
+        output_of_5_points(p, stride)
+    elif points == 9:
         output_of_9_points(p, stride)
 
 
@@ -138,8 +146,18 @@ cdef inline void input_at_8_points(vec* d, const int stride) noexcept nogil:
     d[6 * stride] = vsub(even, odd)
 
 
+cdef inline void input_at_5_points(vec* d, const int stride) noexcept nogil:
+    """Of every second value at ±1 and infinity; the others as they are, in between."""
+    cdef vec d0 = d[0]
+    cdef vec d1 = d[stride]
+    cdef vec d2 = d[2 * stride]
+    d[0], d[stride] = vadd(d2, d0), vsub(d2, d0)
+    d[2 * stride] = d1
+    d[4 * stride] = vsub(d[4 * stride], d0)
+
+
 cdef inline void input_at_9_points(vec* d, const int stride) noexcept nogil:
-    """Of every second value at ±1/2, ±5/4 and infinity; the others as they are, in between."""
+    """The same at ±1/2, ±5/4 and infinity."""
     cdef vec d0 = d[0]
     cdef vec d1 = d[stride]
     cdef vec d2 = d[2 * stride]
@@ -156,6 +174,12 @@ cdef inline void input_at_9_points(vec* d, const int stride) noexcept nogil:
     d[8 * stride] = vmuladd(vmuladd(d[8 * stride], vset1(-1.8125), d4), vset1(0.390625), d0)
     d[4 * stride], d[6 * stride] = d1, d[5 * stride]
     d[5 * stride] = d3
+
+
+cdef inline void output_of_5_points(vec* p, const int stride) noexcept nogil:
+    cdef vec even = vadd(p[0], p[stride])
+    p[stride] = vadd(vsub(p[0], p[stride]), vadd(p[3 * stride], p[4 * stride]))
+    p[0] = vadd(even, p[2 * stride])
 
 
 cdef inline void output_of_9_points(vec* p, const int stride) noexcept nogil:

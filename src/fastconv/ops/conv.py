@@ -30,7 +30,7 @@ from fastconv.ops.linear import FEW_IMAGES, LinearSpec
 from fastconv.ops.nest import THREAD_FLOPS, Axis, Nest, merge, nest_bytes
 from fastconv.ops.table import Op, plan_cache
 from fastconv.ops.weighted import PACK_BYTES, WeightedKernel, WeightedReference, uneven_strides
-from fastconv.ops.winograd import MOST_DEPTH, MOST_SPREAD, WinogradLoops, winograd_flops
+from fastconv.ops.winograd import MOST_DEPTH, MOST_SPREAD, WinogradLoops, strided_forms, winograd_flops
 from fastconv.ops.winograd_error import winograd_error, winograd_errors, winograd_forms
 from fastconv.ops.winograd_forms import LARGE_FORMS, SMALL_FORMS, STRIDED_FORMS
 from fastconv.ops.winograd_lanes import loops_seconds, winograd_loops
@@ -276,7 +276,9 @@ class Winograd(Kernel):
 
     def forms(self, spec):
         window = spec.window
-        return winograd_forms((1, *window.kernel)[-2:], summed_channels(spec), self.large, (1, *window.stride)[-2:])
+        if window.stride[-1] > 1:
+            return strided_forms(kernel_nest(spec))
+        return winograd_forms((1, *window.kernel)[-2:], summed_channels(spec), self.large)
 
     def error_bound(self, spec):
         return winograd_error(self.forms(spec), summed_channels(spec), spec.dtype)

@@ -26,9 +26,17 @@ from fastconv.ops.nest import (
     packed_sizes,
 )
 from fastconv.ops.winograd_error import winograd_forms
-from fastconv.ops.winograd_forms import UNCHANGED, Forms
+from fastconv.ops.winograd_forms import STRIDED_FORMS, UNCHANGED, Forms
 
-__all__ = ["MOST_DEPTH", "MOST_SPREAD", "WinogradLoops", "large_winograd", "winograd_flops", "winograd_seconds"]
+__all__ = [
+    "MOST_DEPTH",
+    "MOST_SPREAD",
+    "WinogradLoops",
+    "large_winograd",
+    "strided_forms",
+    "winograd_flops",
+    "winograd_seconds",
+]
 
 HEAD_BYTES = 64  # of the scratch and of what threads share: tags of V, and a count
 MOST_DEPTH = 8  # taps along the depth: the kernel has so many tags
@@ -40,6 +48,7 @@ CHUNKS_PER_THREAD = 16  # keep the threads equally busy, as do so many panels of
 PANELS_PER_THREAD = 8
 PIECES_PER_THREAD = 4  # of the channels of shared inputs
 LEAST_CHANNELS = 4  # of a piece
+STREAMED_TILES = 16  # whose products take no longer than filters that fill much of the last-level cache
 RUNS_PER_THREAD = 4  # of chunks of neighbouring depths, which share planes
 RESULT_ELEMENTS = 1 << 12  # results on their way to the output: half the first-level cache
 
@@ -52,112 +61,81 @@ class WinogradLoops:
 
     def __init__(self, nest: Nest, large: bool = False):
         self.nest = nest
-        kernels = family("winograd", nest.dtype)
-        tile_sizes = family("conv", nest.dtype).TILE
-        self.panel, self.last_panel = filter_panels(nest.filters, tile_sizes)
+        self.panel, self.last_panel = filter_panels(nest.filters, family("conv", nest.dtype).TILE)
         self.panels = ceil(nest.filters / self.panel)
-        depth, down, across = nest.axes
         tiling = tiling_of(nest, large)
-        tiles, sizes, self.forms, points = tiling.nest, tiling.sizes, tiling.forms, tiling.points
-        self.points = points
-        points_down, points_across = (form.points for form in self.forms)
-        tile_rows, tile_columns = (form.outputs for form in self.forms)
+        self.forms, self.points = tiling.forms, tiling.points
         self.kernel = tuple(form.taps for form in self.forms)
-        self.rows = depth.kernel * nest.channels  # of V
-        itemsize = np.dtype(nest.dtype).itemsize
-        lanes = tile_sizes["lanes"]
+        self.rows = nest.axes[0].kernel * nest.channels  # of V
+        self.step = self._step(tiling)
+        self.transform_step = self._transform_step(tiling)
+
+    def _step(self, tiling: Tiling) -> Step:
+        nest, itemsize = self.nest, np.dtype(self.nest.dtype).itemsize
+        down = nest.axes[1]
         cuts = tiling.cuts(self.panels, self.last_panel < self.panel)
-        tiles_of_chunk = tiling.images * sizes["chunk_rows"] * sizes["chunk_columns"]
-        spread_rows, spread_columns = tiling.spreads
-        reach = (points_down - 1) // self.forms[0].step * min(spread_rows, sizes["chunk_rows"])
-        strip = aligned((sizes["chunk_rows"] + reach) * sizes["chunk_columns"] + lanes + MAX_REACH * spread_columns)
-        rounded = ceil(tiles_of_chunk / lanes) * lanes
-        v_row = rounded if rounded * 4 <= tiles_of_chunk * 5 else tiles_of_chunk  # no register crosses a cache line
-        pieces, channels = max(cuts["pieces"], 1), cuts["piece_channels"]
-        v_block = tiles_of_chunk * lanes
-        v_piece = ceil(channels / lanes) * v_block if tiling.channel_lanes else aligned(channels * v_row + lanes)
-        v_slot = pieces * v_piece
-        v_plane = depth.kernel * v_slot
-        v_channels = np.arange(nest.channels)
-        piece, place = divmod(v_channels, channels)
-        place = place // lanes * v_block + place % lanes if tiling.channel_lanes else place * v_row
-        v_channels = piece * v_piece + place
-        v_rows = np.arange(depth.kernel)[:, None] * v_slot + v_channels
-        row_results = sizes["chunk_columns"] * tile_rows * tile_columns * lanes
-        result_rows = max(1, RESULT_ELEMENTS // row_results)
-        result_rows = min(result_rows, sizes["chunk_rows"]) if spread_rows == 1 else 1
-        line_scratch = 2 * points_across * tile_rows * strip
-        if tiling.channel_lanes:
-            form = self.forms[1]
-            line_scratch = points_down * (sizes["chunk_columns"] * form.step + form.points - form.step) * lanes
-        line = sizes["chunk_columns"] + (1 + MAX_REACH) * spread_columns + 2 * lanes
-        v_scratch = aligned(line_scratch + line * tile_columns)
-        v_chunk = points * v_plane
-        m_scratch = v_scratch + (v_chunk if cuts["whole_chunks"] or not cuts["pieces"] else 0)
-        result_scratch = m_scratch + points * tiles_of_chunk * self.panel
-        self.step = Step(
-            kernels.KERNELS["winograd"],
+        transformed = TransformedInput(tiling, cuts)
+        scratch = Scratch(tiling, transformed, self.panel, bool(cuts["whole_chunks"] or not cuts["pieces"]))
+        return Step(
+            family("winograd", nest.dtype).KERNELS["winograd"],
             {
                 "chunks": {
-                    **nest_sizes(tiles),
-                    **sizes,
+                    **nest_sizes(tiling.nest),
+                    **tiling.sizes,
                     "task_panels": self.panels,
                     "chunk_tasks": 1,
                     "packed": True,
                     "panel": self.panel,
                     "last_panel": self.last_panel,
-                    "panel_scratch": result_scratch,
-                    "y_row": down.y_stride * spread_rows,
+                    "panel_scratch": scratch.results,
+                    "y_row": down.y_stride * tiling.spreads[0],
                 },
-                "points_down": points_down,
-                "points_across": points_across,
-                "tile_rows": tile_rows,
-                "tile_columns": tile_columns,
-                "spread_rows": spread_rows,
-                "spread_columns": spread_columns,
-                "y_rows": down.output,
-                "y_columns": across.output,
+                **_both("points", [form.points for form in self.forms], ("down", "across")),
+                **_both("tile", [form.outputs for form in self.forms]),
+                **_both("spread", tiling.spreads),
+                **_both("y", tiling.outputs),
                 "y_row": down.y_stride,
                 "lone_points": self.forms[0].lone_points,
                 "images": nest.images,
                 "chunk_images": tiling.images,
-                "strip": strip,
-                "chunk_tiles": tiles_of_chunk,
-                "v_plane": v_plane,
-                "v_chunk": v_chunk,
+                "strip": scratch.strip,
+                "chunk_tiles": tiling.chunk_tiles,
+                "v_plane": transformed.plane,
+                "v_chunk": transformed.chunk,
                 **cuts,
                 "channel_lanes": tiling.channel_lanes,
-                "result_rows": result_rows,
-                "line_scratch": line_scratch,
-                "v_scratch": v_scratch,
-                "m_scratch": m_scratch,
+                "result_rows": scratch.result_rows,
+                "line_scratch": scratch.line,
+                "v_scratch": scratch.transformed,
+                "m_scratch": scratch.products,
             },
             inputs=3 + nest.residual,
-            constants=(np.tile(v_rows.astype(np.int64).reshape(-1), 2),),
+            constants=(np.tile(transformed.rows, 2),),
             tasks=count_tasks(cuts, self.panels),
-            scratch=HEAD_BYTES + (result_scratch + result_rows * row_results) * itemsize,
-            shared=HEAD_BYTES + cuts["cut_chunks"] * v_chunk * itemsize if cuts["pieces"] else 0,
+            scratch=HEAD_BYTES + scratch.elements * itemsize,
+            shared=HEAD_BYTES + cuts["cut_chunks"] * transformed.chunk * itemsize if cuts["pieces"] else 0,
             grain=1,
             threads=tiling.threads,
         )
-        self.transform_step = Step(
-            kernels.KERNELS["transform_filters"],
+
+    def _transform_step(self, tiling: Tiling) -> Step:
+        nest, itemsize = self.nest, np.dtype(self.nest.dtype).itemsize
+        return Step(
+            family("winograd", nest.dtype).KERNELS["transform_filters"],
             {
                 "groups": nest.groups,
                 "channels": self.rows,
                 "filters": nest.filters,
                 "panel": self.panel,
                 "last_panel": self.last_panel,
-                "kernel_rows": self.kernel[0],
-                "kernel_columns": self.kernel[1],
-                "points_down": points_down,
-                "points_across": points_across,
+                **_both("kernel", self.kernel),
+                **_both("points", [form.points for form in self.forms], ("down", "across")),
                 "strided": tiling.strided,
             },
             constants=tuple(form.filter_transform() for form in self.forms),
-            tasks=nest.groups * self.panels * ceil(self.rows / lanes),
-            scratch=lanes * prod(self.kernel) * self.panel * itemsize,
-            threads=1 + nest.groups * nest.filters * self.rows * points * itemsize // THREAD_BYTES,
+            tasks=nest.groups * self.panels * ceil(self.rows / tiling.lanes),
+            scratch=tiling.lanes * prod(self.kernel) * self.panel * itemsize,
+            threads=1 + nest.groups * nest.filters * self.rows * self.points * itemsize // THREAD_BYTES,
         )
 
     @property
@@ -191,8 +169,67 @@ class WinogradLoops:
         return u
 
 
+def _both(name: str, values, axes: tuple[str, str] = ("rows", "columns")) -> dict[str, int]:
+    """A field of the kernel's sizes for each axis."""
+    return {f"{name}_{axis}": value for axis, value in zip(axes, values, strict=True)}
+
+
+class TransformedInput:
+    """How V of a chunk lies in memory, all in elements: offsets of its rows, the size of a point, and of all points."""
+
+    def __init__(self, tiling: Tiling, cuts: dict[str, int]):
+        lanes, channels = tiling.lanes, cuts["piece_channels"]
+        piece, place = divmod(np.arange(tiling.nest.channels), channels)
+        if tiling.channel_lanes:
+            block = tiling.chunk_tiles * lanes
+            piece_size = ceil(channels / lanes) * block
+            place = place // lanes * block + place % lanes
+        else:
+            rounded = aligned(tiling.chunk_tiles, lanes)
+            # No register crosses a cache line, unless that takes much space.
+            row = rounded if rounded * 4 <= tiling.chunk_tiles * 5 else tiling.chunk_tiles
+            piece_size = aligned(channels * row + lanes)
+            place = place * row
+        slot, depth = max(cuts["pieces"], 1) * piece_size, tiling.nest.axes[0].kernel
+        self.rows = (np.arange(depth)[:, None] * slot + piece * piece_size + place).astype(np.int64).reshape(-1)
+        self.plane = depth * slot
+        self.chunk = tiling.points * self.plane
+
+
+class Scratch:
+    """What a thread's scratch holds, each from which element on: a line, V of a chunk (if `own`), M of a panel, results."""
+
+    def __init__(self, tiling: Tiling, transformed: TransformedInput, panel: int, own: bool):
+        rows, columns = tiling.sizes["chunk_rows"], tiling.sizes["chunk_columns"]
+        (spread_rows, spread_columns), lanes = tiling.spreads, tiling.lanes
+        height, width = tiling.forms
+        reach = (height.points - 1) // height.step * min(spread_rows, rows)
+        self.strip = aligned(
+            (rows + reach) * columns + lanes + MAX_REACH * spread_columns
+        )  # of one column and row phase
+        self.line = 2 * width.points * height.outputs * self.strip
+        if tiling.channel_lanes:
+            self.line = height.points * (columns * width.step + width.points - width.step) * lanes
+        line = columns + (1 + MAX_REACH) * spread_columns + 2 * lanes
+        self.transformed = aligned(self.line + line * width.outputs)
+        self.products = self.transformed + (transformed.chunk if own else 0)
+        self.results = self.products + tiling.points * tiling.chunk_tiles * panel
+        row_results = columns * height.outputs * width.outputs * lanes
+        self.result_rows = min(max(1, RESULT_ELEMENTS // row_results), rows) if spread_rows == 1 else 1
+        self.elements = self.results + self.result_rows * row_results
+
+
 def large_winograd(nest: Nest) -> WinogradLoops:
     return WinogradLoops(nest, large=True)
+
+
+def strided_forms(nest: Nest) -> Forms:
+    """Those of a stride of 2: small tiles where an image has few large ones, whose many filters would be late."""
+    small, large = STRIDED_FORMS[tuple(axis.kernel for axis in nest.axes[1:])]
+    tiles = prod(ceil(axis.output / form.outputs) for axis, form in zip(nest.axes[1:], large, strict=True))
+    elements = prod(form.points for form in large) * nest.axes[0].kernel * nest.channels * nest.filters
+    streams = elements * np.dtype(nest.dtype).itemsize > machine.cache_bytes(3) // 4
+    return small if streams and tiles <= STREAMED_TILES else large
 
 
 class Tiling:
@@ -200,9 +237,9 @@ class Tiling:
 
     def __init__(self, nest: Nest, large: bool = False):
         rows = nest.axes[0].kernel * nest.channels
-        kernel, stride = (tuple(getattr(axis, name) for axis in nest.axes[1:]) for name in ("kernel", "stride"))
-        self.forms: Forms = winograd_forms(kernel, rows, large, stride)
-        self.strided = stride != (1, 1)
+        self.strided = nest.axes[1].stride > 1
+        kernel = tuple(axis.kernel for axis in nest.axes[1:])
+        self.forms: Forms = strided_forms(nest) if self.strided else winograd_forms(kernel, rows, large)
         self.points = prod(form.points for form in self.forms)
         self.outputs = [axis.output for axis in nest.axes[1:]]
         self.threads = 1 + nest.flops // THREAD_FLOPS  # worth waking
@@ -234,6 +271,7 @@ class Tiling:
             most //= self.sizes["chunk_rows"] * self.sizes["chunk_columns"]
             self.images = even_part(max(nest.images, 1), most)
         self.units = ceil(nest.images / self.images) * nest.groups * nest.axes[0].output * self.chunks
+        self.chunk_tiles = self.images * self.sizes["chunk_rows"] * self.sizes["chunk_columns"]
         operations = self.tile_lanes_operations, self.channel_lanes_operations
         # Lanes of the input transform are channels, not tiles; for channels, nothing interleaves, for tiles nothing strides.
         self.channel_lanes = self.strided or (self.spreads == (1, 1) and operations[1] <= operations[0])

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastconv.geometry import Window
 from fastconv.ops.cost import sum_error
-from fastconv.ops.winograd_forms import LARGE_FORMS, SMALL_FORMS, STRIDED_FORMS, UNCHANGED, AxisForm, Forms
+from fastconv.ops.winograd_forms import LARGE_FORMS, SMALL_FORMS, UNCHANGED, AxisForm, Forms
 
 __all__ = ["winograd_error", "winograd_errors", "winograd_forms"]
 
@@ -22,16 +22,12 @@ MOST_CHANNELS = 1024  # of F(4×4, 3×3), by whose bound other forms are measure
 
 
 @cache
-def winograd_forms(
-    kernel: tuple[int, int], channels: int, large: bool = False, stride: tuple[int, int] = (1, 1)
-) -> Forms:
-    """The forms of a kernel's rows and columns, which must be in the table of the stride.
+def winograd_forms(kernel: tuple[int, int], channels: int, large: bool = False) -> Forms:
+    """The forms of a kernel's rows and columns, which must be in the table.
 
     A 5×5 kernel has its large form where this has no larger bound than F(4×4, 3×3) of many channels has; with `large`, every
     kernel has its large form if there is one.
     """
-    if stride != (1, 1):
-        return STRIDED_FORMS[kernel]
     forms = LARGE_FORMS.get(kernel, SMALL_FORMS[kernel])
     if large or (kernel == (5, 5) and winograd_error(forms, channels, "float32") <= _most_error()):
         return forms
