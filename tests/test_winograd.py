@@ -11,9 +11,10 @@ from fastconv.geometry import Window
 from fastconv.nn import functional as F
 from fastconv.ops.conv import CONV, conv_nest, conv_plan
 from fastconv.ops.conv_spec import conv_spec
-from fastconv.ops.winograd import Tiling, WinogradLoops
+from fastconv.ops.winograd import WinogradLoops
 from fastconv.ops.winograd_error import winograd_error, winograd_errors, winograd_forms
 from fastconv.ops.winograd_forms import LARGE_FORMS, SMALL_FORMS, STRIDED_FORMS
+from fastconv.ops.winograd_tiling import Tiling
 
 ALL_FORMS = [
     *SMALL_FORMS.values(),

@@ -8,8 +8,8 @@ from fastconv.geometry import Window
 from fastconv.nn import functional as F
 from fastconv.ops.conv import conv_nest
 from fastconv.ops.conv_spec import conv_spec
-from fastconv.ops.winograd import Tiling
 from fastconv.ops.winograd_error import winograd_errors, winograd_forms
+from fastconv.ops.winograd_tiling import Tiling
 
 # images, channels, input, filters, kernel, and stride, padding and dilation along the depth
 VOLUMES = [

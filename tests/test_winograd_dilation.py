@@ -9,7 +9,7 @@ from fastconv.geometry import Window
 from fastconv.nn import functional as F
 from fastconv.ops.conv import CONV
 from fastconv.ops.conv_spec import conv_spec
-from fastconv.ops.winograd import count_tiles
+from fastconv.ops.winograd_tiling import count_tiles
 
 CASES = [  # input of one image, filters, kernel, dilation, padding
     ((16, 14, 14), 32, (3, 3), (2, 2), ((2, 2), (2, 2))),

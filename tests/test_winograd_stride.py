@@ -8,9 +8,9 @@ from fastconv.errors import ArgumentError
 from fastconv.nn import functional as F
 from fastconv.ops.conv import CONV, conv_nest, conv_plan
 from fastconv.ops.conv_spec import conv_spec
-from fastconv.ops.winograd import Tiling
 from fastconv.ops.winograd_error import winograd_error
 from fastconv.ops.winograd_forms import SMALL_FORMS, STRIDED_FORMS
+from fastconv.ops.winograd_tiling import Tiling
 
 CASES = [  # images, channels of a group, input, filters of a group, stride of the depth and padding
     (1, 16, (9, 9), 32, (), ((0, 0), (0, 0))),

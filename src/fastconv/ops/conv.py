@@ -30,10 +30,11 @@ from fastconv.ops.linear import FEW_IMAGES, LinearSpec
 from fastconv.ops.nest import THREAD_FLOPS, Axis, Nest, merge, nest_bytes
 from fastconv.ops.table import Op, plan_cache
 from fastconv.ops.weighted import PACK_BYTES, WeightedKernel, WeightedReference, uneven_strides
-from fastconv.ops.winograd import MOST_DEPTH, MOST_SPREAD, WinogradLoops, strided_forms, winograd_flops
+from fastconv.ops.winograd import WinogradLoops
 from fastconv.ops.winograd_error import winograd_error, winograd_errors, winograd_forms
 from fastconv.ops.winograd_forms import LARGE_FORMS, SMALL_FORMS, STRIDED_FORMS
 from fastconv.ops.winograd_lanes import loops_seconds, winograd_loops
+from fastconv.ops.winograd_tiling import MOST_DEPTH, MOST_SPREAD, strided_forms, winograd_flops
 
 __all__ = [
     "CALL_SECONDS",

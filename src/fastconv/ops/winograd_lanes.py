@@ -22,7 +22,8 @@ from fastconv.ops.nest import (
     packed_bias,
     packed_sizes,
 )
-from fastconv.ops.winograd import WinogradLoops, winograd_seconds
+from fastconv.ops.winograd import WinogradLoops
+from fastconv.ops.winograd_tiling import winograd_seconds
 
 __all__ = ["WinogradLanes", "computes", "loops_seconds", "winograd_loops"]
 
