@@ -194,6 +194,13 @@ class TestPooling:
     def test_places_of_the_largest_are_numpys(self, x):
         by_numpy([node("MaxPool", "x", "y i", kernel_shape=[2, 2])], {"x": x}, outputs="y i")
 
+    @pytest.mark.parametrize("op_type", ["MaxPool", "AveragePool"])
+    def test_windows_of_one_value(self, op_type, x):
+        x[0, 0, 0, :2] = np.nan, -0.0
+        by_kernels(
+            [node("Transpose", "x", "t", perm=[0, 2, 3, 1]), node(op_type, "t", "y", kernel_shape=[1, 1])], {"x": x}
+        )
+
     @pytest.mark.parametrize("op_type", ["GlobalAveragePool", "GlobalMaxPool"])
     def test_whole_planes(self, op_type, x):
         by_kernels([node(op_type, "x", "y")], {"x": x})

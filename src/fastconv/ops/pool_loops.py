@@ -400,8 +400,9 @@ class TurnedLoops:
 def highest(planes: Planes, block: int) -> int:
     """Input rows that `block` output rows need at most."""
     down = planes.axes[1]
-    first, end = down.windows()[:, 0].tolist(), spanned(down.windows(), down.step).tolist()
-    return max(max(end[i : i + block]) - min(first[i : i + block]) for i in range(0, down.output, block))
+    windows, blocks = down.windows(), np.arange(0, down.output, block)
+    ends = np.maximum.reduceat(spanned(windows, down.step), blocks)
+    return int((ends - np.minimum.reduceat(windows[:, 0], blocks)).max())
 
 
 def turned_bytes(planes: Planes, block: int = 1) -> int:
