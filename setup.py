@@ -22,11 +22,13 @@ if SANITIZE not in ("", "address"):
 
 # Kernel texts compiled for every instruction set and element type, and those compiled once, for the baseline.
 VARIED = (
-    "conv", "pointwise", "depthwise", "im2col", "linear", "winograd", "roof", "elementwise", "normalization", "softmax",
-    "resample", "pool", "pool_boxes", "pool_turned", "pool_picked", "pool_flat", "binary", "pad",
+    "conv", "pointwise", "depthwise", "depthwise_planes", "im2col", "linear", "winograd", "roof", "elementwise",
+    "normalization", "softmax", "resample", "pool", "pool_boxes", "pool_turned", "pool_picked", "pool_flat", "binary", "pad",
 )  # fmt: skip
-# Of these, the variants that are of use: elements of any type are moved as words, and few instruction sets pick any lanes.
+# Of these, the variants that are of use: elements of any type are moved as words, and few instruction sets pick any lanes
+# or load under masks.
 ONLY = {
+    "depthwise_planes": ("avx2_float32", "avx2_float64", "avx512_float32", "avx512_float64"),
     "pad": ("baseline_float32", "avx2_float32", "avx512_float32"),
     "pool_picked": ("avx512_float32", "avx512_float64"),
     "pool_flat": ("avx512_float32",),
@@ -43,6 +45,8 @@ HEADERS = (
     "array_memory.pxd",
     "team.pxd",
     "packing.pxd",
+    "depthwise_rows.pxd",
+    "depthwise_taps.pxd",
     "panels.pxd",
     "vector_math.h",
     "vector_math.pxd",

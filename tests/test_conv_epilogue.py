@@ -11,6 +11,7 @@ from fastconv.ops.conv import conv_nest
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.direct import FilterLanes, PixelLanes, PointwiseLanes
 from fastconv.ops.elementwise import ACTIVATIONS, elementwise
+from fastconv.ops.pixel_lanes import PlaneLanes, fits_planes
 from fastconv.ops.winograd import WinogradLoops, large_winograd
 from fastconv.ops.winograd_lanes import WinogradLanes, computes
 
@@ -26,6 +27,8 @@ CASES = {
     "filters with depth": (FilterLanes, (2, 4, 3, 5, 7), (18, 4, 3, 3, 3), 1, 1),
     "pixels of a small map": (PixelLanes, (2, 6, 7, 7), (6, 1, 3, 3), 6, 1),
     "few filters of a small map": (PixelLanes, (2, 4, 5, 9), (10, 2, 3, 3), 2, 1),
+    "planes": (PlaneLanes, (2, 6, 7, 7), (6, 1, 3, 3), 6, 1),
+    "planes of several filters": (PlaneLanes, (1, 3, 5, 4), (6, 1, 3, 3), 3, 1),
     "winograd": (WinogradLoops, (1, 7, 13, 22), (35, 7, 3, 3), 1, 1),
     "winograd of a small map": (WinogradLoops, (3, 7, 4, 4), (35, 7, 3, 3), 1, 1),
     "winograd in large tiles": (large_winograd, (1, 7, 13, 22), (35, 7, 3, 3), 1, 1),
@@ -50,6 +53,8 @@ def convolution(case, dtype):
     spec = conv_spec(x.shape, x.strides, x.dtype, w.shape, w.dtype, (b.shape, b.dtype), 1, padding, 1, groups, False)
     if make is WinogradLanes and not computes(conv_nest(spec)):
         pytest.skip("a register has too few lanes for tiles")
+    if make is PlaneLanes and not fits_planes(conv_nest(spec)):
+        pytest.skip("planes are packed with masked loads, which this instruction set lacks")
 
     def run(*added, **fused):
         loops = make(replace(conv_nest(spec), residual=bool(added), **fused))

@@ -1,4 +1,4 @@
-"""The direct convolution's loops: where every tap finds its input, and which lanes the kernel fills."""
+"""The direct convolution: the loops whose lanes are filters or long rows, and the choice between all of them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from math import ceil, prod
 import numpy as np
 
 from fastconv import _kernels, machine
-from fastconv._kernels import family, team
-from fastconv._kernels.engine import Step
-from fastconv.arrays import aligned_empty
+from fastconv._kernels import family
 from fastconv.ops.cost import moving_seconds, peak_flops
+from fastconv.ops.direct_loops import DirectLoops
 from fastconv.ops.nest import (
-    TASKS_PER_THREAD,
-    THREAD_BYTES,
-    THREAD_FLOPS,
     Axis,
     Nest,
     aligned,
@@ -26,16 +22,17 @@ from fastconv.ops.nest import (
     filter_panels,
     nest_bytes,
     nest_sizes,
-    packed_bias,
     packed_elements,
     packed_sizes,
     split_filters,
 )
+from fastconv.ops.pixel_lanes import PixelLanes, PlaneLanes, fits_planes, has_wide_registers, plane_lanes
 
 __all__ = [
     "DirectLoops",
     "FilterLanes",
     "PixelLanes",
+    "PlaneLanes",
     "PointwiseLanes",
     "columns_seconds",
     "direct_loops",
@@ -53,7 +50,6 @@ FEW_PANELS = 8  # of filters, that may read an input whose neighbours lie apart
 FEW_LANES = 4  # of a register, which then may have no masked loads
 POINTWISE_TILES = 16  # side by side in a chunk that is read in place
 WEIGHT_BYTES_PER_SECOND = 80e9, 40e9  # that the second-level cache holds, and others
-HEAD_BYTES = 64  # of the scratch: which chunk lies packed behind it
 
 # What storing an output element costs, in taps: results of filter lanes are transposed on their way.
 STORE_FILTER_LANES, STORE_PIXEL_LANES, STORE_POINTWISE = 11, 9, 4
@@ -69,114 +65,6 @@ LINE_SECONDS, ELEMENT_SECONDS = 4.8e-9, 0.39e-9
 COLUMN_SECONDS = 7e-9  # each line of im2col's matrix, beside its elements
 WEIGHT_SECONDS = 7e-12, 28e-12  # each byte of weights of the last-level cache, and of memory, every time it is read
 CHAIN_REGISTERS = {"avx512": 4, "avx2": 8, "baseline": 8}  # sums that hide the time from one to the next
-
-
-class DirectLoops:
-    """A nest with its chunks, tables and steps: ``pack`` the weights, then ``step(y, x, *packed)``."""
-
-    nest: Nest
-    step: Step
-    panel: int  # filters side by side in the packed weights
-    last_panel: int
-
-    @property
-    def panels(self) -> int:
-        return ceil(self.nest.filters / self.panel)
-
-    @property
-    def layout(self) -> tuple:
-        """What the form of the packed weights depends on, beside the weights."""
-        return ("panels", self.nest.dtype, self.panel, self.last_panel)
-
-    @property
-    def packed_elements(self) -> tuple[int, int]:
-        """Sizes of the packed weights and bias."""
-        filters = self.nest.groups * ((self.panels - 1) * self.panel + self.last_panel)
-        return filters * self.nest.taps, filters
-
-    def pack(
-        self, w: np.ndarray, b: np.ndarray | None, empty=aligned_empty, scale=None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Contiguous weights (filters, taps…) and bias, in the kernel's panels.
-
-        ``empty(count, dtype)`` gives the memory; `scale` is a factor for each filter, in float64, and not for its bias.
-        """
-        nest = self.nest
-        filters = (self.panels - 1) * self.panel + self.last_panel
-        packed = empty(self.packed_elements[0], nest.dtype)
-        step = self.pack_step(nest.groups, scale is not None)
-        step(packed, w, *(() if scale is None else (np.ascontiguousarray(scale, np.float64),)))
-        return packed, packed_bias(nest, filters, b, empty)
-
-    def pack_step(self, groups: int, scaled: bool = False) -> Step:
-        """``step(packed, w)`` for the weights of so many groups; `scaled`: ``step(packed, w, factors of the filters)``."""
-        nest = self.nest
-        elements = groups * self.packed_elements[0] // nest.groups
-        return Step(
-            family("conv", nest.dtype).KERNELS["pack_filters"],
-            {
-                "groups": groups,
-                "filters": nest.filters,
-                "taps": nest.taps,
-                "panel": self.panel,
-                "last_panel": self.last_panel,
-                "scaled": scaled,
-            },
-            inputs=1 + scaled,
-            constants=(self._places(),),
-            tasks=groups * self.panels,
-            threads=1 + elements * np.dtype(nest.dtype).itemsize // THREAD_BYTES,
-        )
-
-    def _places(self) -> np.ndarray:
-        """Of each tap in the order of the weights: where it is in the order in which the kernel sums."""
-        places = np.arange(self.nest.taps)
-        taps = places.reshape(self.nest.channels, *(axis.kernel for axis in self.nest.axes))
-        ordered = self._ordered(taps)
-        if ordered is not taps:
-            places = np.empty_like(places)
-            places[ordered.reshape(-1)] = taps.reshape(-1)
-        return places
-
-    def _tables(self, sizes: dict) -> tuple[np.ndarray, ...]:
-        """Where tap k lies, relative to an output position, and the stride phases of rows and columns."""
-        depth, down, across = self.nest.axes
-        channel = np.arange(self.nest.channels)
-        row_phases = down.phases
-        if sizes["packed"]:
-            if sizes["row_slots"] == sizes["chunk_rows"] and down.reach:  # rows of its own for each tap
-                rows = [k * sizes["row_slots"] for k in range(down.kernel)]
-                row_phases = [k * down.dilation for k in range(down.kernel)]
-            else:
-                rows = [down.phases.index(phase) * sizes["row_slots"] + slot for phase, slot in down.tap_positions]
-            columns = [
-                across.phases.index(phase) * sizes["column_slots"] + slot for phase, slot in across.tap_positions
-            ]
-            by_depth = np.arange(depth.kernel) * self.nest.channels * sizes["plane"]
-            by_channel, by_row, by_column = channel * sizes["plane"], np.array(rows) * sizes["pitch"], np.array(columns)
-        else:
-            by_channel = channel * self.nest.x_strides[1]
-            by_depth, by_row, by_column = (
-                (np.arange(a.kernel) * a.dilation - a.before) * a.x_stride for a in self.nest.axes
-            )
-        offsets = by_channel[:, None, None, None] + by_depth[:, None, None] + by_row[:, None] + by_column
-        phases = (np.array(phases, np.int64) for phases in (row_phases, across.phases))
-        return np.ascontiguousarray(self._ordered(offsets), np.int64).reshape(-1), *phases
-
-    def _ordered(self, taps: np.ndarray) -> np.ndarray:
-        """(…, channel, depth, row, column) in the order in which the kernel sums them."""
-        return taps
-
-    def _make_step(self, kernel, sizes: dict, tasks: int, scratch_elements: int, tables) -> Step:
-        return Step(
-            kernel,
-            sizes,
-            inputs=3 + self.nest.residual,
-            constants=tables,
-            tasks=tasks,
-            scratch=HEAD_BYTES + scratch_elements * np.dtype(self.nest.dtype).itemsize,
-            threads=1 + self.nest.flops // THREAD_FLOPS,
-        )
 
 
 class FilterLanes(DirectLoops):
@@ -227,102 +115,6 @@ class FilterLanes(DirectLoops):
     def packs(nest: Nest, trimmed: bool) -> bool:
         """Whether the input is copied; else it is read where it lies, `trimmed` only where neighbours are side by side."""
         return not (_readable_in_place(nest) or (not trimmed and _readable_apart(nest)))
-
-
-class PixelLanes(DirectLoops):
-    """Lanes are pixels: `_kernels/depthwise.pyx`."""
-
-    def __init__(self, nest: Nest):
-        columns = nest.axes[2].output
-        kernels = family("depthwise", nest.dtype)
-        if 2 * columns <= kernels.TILE["lanes"]:
-            kernels = family("depthwise", nest.dtype, half=True)
-        self.nest = nest
-        self.tile = kernels.TILE
-        self.panel = even_part(nest.filters, self.tile["filters"])
-        self.last_panel = (nest.filters - 1) % self.panel + 1
-        lanes = self.tile["lanes"]
-        step = self.tile["vectors"] * lanes
-        budget = cache_budget(nest, 1 if nest.channels == 1 else 2)
-        sizes = packed_sizes(nest, *chunk_shape(nest, budget, step, budget, lanes), lanes)
-        group_elements = packed_elements(nest, sizes)
-        block = self._groups_of_a_chunk(group_elements, budget)
-        chunks = count_chunks(nest, sizes, block)
-        split = split_filters(chunks, self.panels)
-        blocks = {"block": block, "group_blocks": ceil(nest.groups / block), "group_packed": group_elements}
-        panel_sizes = {"panel": self.panel, "last_panel": self.last_panel, "panel_scratch": 0}
-        packed = not self._readable_in_place()
-        sizes = nest_sizes(nest) | sizes | split | panel_sizes | blocks | {"packed": packed}
-        tables = (*self._tables(sizes), self._runs())
-        spill = step + nest.axes[2].reach  # the last tile of the last row reads whole registers
-        self.step = self._make_step(
-            kernels.KERNELS["depthwise"],
-            sizes,
-            chunks * split["chunk_tasks"],
-            (block * group_elements + spill) * packed,
-            tables,
-        )
-
-    def _readable_in_place(self) -> bool:
-        depth, _, across = self.nest.axes
-        return (
-            self.panel == depth.kernel == across.x_stride == across.y_stride == 1
-            and depth.before == 0
-            and _inside(depth)
-            and across.stride <= self.tile["stride"]
-            and across.kernel <= self.tile["kernel"]
-        )
-
-    def _skips_columns(self) -> bool:
-        """Input columns are two apart and read where they lie."""
-        return self.nest.axes[2].stride == 2 and self._readable_in_place()
-
-    @property
-    def layout(self) -> tuple:
-        order = (self._runs_of_rows(), self.nest.axes[2].kernel) if self.panel == 1 else ()
-        return (*super().layout, str(order))
-
-    def _groups_of_a_chunk(self, elements: int, budget: int) -> int:
-        """As many as fit the cache, but enough blocks for the team."""
-        threads = team.get_threads()
-        most = self.nest.groups if threads == 1 else max(self.nest.groups // (TASKS_PER_THREAD * threads), 1)
-        return max(min(budget // max(elements, 1), most), 1)
-
-    def _ordered(self, taps: np.ndarray) -> np.ndarray:
-        """With one filter to a panel: channel, depth, run of rows, column, row."""
-        if self.panel > 1:
-            return taps
-        runs = [taps[..., rows, :].swapaxes(-1, -2) for rows in self._runs_of_rows()]
-        flat = [run.reshape(*run.shape[:-2], -1) for run in runs]
-        return np.ascontiguousarray(np.concatenate(flat, axis=-1))
-
-    def _runs_of_rows(self) -> list[list[int]]:
-        """Taps of a column that read neighbouring rows, as many together as the kernel has cases for, long runs first."""
-        longest, usual = self.tile["runs_apart" if self._skips_columns() else "runs"]
-        positions = self.nest.axes[1].tap_positions
-        neighbours: list[list[int]] = []
-        for tap in sorted(range(len(positions)), key=positions.__getitem__):
-            phase, slot = positions[tap]
-            if neighbours and positions[neighbours[-1][-1]] == (phase, slot - 1):
-                neighbours[-1].append(tap)
-            else:
-                neighbours.append([tap])
-        runs = []
-        for run in neighbours:
-            most = longest if len(run) == longest else usual
-            runs += [run[first : first + most] for first in range(0, len(run), most)]
-        return sorted(runs, key=len, reverse=True)
-
-    def _runs(self) -> np.ndarray:
-        """The kernel's table: taps of a run, input row of the first, column, columns; then zeros."""
-        _, down, across = self.nest.axes
-        step = 2 if self._skips_columns() and across.dilation == 1 else 1
-        entries = [
-            (len(rows), rows[0] * down.dilation - down.before, column, min(step, across.kernel - column))
-            for rows in self._runs_of_rows()
-            for column in range(0, across.kernel, step)
-        ]
-        return np.array(entries * (self.nest.channels * self.nest.axes[0].kernel) + [(0, 0, 0, 0)], np.int64)
 
 
 class PointwiseLanes(DirectLoops):
@@ -381,6 +173,9 @@ def taps_per_output(nest: Nest) -> dict[type[DirectLoops], float]:
     loads = (filters + vectors) / (filters * vectors)
     store = STORE_PIXEL_LANES * (1 if nest.axes[2].y_stride == 1 else STORE_APART)
     taps[PixelLanes] = filled * (1.06 * max(0.9 * loads, 1) * nest.taps + store)
+    if _planes_pay(nest):
+        registers = ceil(columns / plane_lanes(nest))
+        taps[PlaneLanes] = registers * (1.06 * plane_lanes(nest) * nest.taps + tile["lanes"] * store) / columns
     in_place = is_pointwise(nest)
     if in_place:
         usable = (columns >= tile["lanes"] or tile["lanes"] > FEW_LANES) and (
@@ -392,6 +187,14 @@ def taps_per_output(nest: Nest) -> dict[type[DirectLoops], float]:
         copies = 0 if in_place else nest.channels * prod(len(axis.phases) for axis in nest.axes[1:]) / nest.filters
         taps[PointwiseLanes] = filled * (1.02 * max(loads, 1) * nest.taps + STORE_POINTWISE) + COPY * copies
     return taps
+
+
+def _planes_pay(nest: Nest) -> bool:
+    """Whether planes are packed: where several filters read each, or where masked registers would cost more."""
+    across = nest.axes[2]
+    return fits_planes(nest) and (
+        nest.filters > 1 or not has_wide_registers(nest) or (across.stride == 1 and across.output <= plane_lanes(nest))
+    )
 
 
 def _filter_taps(nest: Nest, tile: dict[str, int]) -> float:
@@ -541,9 +344,4 @@ def _readable_apart(nest: Nest) -> bool:
 
 def _is_inside(nest: Nest) -> bool:
     """Whether no window reaches the padding."""
-    return all(axis.before == 0 and _inside(axis) for axis in nest.axes)
-
-
-def _inside(axis: Axis) -> bool:
-    """No window reaches behind the input."""
-    return (axis.output - 1) * axis.stride + axis.dilation * (axis.kernel - 1) < axis.input
+    return all(axis.is_inside for axis in nest.axes)

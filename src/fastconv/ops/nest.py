@@ -68,6 +68,11 @@ class Axis:
         return max(slot for _, slot in self.tap_positions)
 
     @property
+    def is_inside(self) -> bool:
+        """No window reaches the padding."""
+        return self.before == 0 and (self.output - 1) * self.stride + self.dilation * (self.kernel - 1) < self.input
+
+    @property
     def is_identity(self) -> bool:
         return self.kernel == 1 and self.stride == 1 and self.input == self.output and self.before == 0
 
