@@ -28,7 +28,7 @@ VARIED = (
 # Of these, the variants that are of use: elements of any type are moved as words, and few instruction sets pick any lanes
 # or load under masks.
 ONLY = {
-    "depthwise_planes": ("avx2_float32", "avx2_float64", "avx512_float32", "avx512_float64"),
+    "depthwise_planes": ("avx2_float32", "avx512_float32"),
     "pad": ("baseline_float32", "avx2_float32", "avx512_float32"),
     "pool_picked": ("avx512_float32", "avx512_float64"),
     "pool_flat": ("avx512_float32",),

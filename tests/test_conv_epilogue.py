@@ -54,7 +54,7 @@ def convolution(case, dtype):
     if make is WinogradLanes and not computes(conv_nest(spec)):
         pytest.skip("a register has too few lanes for tiles")
     if make is PlaneLanes and not fits_planes(conv_nest(spec)):
-        pytest.skip("planes are packed with masked loads, which this instruction set lacks")
+        pytest.skip("planes are packed for float32, with masked loads, which SSE lacks")
 
     def run(*added, **fused):
         loops = make(replace(conv_nest(spec), residual=bool(added), **fused))

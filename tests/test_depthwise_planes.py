@@ -55,12 +55,11 @@ def masked_loads(isa):
         pytest.skip("planes are packed with masked loads, which the baseline lacks")
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("columns", range(1, 15))
-def test_every_width(columns, dtype, rng):
+def test_every_width(columns, rng):
     for rows in (1, 5, columns):
-        check(rng, (2, 9, rows, columns), (9, 1, 3, 3), dtype, groups=9, padding=1)
-        check(rng, (2, 9, rows, columns), (9, 1, 3, 3), dtype, groups=9, padding=1, stride=2)
+        check(rng, (2, 9, rows, columns), (9, 1, 3, 3), groups=9, padding=1)
+        check(rng, (2, 9, rows, columns), (9, 1, 3, 3), groups=9, padding=1, stride=2)
 
 
 @pytest.mark.parametrize("rows", range(1, 35))

@@ -96,7 +96,7 @@ class TestExplain:
 
     def test_refusals_are_sentences(self, rng):
         w = write.tensor(models._weights(rng, 8, 4, 3, 3), "w")
-        node = write.node("Conv", "x w", "y", strides=[2, 2])
+        node = write.node("Conv", "x w", "y", strides=[3, 3])
         session = fc.InferenceSession(write.model(write.graph([node], [write.value("x", (1, 4, 9, 9))], ["y"], [w])))
         (row,) = session.explain().rows
         assert "needs stride 1" in row.refused["winograd"]

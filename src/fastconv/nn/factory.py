@@ -18,10 +18,14 @@ def check_device(device) -> None:
 
 def as_dtype(dtype) -> np.dtype:
     """`dtype`, a NumPy dtype, its name, or torch's dtype of that name, as the dtype."""
+    from_torch = type(dtype).__module__ == "torch"
     try:
-        return np.dtype(str(dtype).removeprefix("torch.") if type(dtype).__module__ == "torch" else dtype)
+        resolved = np.dtype(str(dtype).removeprefix("torch.") if from_torch else dtype)
     except (TypeError, ValueError):
-        raise ArgumentTypeError(f"dtype: expected a NumPy dtype or its name, got {dtype!r}") from None
+        resolved = None
+    if resolved is None or (from_torch and resolved.isbuiltin != 1):  # other packages may have told NumPy of bfloat16
+        raise ArgumentTypeError(f"dtype: expected a NumPy dtype or its name, got {dtype!r}")
+    return resolved
 
 
 def float_dtype(dtype) -> np.dtype:

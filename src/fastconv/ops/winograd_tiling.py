@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 from math import ceil, inf, prod
 
 import numpy as np
@@ -21,6 +20,7 @@ from fastconv.ops.nest import (
     nest_bytes,
     packed_sizes,
 )
+from fastconv.ops.table import plan_cache
 from fastconv.ops.winograd_error import winograd_forms
 from fastconv.ops.winograd_forms import STRIDED_FORMS, UNCHANGED, Forms
 
@@ -255,7 +255,7 @@ class Tiling:
         return min(self.depth_taps, max(0, last + 1 - max(0, ceil(depth.before / depth.dilation))))
 
 
-@lru_cache(maxsize=64)
+@plan_cache
 def tiling_of(nest: Nest, large: bool) -> Tiling:
     return Tiling(nest, large)
 
