@@ -8,10 +8,11 @@ from math import ceil, prod
 import numpy as np
 
 from fastconv import _kernels, machine
-from fastconv._kernels import family
+from fastconv._kernels import family, team
 from fastconv.ops.cost import moving_seconds, peak_flops
 from fastconv.ops.direct_loops import DirectLoops
 from fastconv.ops.nest import (
+    THREAD_FLOPS,
     Axis,
     Nest,
     aligned,
@@ -45,6 +46,7 @@ __all__ = [
 ]
 
 CHUNK_PIXELS = 512  # output pixels of one chunk
+MOST_IDLE = 1.15  # times what threads would take that are all busy to the end
 STORE_PIXELS = 224  # of one panel of filters: results that the first-level cache holds until they are stored
 FEW_PANELS = 8  # of filters, that may read an input whose neighbours lie apart
 FEW_LANES = 4  # of a register, which then may have no masked loads
@@ -78,7 +80,7 @@ class FilterLanes(DirectLoops):
         self.nest = nest
         self.trimmed = trimmed
         self.panel, self.last_panel = filter_panels(nest.filters, kernels.TILE)
-        columns, sizes = self.chunk_sizes(nest)
+        columns, sizes = self.chunk_sizes(nest, min(team.get_threads(), 1 + nest.flops // THREAD_FLOPS))
         store_rows = even_part(sizes["chunk_rows"], max(STORE_PIXELS // columns, 1))
         chunks = count_chunks(nest, sizes)
         packed = self.packs(nest, trimmed)
@@ -105,11 +107,22 @@ class FilterLanes(DirectLoops):
         return np.ascontiguousarray(np.moveaxis(taps, (-2, -1), (-4, -3))) if self.trimmed else taps
 
     @staticmethod
-    def chunk_sizes(nest: Nest) -> tuple[int, dict[str, int]]:
-        """Output columns of a chunk, and the fields that describe its packed input."""
-        limits = (CHUNK_PIXELS, family("conv", nest.dtype).TILE["pixels"], cache_budget(nest))
-        rows, columns = chunk_shape(nest, *limits, widest=STORE_PIXELS, blocks=True)
-        return columns, packed_sizes(nest, rows, columns, blocks=True)
+    def chunk_sizes(nest: Nest, threads: int = 1) -> tuple[int, dict[str, int]]:
+        """Output columns of a chunk, and the fields that describe its packed input.
+
+        Chunks are smaller where the tasks of whole ones would leave some of the `threads` idle.
+        """
+        tile = family("conv", nest.dtype).TILE
+        panels = ceil(nest.filters / tile["filters"])
+        most = CHUNK_PIXELS
+        while True:
+            limits = (most, tile["pixels"], cache_budget(nest))
+            rows, columns = chunk_shape(nest, *limits, widest=min(STORE_PIXELS, most), blocks=True)
+            sizes = packed_sizes(nest, rows, columns, blocks=True)
+            tasks = count_chunks(nest, sizes) * panels
+            if ceil(tasks / threads) * threads <= MOST_IDLE * tasks or most <= tile["pixels"]:
+                return columns, sizes
+            most = max(rows * columns // 2, tile["pixels"])
 
     @staticmethod
     def packs(nest: Nest, trimmed: bool) -> bool:
