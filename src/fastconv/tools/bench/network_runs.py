@@ -27,10 +27,10 @@ __all__ = ["run_networks"]
 
 BOUND = 1e-4  # of the largest output: a network's rounding errors, Winograd's included
 MOST_SECONDS = 3.0  # of an engine's timing
-START_SECONDS, BYTE_RATE = 1.2, 0.08e9  # of an engine beside its timing: at least, and bytes of the file per second
+START_SECONDS, BYTE_RATE = 1.6, 0.08e9  # of an engine beside its timing: at least, and bytes of the file per second
 LEAST_STARTS, MOST_STARTS = 3, 9  # fresh processes in which an engine loads the network and runs it once
 STARTS_SHARE = 0.3  # of an engine's time, unless the least take more
-ENOUGH_SECONDS = 12.0  # after which of all engines' starts even the least need not be made
+ENOUGH_SECONDS = 5.0  # after which of all engines' starts even the least need not be made
 MEMORY_PER_WEIGHT_BYTE = 4  # what an engine takes at its peak, roughly: the file, the weights, their packed copy
 
 
