@@ -4,12 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+from pools import INF, NAN, average_pool, channels_last, check_average, check_max, max_pool, numbers, same_bits
 from protected import run_protected
-from tolerance import assert_within, sum_tolerance
 
 import fastconv.nn.functional as F
 from fastconv import config, reference
-from fastconv._kernels import has
 from fastconv.ops import pool_loops
 from fastconv.ops.pool import adaptive_average_plan, adaptive_max_plan, average_pool_plan, max_pool_plan
 from fastconv.ops.pool_flat import FlatLoops, is_flat
@@ -19,65 +18,6 @@ from fastconv.ops.table import forget_plans
 
 FLOATS = [np.float32, np.float64]
 INTEGERS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64]
-NAN, INF = np.nan, np.inf
-
-
-def numbers(rng, shape, dtype):
-    """Few distinct values with many ties; in floats also zeros of both signs, infinities and, in places, NaN."""
-    x = rng.integers(0, 7, shape).astype(dtype)
-    if x.dtype.kind == "f":
-        x[rng.random(shape) < 0.3] = -0.0
-        x *= np.where(rng.random(shape) < 0.7, -1, 1).astype(dtype)
-        for value in (NAN, INF, -INF, -INF):
-            x[rng.random(shape) < 0.01] = value
-    elif x.dtype.kind == "i":
-        x *= np.where(rng.random(shape) < 0.7, -1, 1).astype(dtype)
-    return x
-
-
-def channels_last(x):
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
-
-
-def same_bits(actual, expected, problem=""):
-    """Equal to the last bit; every NaN is as good as another."""
-    assert actual.dtype == expected.dtype, problem
-    assert actual.shape == expected.shape, problem
-    bits = f"u{actual.itemsize}"
-    same = (np.ascontiguousarray(actual).view(bits) == np.ascontiguousarray(expected).view(bits)) | (
-        (actual != actual) & (expected != expected)
-    )
-    assert same.all(), f"{problem}: {np.argwhere(~same)[:3].tolist()}"
-
-
-def max_pool(x, kernel, stride=None, padding=0, dilation=1, ceil_mode=False, indices=False, algorithm="direct"):
-    return max_pool_plan(x, x.ndim - 2, kernel, stride, padding, dilation, ceil_mode, indices, algorithm)(x)
-
-
-def average_pool(
-    x, kernel, stride=None, padding=0, ceil_mode=False, include_pad=True, divisor=None, dilation=1, algorithm="direct"
-):
-    plan = average_pool_plan(
-        x, x.ndim - 2, kernel, stride, padding, ceil_mode, include_pad, divisor, algorithm, dilation
-    )
-    return plan(x)
-
-
-def check_max(x, *arguments):
-    problem = f"max_pool {x.shape} {x.strides} {arguments} {x.dtype}"
-    expected = reference.max_pool(x, *arguments)
-    same_bits(max_pool(x, *arguments), expected[0], problem)
-    for actual, wanted in zip(max_pool(x, *arguments, indices=True), expected, strict=True):
-        same_bits(actual, wanted, problem)
-
-
-def check_average(x, *arguments, dilation=1):
-    problem = f"average_pool {x.shape} {x.strides} {arguments} {x.dtype}"
-    expected = reference.avg_pool(x, *arguments, dilation=dilation)
-    magnitude = np.abs(reference.avg_pool(np.abs(x.astype(np.float64)), *arguments, dilation=dilation))
-    taps = np.prod(arguments[0]) if np.ndim(arguments[0]) else arguments[0] ** (x.ndim - 2)
-    tolerance = sum_tolerance(taps + 1, magnitude, x.dtype)
-    assert_within(average_pool(x, *arguments, dilation=dilation), expected, tolerance, problem)
 
 
 # shape, kernel, stride, padding, dilation: the usual windows, and plain, tail and strided forms of every parameter
@@ -138,67 +78,6 @@ def test_every_width_around_the_vectors(isa, window, rng):
         check_max(x, *arguments)
         x = rng.standard_normal((1, 2, 11, columns)).astype(np.float64)
         check_average(x, *arguments, True, columns % 3 > 0)
-
-
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("window", [(2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 1, 1), (3, 1, 0), (5, 1, 2)], ids=str)
-def test_many_small_planes(isa, team, window, dtype, rng):
-    """Several rows to a vector, and more planes than are done again where one of them has a NaN."""
-    for rows, columns in itertools.product((5, 6, 7, 14), (5, 6, 7, 8, 13, 16, 17)):
-        x = rng.integers(-9, 10, (2, 37, rows, columns)).astype(dtype)
-        check_max(x, *window, 1, rows % 2 > 0)
-        for include_pad in (False, True):
-            arguments = (*window, rows % 2 > 0, include_pad)
-            same_bits(average_pool(x, *arguments), reference.avg_pool(x, *arguments), (x.shape, arguments))
-        x[1, 20, rows - 1, columns - 1] = NAN
-        check_max(x, *window, 1, True)
-
-
-@pytest.mark.parametrize(
-    "size", [(1, 2), (3, 3), (5, 4), (7, 7), (8, 8), (2, 16), (13, 17), (33, 35), (64, 64)], ids=str
-)
-def test_planes_as_one_row(isa, size, rng):
-    """Whole groups of planes, the last one of fewer, less than a vector of them, and a NaN at the ends of a group."""
-    if not has("pool_flat", "float32"):
-        pytest.skip("there is such a kernel for AVX-512 only")
-    for images, channels in ((1, 1), (2, 3), (1, 70), (5, 41)):
-        x = rng.integers(-9, 10, (images, channels, *size)).astype(np.float32) * rng.choice([1, -0.0], size=size)
-        x = x.astype(np.float32)
-        for place in (None, 0, -1, x.size // 2):
-            if place is not None:
-                x.flat[place] = NAN
-            spec = max_pool_plan(x, 2, 3, 1, 1, 1, False, False, "direct").spec
-            y = np.full(x.shape, 12345, np.float32)
-            FlatLoops(planes_of(spec, axes_of(spec), 1)).step(y, x)
-            same_bits(y, reference.max_pool(x, 3, 1, 1)[0], (x.shape, place))
-        x = rng.integers(-9, 10, x.shape).astype(np.float32)
-        for include_pad in (False, True):
-            spec = average_pool_plan(x, 2, 3, 1, 1, False, include_pad, None, "direct").spec
-            axes = axes_of(spec)
-            FlatLoops(planes_of(spec, axes, 1), spec.divisors(axes)).step(y, x)
-            same_bits(y, reference.avg_pool(x, 3, 1, 1, False, include_pad), x.shape)
-
-
-def test_planes_with_gaps_are_no_row(isa, rng):
-    x = rng.standard_normal((2, 6, 7, 8)).astype(np.float32)
-    for view in (x[:, ::2], x[:, :, 1:], x[..., 1:], x[:, 1:]):
-        check_max(view, 3, 1, 1)
-        check_average(view, 3, 1, 1)
-        spec = max_pool_plan(view, 2, 3, 1, 1, 1, False, False, "direct").spec
-        assert not is_flat(planes_of(spec, axes_of(spec), 1))
-
-
-@pytest.mark.parametrize("dtype", [np.float16, *FLOATS])
-def test_windows_of_one_value(isa, dtype, rng):
-    """A copy, but for the zeros: a sum starts at +0."""
-    x = numbers(rng, (2, 5, 6, 7), dtype)
-    for memory in (np.asarray, channels_last, lambda x: x[:, ::2, ::-1]):
-        x = memory(x)
-        check_max(x, 1)
-        for y in (F.avg_pool2d(x, 1), F.adaptive_avg_pool2d(x, x.shape[2:]), F.avg_pool2d(x, 1, divisor_override=1)):
-            same_bits(y, np.where(x == 0, 0, x).astype(dtype))
-        same_bits(F.avg_pool2d(x, 1, divisor_override=-2), reference.avg_pool(x, 1, divisor_override=-2))
-        same_bits(F.max_pool2d(x, 1, 2), x[:, :, ::2, ::2])
 
 
 @pytest.mark.parametrize("channels", range(1, 71, 3))
