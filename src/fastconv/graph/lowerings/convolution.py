@@ -146,7 +146,7 @@ def conv_transpose(build: Builder, node, x, w, b=None):
 
 
 def _at(y: Tensor, positions: tuple[slice, ...]) -> Tensor:
-    """Every so manieth position of `y` along its spatial axes."""
+    """The positions of `y` that are some steps apart along its spatial axes."""
     steps, starts = zip(*((at.step or 1, at.start or 0) for at in positions), strict=True)
     counts = [-(-(size - start) // step) for size, start, step in zip(y.shape[2:], starts, steps, strict=True)]
     shift = sum(start * stride for start, stride in zip(starts, y.strides[2:], strict=True))
