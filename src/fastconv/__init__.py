@@ -69,7 +69,7 @@ def __getattr__(name: str):
     if name in _LAZY_NAMES:
         return getattr(import_module(_LAZY_NAMES[name]), name)
     instead = ""
-    if name[0] != "_":
+    if not name.startswith("_"):
         from fastconv.from_torch import FUNCTIONS
 
         instead = f": arrays are NumPy's, torch.{name} is {FUNCTIONS[name]}" if name in FUNCTIONS else ""
