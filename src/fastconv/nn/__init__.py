@@ -269,5 +269,7 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    hint = "" if name.startswith("_") else "; docs/names.md says of every name of torch.nn whether it is here, and why not"
+    hint = (
+        "" if name.startswith("_") else "; docs/names.md says of every name of torch.nn whether it is here, and why not"
+    )
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
