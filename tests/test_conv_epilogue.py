@@ -23,6 +23,7 @@ CASES = {
     "few filters": (PixelLanes, (1, 4, 10, 33), (6, 2, 3, 3), 2, 1),
     "pointwise": (PointwiseLanes, (2, 6, 9, 17), (10, 3, 2, 1), 2, 0),
     "pointwise, short rows": (PointwiseLanes, (1, 3, 1, 3), (8, 3, 1, 1), 1, 0),
+    "pointwise, rows by the band": (PointwiseLanes, (1, 3, 41, 150), (6, 3, 2, 1), 1, 0),
     "filters of a small map": (FilterLanes, (2, 5, 7, 7), (37, 5, 3, 3), 1, 1),
     "filters with depth": (FilterLanes, (2, 4, 3, 5, 7), (18, 4, 3, 3, 3), 1, 1),
     "pixels of a small map": (PixelLanes, (2, 6, 7, 7), (6, 1, 3, 3), 6, 1),

@@ -20,11 +20,10 @@ from libc.stdint cimport int64_t
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.pycapsule cimport PyCapsule_New
 
-from fastconv._kernels.activation cimport activate
 from fastconv._kernels.chunk cimport Chunk, ConvSizes, chunk_of, pack_chunk
 from fastconv._kernels.packing cimport real
 from fastconv._kernels.tile cimport (
-    LANES, MAX_VECTORS, Clamp, clamp, vadd, vec, vload, vload_first, vmuladd, vset1, vstore, vstore_first,
+    LANES, MAX_VECTORS, Clamp, clamp, finish, vadd, vec, vload, vload_first, vmuladd, vset1, vstore, vstore_first,
 )
 
 cdef extern from "simd.h" nogil:
@@ -36,6 +35,7 @@ cdef extern from "simd.h" nogil:
 cdef enum:
     MAX_FILTERS = 6
     TAG_BYTES = 64      # head of the scratch: the chunk that lies packed behind it
+    BAND_BYTES = 1 << 14    # results that are in the first-level cache when they are activated
 
 
 cdef inline void store_row(
@@ -178,12 +178,13 @@ cdef void pointwise(
     cdef int64_t* tag = <int64_t*> scratch
     cdef real* packed = <real*> (scratch + TAG_BYTES)
     cdef int64_t panels = (s.filters + s.panel - 1) // s.panel
-    cdef int64_t task, panel, first_panel, width, filter, row, pitch, corner, to, i
+    cdef int64_t task, panel, first_panel, width, filter, row, pitch, corner, to
+    cdef bint filled
     cdef const real* image
     cdef const real* x
     cdef const real* residual
     cdef real* y
-    cdef Chunk chunk
+    cdef Chunk chunk, band
     cdef Clamp limits
     limits.low, limits.high = vset1(<real> s.low), vset1(<real> s.high)
     for task in range(first, last):
@@ -205,6 +206,8 @@ cdef void pointwise(
         for panel in range(first_panel, min(first_panel + s.task_panels, panels)):
             width = s.panel if panel < panels - 1 else s.last_panel
             filter = chunk.group * s.filters + panel * s.panel
+            band = chunk
+            band.rows = 0
             for row in range(chunk.rows):
                 to = corner + panel * s.panel * s.y_channel + row * s.y_row
                 y = <real*> arrays[0] + to
@@ -219,11 +222,11 @@ cdef void pointwise(
                         chunk.columns, width, x + row * pitch, offset, s.taps, <const real*> arrays[2] + filter * s.taps,
                         <const real*> arrays[3] + filter, &limits, residual, y, s.y_channel,
                     )
-                if s.activation:
-                    for i in range(width):
-                        activate(
-                            s.activation, &s.parameters, y + i * s.y_channel, y + i * s.y_channel, chunk.columns
-                        )
+                band.rows += 1
+                filled = band.rows * chunk.columns * width * <int64_t> sizeof(real) >= BAND_BYTES
+                if s.activation and (filled or row == chunk.rows - 1):
+                    finish(s, &band, width, NULL, y - (band.rows - 1) * s.y_row)
+                    band.rows = 0
 
 
 def conv_sizes(dict fields):

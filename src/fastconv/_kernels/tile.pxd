@@ -290,7 +290,7 @@ cdef inline void finish(
     """Residual and activation for the results just stored, which are still in the cache; columns are contiguous.
 
     Rows that follow on one another are one run of elements, and so are such filters: a call for each row of a small map
-    would take longer than its elements.
+    would take longer than its elements.  `residual` is NULL where it has been added.
     """
     cdef int64_t filter, row, rows = chunk.rows, columns = chunk.columns
     if rows == 1 or s.y_row == columns:
@@ -299,7 +299,7 @@ cdef inline void finish(
             filters, columns = 1, filters * columns
     for filter in range(filters):
         for row in range(rows):
-            if s.has_residual:
+            if s.has_residual and residual:
                 add_residual(
                     s, columns, residual + filter * s.y_channel + row * s.y_row, y + filter * s.y_channel + row * s.y_row
                 )
