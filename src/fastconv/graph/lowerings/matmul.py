@@ -12,6 +12,8 @@ from fastconv.ops.linear import LINEAR, LinearSpec, halved
 from fastconv.ops.matmul import MATMUL, MatmulSpec
 from fastconv.reference.precision import silent
 
+MOST_COPIED = 1 << 20  # bytes of weights that are packed whatever they are read from
+
 
 @lowering("Gemm")
 def gemm(build: Builder, node, x, w, b=None):
@@ -131,11 +133,12 @@ def _linear(build: Builder, x: Tensor, w, transposed: bool, b, alpha: float, bet
 
 
 def _rows(w: np.ndarray) -> tuple[str, ...]:
-    """The rows of the op table for weights `w`; those of a mapped file are packed.
+    """The rows of the op table for weights `w`; small ones, of which a copy is little, and those of a mapped file are packed.
 
     NumPy's large arrays have large pages, and are read where they lie.  A mapped file has small ones: a third slower.
     """
     owner = w
     while isinstance(owner, np.ndarray) and owner.base is not None:
         owner = owner.base
-    return ("few_images", "panels", "direct") if isinstance(owner, np.ndarray) else ("panels", "direct")
+    packs = w.nbytes <= MOST_COPIED or not isinstance(owner, np.ndarray)
+    return ("panels", "direct") if packs else ("few_images", "panels", "direct")
