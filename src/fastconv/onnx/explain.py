@@ -161,4 +161,4 @@ def _why(chosen: str, candidates: list[Candidate], precision: str, op: Op, spec)
     outweighed = [name for name in faster if total[name] > total[chosen]]
     if outweighed == faster:
         return f"the packed weights of {', '.join(faster)} take longer to come from memory; {text}"
-    return f"programs cannot take {', '.join(faster)}; {text}"
+    return f"sessions leave out {', '.join(faster)}; {text}"

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from fastconv._kernels.array_memory import fingerprint
 from fastconv.errors import ArgumentError
 from fastconv.graph.ir import Graph
-from fastconv.graph.passes import PASSES, SHAPED, fold_constants
+from fastconv.graph.passes import LESS_ROUNDING, PASSES, SHAPED, fold_constants
 from fastconv.onnx.compiled import Compiler
 from fastconv.onnx.evaluate import Evaluator
 from fastconv.onnx.file_bytes import FileBytes, are_equal
@@ -38,6 +38,8 @@ class LoadedModel:
         self, passes: tuple[str, ...], precision: str, replaced: frozenset = frozenset(), weights: str = "float32"
     ) -> Compiler:
         """For the graph after these passes, in which the defaults that `replaced` names are inputs."""
+        if precision == "strict":
+            passes = tuple(name for name in passes if name not in LESS_ROUNDING)
         key = (passes, precision, replaced, weights)
         if key not in self._compilers:
             graph = optimised(self._with_inputs(replaced), passes)

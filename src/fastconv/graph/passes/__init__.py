@@ -13,6 +13,7 @@ from fastconv.graph.passes.clamp import fuse_clamp
 from fastconv.graph.passes.constants import fold_constants
 from fastconv.graph.passes.dead import drop_dead, drop_identities
 from fastconv.graph.passes.epilogue import fuse_epilogues
+from fastconv.graph.passes.halves import widen_halves
 from fastconv.graph.passes.layer_norm import fuse_layer_norm
 from fastconv.graph.passes.linear import fold_linear
 from fastconv.graph.passes.padding import fold_padding
@@ -20,6 +21,7 @@ from fastconv.graph.passes.residual import fuse_residual
 from fastconv.graph.passes.slices import slice_batches
 
 __all__ = [
+    "LESS_ROUNDING",
     "PASSES",
     "SHAPED",
     "canonical_convolutions",
@@ -36,9 +38,11 @@ __all__ = [
     "fuse_layer_norm",
     "fuse_residual",
     "slice_batches",
+    "widen_halves",
 ]
 
 PASSES = {
+    "widen_halves": widen_halves,
     "drop_identities": drop_identities,
     "fuse_layer_norm": fuse_layer_norm,
     "fuse_activations": fuse_activations,
@@ -52,4 +56,5 @@ PASSES = {
     "fuse_epilogues": fuse_epilogues,
     "drop_dead": drop_dead,
 }
+LESS_ROUNDING = {"widen_halves"}  # than the operators ask for: not in strict precision
 SHAPED = {"slice_batches": slice_batches}
