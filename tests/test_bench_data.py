@@ -21,6 +21,16 @@ def test_the_same_line_gives_the_same_data(kind):
     assert (other["x"] != first["x"]).any()
 
 
+def test_denormal_inputs_give_denormal_outputs():
+    normal, arrays = make_arrays(CONV), make_arrays(CONV, "denormal")
+    smallest = np.finfo(CONV.dtype).smallest_normal
+    for name in ("x", "bias"):
+        assert np.mean(np.abs(arrays[name]) < smallest) > 0.99
+        assert np.count_nonzero(arrays[name]) == arrays[name].size
+    np.testing.assert_array_equal(arrays["weight"], normal["weight"])
+    assert np.mean(np.abs(exact_output(CONV, arrays)) < smallest) > 0.9
+
+
 def test_integer_data_is_exact_in_float32():
     arrays = make_arrays(CONV, "integer")
     exact = exact_output(CONV, arrays)

@@ -14,7 +14,8 @@ from fastconv import get_num_threads
 from fastconv._kernels import levels
 from fastconv.errors import ArgumentError
 from fastconv.roof import Roof
-from fastconv.tools.bench import process
+from fastconv.tools.bench import process, runs
+from fastconv.tools.bench.aims import AUTO, DENORMAL, Aim, Timed
 from fastconv.tools.bench.data import make_arrays
 from fastconv.tools.bench.engines import ENGINES, Engine, find_engines
 from fastconv.tools.bench.picks import failed_picks
@@ -27,6 +28,7 @@ from fastconv.tools.bench.runs import (
     measure_roofs,
     repeat_slow_modules,
     repeat_slow_picks,
+    run_aims,
     run_kernels,
     run_layers,
 )
@@ -217,6 +219,37 @@ def test_an_interrupted_run_keeps_what_is_finished(tmp_path):
     assert [row.problem for row in results.rows] == LINES[:1]
 
 
+def test_what_misses_its_aim_is_timed_again_and_the_fastest_time_stays(monkeypatch):
+    line, isa = LINES[0], levels[-1]
+    right, denormal, slow = (Timed(line, engine, 1, isa) for engine in ("right", DENORMAL, "slow"))
+    aims = [Aim("met", right, slow, 2.0), Aim("missed", slow, right, 2.0), Aim("denormal", denormal, slow, 0.0)]
+    monkeypatch.setattr("fastconv.tools.bench.runs.aims_of", lambda isas, dtypes, threads: aims)
+    monkeypatch.setattr("fastconv.roof.measure", lambda threads: Roof(threads))
+    timings = []
+    contest = runs.contest
+
+    def listening(contenders, *arguments):
+        contest(contenders, *arguments)
+        timings.append([(contender.variant, contender.row.minimum) for contender in contenders])
+
+    monkeypatch.setattr(runs, "contest", listening)
+    results = Results(["test"])
+    run_aims(Plan([fake("right")], [1], isas=[isa], dtypes=["float32"]), 4.0, results)
+    assert [aim["met"] for aim in results.aims] == [True, False, True]
+    assert [[name for name, _ in contenders] for contenders in timings[:3]] == [
+        ["right", "slow"],
+        [AUTO],
+        ["slow", "right"],
+    ]
+    assert len(timings) == 5  # the missed pair three times more
+    for row in results.rows:
+        assert row.kind == "aim"
+        assert row.status == "ok"
+        name = AUTO if row.engine == DENORMAL else row.engine
+        assert row.minimum == min(least for contenders in timings for variant, least in contenders if variant == name)
+    assert len(results.rows) == 3
+
+
 def test_the_roof_bounds_what_is_possible():
     roof = Roof(2, {"avx2 float32": 100.0, "avx512 float32": 200.0}, {"L2": 100.0, "L3": 50.0, "memory": 10.0}, {})
     assert roof.peak("float32") == 200
@@ -225,6 +258,8 @@ def test_the_roof_bounds_what_is_possible():
     assert roof.least_seconds(2 * 10**9, 1000, "float32") == pytest.approx(0.01)
     assert roof.least_seconds(0, 10**9, "float32") == pytest.approx(0.1)
     assert roof.least_seconds(1, 1000, "float64") is None
+    assert roof.bandwidth(1000) == 100
+    assert Roof(1, copy_gbps={"L2": 90.0, "L3": 40.0, "memory": 9.0}).copy_bandwidth(1 << 40) == 9
 
 
 def test_the_roof_is_measured(monkeypatch):

@@ -59,9 +59,16 @@ class Roof:
 
     def bandwidth(self, size: int) -> float:
         """Read bandwidth in GB/s for a working set of `size` bytes: that of the smallest level that holds it."""
+        return self.read_gbps[self._level(size)]
+
+    def copy_bandwidth(self, size: int) -> float:
+        """The same of a copy whose source and destination together have `size` bytes."""
+        return self.copy_gbps[self._level(size)]
+
+    def _level(self, size: int) -> str:
         if size <= cache_bytes(2) * self.threads:
-            return self.read_gbps["L2"]
-        return self.read_gbps["L3" if size <= cache_bytes(3) else "memory"]
+            return "L2"
+        return "L3" if size <= cache_bytes(3) else "memory"
 
     def least_seconds(self, flops: int, size: int, dtype: str, isa: str | None = None) -> float | None:
         """Time below which no direct method can stay: its operations at the peak, or its bytes at the bandwidth."""

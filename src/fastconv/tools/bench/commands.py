@@ -12,6 +12,7 @@ from pathlib import Path
 from fastconv.errors import ArgumentError
 from fastconv.geometry import integer
 from fastconv.machine import available_threads
+from fastconv.tools.bench.aims import aimed_at
 from fastconv.tools.bench.compare import comparison
 from fastconv.tools.bench.engines import ENGINES, find_engines
 from fastconv.tools.bench.modules import PEER, module_problems, slow_module_pairs
@@ -26,6 +27,7 @@ from fastconv.tools.bench.runs import (
     measure_roofs,
     repeat_slow_modules,
     repeat_slow_picks,
+    run_aims,
     run_kernels,
     run_layers,
     set_roof_shares,
@@ -43,6 +45,7 @@ KINDS = {
     "overhead": "what a call, an import and an installation cost",
     "roof": "the machine's limits alone",
     "pick": "whether the planner picks the fastest algorithm",
+    "aims": "what the kernels are held to: shares of the peak, Winograd over direct, two threads over one, and more",
     "all": "roof, layers, networks and overhead in one report",
     "show": "the tables and files of an earlier run, read from --from FILE",
 }
@@ -56,12 +59,12 @@ USED_BY = {
     "peers": ("layers", "networks", "overhead", "all"),
     "algorithms": ("kernels", "pick"),
     "threads": MEASURING,
-    "isa": ("kernels", "pick"),
-    "dtypes": ("kernels", "pick"),
+    "isa": ("kernels", "pick", "aims"),
+    "dtypes": ("kernels", "pick", "aims"),
     "budget": MEASURING,
-    "cold": tuple(name for name in MEASURING if name != "roof"),
+    "cold": tuple(name for name in MEASURING if name not in ("roof", "aims")),
     "from": ("show",),
-    "assert": ("pick", "modules"),
+    "assert": ("pick", "modules", "aims"),
 }
 LAYER_SUITES = ("lenet5", "alexnet", "vgg16", "googlenet", "resnet18", "resnet50", "mobilenet_v2", "edge")
 EVERY_SUITE = (*LAYER_SUITES, "tiny")
@@ -94,12 +97,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--peers", nargs="+", metavar="NAME", help=f"of {', '.join(ENGINES)}; all; default")
     add("--algorithms", nargs="+", metavar="NAME", help="algorithms for kernels and pick (default: all)")
     add("--threads", metavar="N,…", help="numbers of threads, 'all' for every core (default: 1,all)")
-    add("--isa", nargs="+", metavar="NAME", help="instruction sets for kernels and pick (default: all; pick: the best)")
+    add(
+        "--isa",
+        nargs="+",
+        metavar="NAME",
+        help="instruction sets for kernels, pick, aims (default: all; pick: the best)",
+    )
     add(
         "--dtypes",
         nargs="+",
         choices=("float32", "float64"),
-        help="element types for kernels and pick (default: both; pick: float32)",
+        help="element types for kernels, pick, aims (default: both; pick: float32)",
     )
     add("--budget", type=float, metavar="SECONDS", help=f"time for all of it (default: {BUDGET:g})")
     add("--cold", action="store_true", help="time calls with the weights out of the caches as well")
@@ -109,14 +117,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--plots", metavar="FOLDER", help="write the plots as PNG files (needs matplotlib)")
     add("--compare", metavar="OLD.json", help="show the ratio to the results of an earlier run")
     add("--from", metavar="FILE", help="show: the JSON file of a run")
-    add("--assert", action="store_true", help="pick, modules: fail where fastconv is slower than it should be")
+    add("--assert", action="store_true", help="pick, modules, aims: fail where fastconv is slower than it should be")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run, print the tables and write the files asked for.
 
-    Returns 0; 1 if fastconv failed or differed, or ``--assert`` found a slow pick or module; 2 for arguments that mean nothing;
-    130 if it was interrupted, with everything that was finished written all the same.
+    Returns 0; 1 if fastconv failed or differed, or ``--assert`` found a slow pick or module or a missed aim; 2 for
+    arguments that mean nothing; 130 if it was interrupted, with everything that was finished written all the same.
     """
     try:
         _check_options(arguments)
@@ -134,6 +142,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 130
     own_is_wrong = any(row.status in ("failed", "differs") for row in results.rows if _is_own(row))
     is_slow = bool(failed_picks(results.rows) or slow_module_pairs(results.rows))
+    is_slow |= not all(aim["met"] for aim in results.aims)
     return int(own_is_wrong or (vars(arguments)["assert"] and is_slow))
 
 
@@ -177,6 +186,8 @@ def _measure(kind: str, plan: Plan, networks: list[str], end: float, results: Re
     if kind == "pick":
         run_kernels(plan, left(1 - REPEAT_SHARE), results)
         repeat_slow_picks(plan, left(), results)
+    if kind == "aims":
+        run_aims(plan, left(), results)
     if kind in ("modules", *LAYER_KINDS, *NETWORK_KINDS):
         describe_engines(plan, results)
     if kind in LAYER_KINDS:
@@ -186,22 +197,24 @@ def _measure(kind: str, plan: Plan, networks: list[str], end: float, results: Re
         repeat_slow_modules(plan, left(), results)
     if networks:
         run_networks(networks, plan, left(), results)
-    if kind not in ("pick", "roof"):
+    if kind not in ("pick", "roof", "aims"):
         measure_roofs(plan, results)
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
     kind = arguments.kind
-    peers = {"kernels": [], "pick": [], "modules": [PEER]}.get(kind, arguments.peers or ["default"])
+    peers = {"kernels": [], "pick": [], "aims": [], "modules": [PEER]}.get(kind, arguments.peers or ["default"])
     engines = find_engines([OWN, *peers])
     plan = Plan(engines, _threads(THREADS if arguments.threads is None else arguments.threads))
     plan.algorithms, plan.with_cold = arguments.algorithms or [], arguments.cold
     plan.batch = integer(1 if arguments.batch is None else arguments.batch, "batch", 1)
-    if kind == "kernels" or arguments.isa:
+    if kind in ("kernels", "aims") or arguments.isa:
         plan.isas = _instruction_sets(arguments.isa)
-    if kind == "kernels" or arguments.dtypes:
+    if kind == "aims" and not arguments.isa:
+        plan.isas = aimed_at(plan.isas)
+    if kind in ("kernels", "aims") or arguments.dtypes:
         plan.dtypes = arguments.dtypes or list(ELEMENTS)
-    if kind not in ("networks", "roof"):
+    if kind not in ("networks", "roof", "aims"):
         suites = {"overhead": OVERHEAD_SUITES, "all": EVERY_SUITE, "modules": EVERY_SUITE}.get(kind, LAYER_SUITES)
         for what in arguments.shapes or suites:
             suite, problems = find_problems(what)
@@ -293,4 +306,4 @@ def _command(arguments: argparse.Namespace) -> list[str]:
 
 
 def _is_own(row) -> bool:
-    return row.kind == "kernel" or row.engine == OWN
+    return row.kind in ("kernel", "aim") or row.engine == OWN

@@ -26,7 +26,8 @@ def make_arrays(problem: Problem, kind: str = "float") -> dict[str, np.ndarray]:
     """``x`` (N×C×spatial in the problem's memory order) and the layer's parameters by torch's names.
 
     `kind` is ``"float"``: normal inputs and weights that keep the variance (He et al. 2015); or ``"integer"``: small
-    whole numbers, for which every sum is exact and so may be compared exactly.
+    whole numbers, for which every sum is exact and so may be compared exactly; or ``"denormal"``: normal ones, inputs
+    and bias scaled to denormal numbers.
     """
     rng = np.random.default_rng([problem.seed, zlib.crc32(problem.line.encode())])
     shapes = {"x": problem.input} | problem.parameters
@@ -37,6 +38,8 @@ def make_arrays(problem: Problem, kind: str = "float") -> dict[str, np.ndarray]:
         else:
             values = rng.standard_normal(shape, problem.dtype)
             values *= np.asarray({"weight": sqrt(2 / problem.terms), "bias": 0.1}.get(name, 1.0), problem.dtype)
+        if kind == "denormal" and name in ("x", "bias", "running_mean"):
+            values *= np.finfo(problem.dtype).smallest_normal / 4
         arrays[name] = np.abs(values) + 1 if name == "running_var" else values
     arrays["x"] = in_memory_order(problem, arrays["x"])
     return arrays

@@ -7,7 +7,8 @@ Schema ``fastconv-bench/1``::
      "machine": {"processor", "cores", "l1_bytes", "l2_bytes", "l3_bytes", "memory_bytes", "system", "python"},
      "engines": {name: {"version", "import_seconds", "installed_bytes"}},
      "roofs": [{"threads", "fma_gflops": {"avx512 float32": …}, "read_gbps": {"L2", "L3", "memory"}, "copy_gbps": …}],
-     "rows": [{the fields of Row}]}
+     "rows": [{the fields of Row}],
+     "aims": [{"aim", "problem", "isa", "threads", "seconds", "figure", "wanted", "met"}]}
 
 Times are seconds, sizes bytes, rates 10⁹ per second.  A field that does not apply is null.
 """
@@ -38,7 +39,7 @@ class Row:
     or absent, with the sentence in `reason` and no time.
     """
 
-    kind: str  # kernel, layer, module, network
+    kind: str  # kernel, layer, module, network, aim
     problem: str  # the problem's line, or the network's name
     engine: str
     threads: int
@@ -102,6 +103,7 @@ class Results:
     engines: dict[str, dict] = field(default_factory=dict)
     roofs: list[dict] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    aims: list[dict] = field(default_factory=list)
 
     def save(self, path: str | Path) -> None:
         """Write the JSON file, whole or not at all."""

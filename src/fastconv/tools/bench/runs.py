@@ -22,6 +22,7 @@ import numpy as np
 import fastconv
 from fastconv import roof
 from fastconv.errors import ArgumentError
+from fastconv.tools.bench.aims import AUTO, DENORMAL, Aim, Timed, aims_of, missed, set_aims
 from fastconv.tools.bench.contest import Contender, contest
 from fastconv.tools.bench.data import error_bound, exact_output, judge, make_arrays, mistrust
 from fastconv.tools.bench.engines import Engine, is_installed
@@ -39,6 +40,7 @@ __all__ = [
     "measure_roofs",
     "repeat_slow_modules",
     "repeat_slow_picks",
+    "run_aims",
     "run_kernels",
     "run_layers",
     "set_roof_shares",
@@ -177,6 +179,50 @@ def run_kernels(plan: Plan, seconds: float, results: Results) -> None:
     progress.finish()
 
 
+def run_aims(plan: Plan, seconds: float, results: Results) -> None:
+    """Time what the aims compare, in about `seconds`, and hold it against them; what is missed is timed again."""
+    (own,) = plan.engines
+    end = time.monotonic() + seconds
+    aims = wanted = aims_of(plan.isas, plan.dtypes, plan.threads)
+    with ExitStack() as stack:
+        processes = _processes(stack, [own], plan.threads, plan.isas)
+        for turn in range(1 + REPEATS):
+            left = end - time.monotonic()
+            if wanted and (not turn or left > 0):
+                _time_aims(wanted, own, processes, left / (2 if turn < REPEATS else 1), results)
+                measure_roofs(plan, results)
+                set_aims(results, aims)
+                wanted = missed(results, aims)
+
+
+def _time_aims(aims: list[Aim], own: Engine, processes: dict, seconds: float, results: Results) -> None:
+    """Time every row of the `aims` once, those of one problem in turn; of rows timed before the fastest time stays."""
+    groups: dict[tuple[str, str], dict[Timed, None]] = {}
+    for timed in (timed for aim in aims for timed in aim.rows()):
+        kind = "denormal" if timed.engine == DENORMAL else "float"
+        groups.setdefault((timed.problem, kind), {})[timed] = None
+    costs = [(_cost(parse_problem(line), len(group)), len(group)) for (line, _), group in groups.items()]
+    progress = Progress(costs, seconds, MOST_SECONDS)
+    known = {row.key: row for row in results.rows}
+    for (line, kind), group in groups.items():
+        progress.show(line)
+        problem = parse_problem(line)
+        contenders = []
+        for timed in group:
+            row = _row("aim", problem, timed.engine, timed.threads, [], timed.isa)
+            variant = AUTO if timed.engine == DENORMAL else timed.engine
+            process = processes[own.name, timed.threads, timed.isa]
+            contenders.append(Contender(row, process, variant, error_bound(problem, own.growth_of(variant))))
+        share = progress.seconds
+        _run_problem(problem, contenders, share, with_cold=False, kind=kind)
+        for row in (contender.row for contender in contenders):
+            earlier = known.get(row.key)
+            if earlier is None or (row.is_timed and not (earlier.is_timed and earlier.minimum <= row.minimum)):
+                results.rows = [other for other in results.rows if other is not earlier] + [row]
+        progress.advance(share)
+    progress.finish()
+
+
 def repeat_slow_picks(plan: Plan, seconds: float, results: Results) -> None:
     """Time picks that look slow again, each with the fastest algorithm alone: what is slow afterwards was so every time.
 
@@ -275,9 +321,14 @@ def _check_integers(problem: Problem, contenders: list[Contender]) -> None:
 
 
 def _run_problem(
-    problem: Problem, contenders: list[Contender], seconds: float, with_cold: bool, hopeless: float = inf
+    problem: Problem,
+    contenders: list[Contender],
+    seconds: float,
+    with_cold: bool,
+    hopeless: float = inf,
+    kind: str = "float",
 ) -> None:
-    arrays = make_arrays(problem)
+    arrays = make_arrays(problem, kind)
     exact = exact_output(problem, arrays)
     if distrust := mistrust(exact):
         for contender in contenders:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from statistics import quantiles
 
+from fastconv.tools.bench.aims import aim_table
 from fastconv.tools.bench.modules import module_tables
 from fastconv.tools.bench.picks import pick_summary
 from fastconv.tools.bench.results import OWN, Results, Row
@@ -26,7 +27,7 @@ NOT_UNDER = 0.95  # what a layer may take of the best peer's speed
 
 
 def summary_tables(results: Results) -> list[Table]:
-    """Per number of threads: suites, modules, networks and peers; then the planner's picks."""
+    """Per number of threads: suites, modules, networks and peers; then the planner's picks and the aims."""
     found = []
     for threads in sorted({row.threads for row in results.rows}):
         layers = [row for row in results.rows if row.threads == threads and row.kind == "layer"]
@@ -41,6 +42,8 @@ def summary_tables(results: Results) -> list[Table]:
             found.append(_peer_table(layers, networks, threads))
     if any(row.picked for row in results.rows):
         found.append(pick_summary(results.rows))
+    if results.aims:
+        found.append(aim_table(results))
     return found
 
 
