@@ -17,7 +17,7 @@ cdef struct PoolSizes:
     int64_t chunk_rows, chunk_columns, chunks_down, chunks_across   # in output positions
     int64_t square                                      # the usual windows: the size of the kernel, else 0
     int64_t one_divisor                                 # all windows divide by the same number
-    int64_t strips, paired                              # of picks: vectors of a row; a vector has two rows
+    int64_t strips, paired, block                       # of picks: vectors of a row; a vector has two rows; planes at a time
 
 cdef struct Chunk:
     int64_t image, channel, depth, down, across

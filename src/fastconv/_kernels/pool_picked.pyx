@@ -2,15 +2,19 @@
 
 Decisions
 ---------
-a. **Picks.**  One or two loads hold all that a vector of output columns needs of an input row; each tap is a pick of their
-   lanes.  The border costs nothing: a maximum picks a neighbouring tap again, a sum picks a lane that was not loaded.
-b. **Strips** walk down the rows with the reduced rows of the window in registers, as in pool.pyx, which says why rows are
-   reduced first.  Rows outside the input are skipped.
-c. **Pairs.**  Where two output rows of stride 2 fit into a vector, it holds both: its loads are two input rows, a stride
-   apart, and the row that two vectors share is put together from their halves.
-d. Few things wait for one another: a mask of what is ordered stays in registers, and is looked at once for many planes.
+a. **Columns first.**  The rows of a window are reduced lane by lane, and then the taps of a vector of output columns are
+   picked out of what is left: half as many picks as rows first would take.  A sum does not mind; a maximum could find
+   another zero of several, or lose a NaN.  A chunk is looked through for both, and where there is one it is done again,
+   rows first.  Of -0 only reduced columns are asked: if a window meets zeros of both signs, the first of each order are
+   the first zeros of their columns.
+b. **Picks.**  One or two loads hold all that a vector of output columns needs of an input row.  The border costs nothing: a
+   maximum picks a neighbouring tap again, a sum picks a lane that was not loaded.  Windows that move by one leave the tap
+   in the middle in its lane.
+c. **Strips** walk down the rows with the input rows of the window in registers.  Rows outside the input are skipped.
+d. **Pairs.**  Two output rows of stride 2 share a vector where they fit into it; each has a load of its own.
+e. Few things wait for one another: notes of NaN and -0 stay in registers, and are looked at once for many planes.
 
-Picks of a strip: for each tap a vector of lanes; behind them, for pairs, `join` and `both` of a block.
+Picks of a strip: for each tap a vector of lanes; behind them, for pairs, `both` of a block.
 """
 
 from libc.math cimport INFINITY
@@ -27,267 +31,245 @@ cdef extern from "simd.h" nogil:
     void prefetch(const void*)
     vec vload(const real*)
     vec vload_inside(const real*, vmask)
+    vec vload_mask(const real*, vmask, vec)
     vec vlanes(vec, vec)
     vec vlanes_of_two(vec, vec, vec)
-    void vstore(real*, vec)
-    void vstore_first(real*, vec, int)
+    void vstore_mask(real*, vmask, vec)
     vec vmul(vec, vec)
     vmask vall()
     bint vis_all(vmask)
     vmask vinside(int64_t, int64_t)
     vmask vno_nan(vmask, vec, vec)
+    vec vleast(vec, vec)
+    bint vleast_is_zero(vec)
 
 cdef enum:
     MAX_SQUARE = 5
-    BLOCK = 32          # narrow planes, or parts of them, that are done again where there is a NaN
+    MAX_ROWS = 5            # of the windows of a vector
 
 cdef enum:
-    NARROW, WIDE, PAIRED    # one load of a row, two, and one of each of two rows
+    NARROW, WIDE, PAIRED    # a row in one load or in two, or one load for each of two rows
 
 cdef struct Strip:
     int64_t start           # input column of the first load
     int64_t low, high       # lanes of the two loads that are inside
-    int64_t column, lanes   # of the output
-
+    int64_t column          # of the output, in the first lane
+    int64_t first, last     # lanes that are stored
 
 cdef struct Block:
     vec pick[MAX_SQUARE]
-    vec join, both          # the last row of a pair and the first of the next one; the first row of two
-    vmask low, high
+    vec both                # the first row of two
+    vmask low, high, stored
     vec filling
 
+cdef struct Note:
+    vmask ordered           # lanes that have met no NaN
+    vec least               # of reduced columns, to find -0
 
-cdef inline vec reduced_picks(
-    const int op, const int kernel, const int form, vec a, vec b, const Block* block, vmask* ordered
+
+cdef inline vec picked(const int form, vec a, vec b, vec pick) noexcept nogil:
+    return vlanes(a, pick) if form == NARROW else vlanes_of_two(a, b, pick)
+
+
+cdef inline vec reduced_taps(
+    const int op, const int kernel, const int form, vec a, vec b, const Block* block
 ) noexcept nogil:
-    cdef vec best, value
+    cdef vec best
     cdef int k
-    if op == LARGEST:
-        ordered[0] = vno_nan(ordered[0], a, b)
-    best = vlanes(a, block.pick[0]) if form == NARROW else vlanes_of_two(a, b, block.pick[0])
+    if op != LARGEST_OR_NAN and form == NARROW:
+        best = a
+        for k in range(kernel):
+            if k != kernel // 2:
+                best = reduced(op, best, vlanes(a, block.pick[k]))
+        return best
+    best = picked(form, a, b, block.pick[0])
     for k in range(1, kernel):
-        value = vlanes(a, block.pick[k]) if form == NARROW else vlanes_of_two(a, b, block.pick[k])
-        best = reduced(op, best, value)
+        best = reduced(op, best, picked(form, a, b, block.pick[k]))
     return best
 
 
-cdef inline vec picked_row(
-    const int op, const int kernel, const int form, const real* x, int64_t x_row, int64_t row, int64_t rows,
-    const Block* block, vmask* ordered,
+cdef inline vec pooled(
+    const int op, const int kernel, const int stride, const int form, const vec* a, const vec* b, const Block* block,
+    Note* note,
 ) noexcept nogil:
-    """Of one input row, NARROW or WIDE."""
-    cdef vec a
-    if <uint64_t> row >= <uint64_t> rows:
-        return block.filling
-    x += row * x_row
-    a = vload_inside(x, block.low)
-    return reduced_picks(op, kernel, form, a, vload_inside(x + LANES, block.high) if form == WIDE else a, block, ordered)
+    """Out of the input rows of a window, or of two."""
+    cdef vec best = a[0], second = b[0]
+    cdef const vec* other = a + stride if form == PAIRED else b
+    cdef int k
+    if op == LARGEST_OR_NAN:
+        best = reduced_taps(op, kernel, form, a[0], other[0], block)
+        for k in range(1, kernel):
+            best = reduced(op, best, reduced_taps(op, kernel, form, a[k], other[k], block))
+        return best
+    second = other[0]
+    for k in range(1, kernel):
+        best = reduced(op, best, a[k])
+        if form != NARROW:
+            second = reduced(op, second, other[k])
+    if op == LARGEST:
+        note.least = vleast(note.least, best)
+        if form != NARROW:
+            note.least = vleast(note.least, second)
+    return reduced_taps(op, kernel, form, best, second, block)
 
 
-cdef inline vec picked_pair(
-    const int op, const int kernel, const bint inside, const real* x, int64_t x_row, int64_t row, int64_t step,
-    int64_t rows, const Block* block, vmask* ordered,
+cdef inline void load_rows(
+    const int op, const int form, const int count, const bint inside, const real* x, int64_t x_row, int64_t row,
+    int64_t rows, const Block* block, vec* a, vec* b, Note* note,
 ) noexcept nogil:
-    """Of two input rows, `step` apart, which are both `inside` or perhaps not."""
-    cdef vec a = block.filling, b = block.filling
-    if inside or <uint64_t> row < <uint64_t> rows:
-        a = vload_inside(x + row * x_row, block.low)
-    row += step
-    if inside or <uint64_t> row < <uint64_t> rows:
-        b = vload_inside(x + row * x_row, block.low)
-    return reduced_picks(op, kernel, PAIRED, a, b, block, ordered)
+    """`count` input rows, which are all `inside` or perhaps not."""
+    cdef int k
+    for k in range(count):
+        a[k] = b[k] = block.filling
+        if inside or <uint64_t> (row + k) < <uint64_t> rows:
+            a[k] = vload_inside(x + (row + k) * x_row, block.low)
+            if form == WIDE:
+                b[k] = vload_inside(x + (row + k) * x_row + LANES, block.high)
+    if op == LARGEST and form == WIDE:
+        for k in range(count):
+            note.ordered = vno_nan(note.ordered, a[k], b[k])
+    elif op == LARGEST:
+        for k in range((count + 1) // 2):
+            note.ordered = vno_nan(note.ordered, a[2 * k], a[min(2 * k + 1, count - 1)])
 
 
-cdef inline vec pooled_pair(
-    const int op, const int kernel, const int stride, const bint inside, const real* x, int64_t x_row, int64_t r,
-    int64_t rows, const Block* block, vec* last, vmask* ordered,
+cdef inline void walk(
+    const int op, const int kernel, const int stride, const int form, const int outs, const int kept, const int fresh,
+    const PoolSizes* s, const Block* block, const Chunk* chunk, const real* x, const real* row_divisor, vec divisor,
+    real* y, const real* ahead, Note* note,
 ) noexcept nogil:
-    """Two output rows, whose windows begin at row r; the last rows of their windows are the first of the next ones'."""
-    cdef vec first = last[0], middle
-    if kernel == 2:
-        first = picked_pair(op, 2, inside, x, x_row, r, stride, rows, block, ordered)
-    middle = picked_pair(op, kernel, inside, x, x_row, r + 1, stride, rows, block, ordered)
-    if kernel == 2:
-        return reduced(op, first, middle)
-    last[0] = picked_pair(op, kernel, inside, x, x_row, r + 2 * stride, stride, rows, block, ordered)
-    return reduced(op, reduced(op, first, middle), vlanes_of_two(first, last[0], block.join))
-
-
-cdef inline void store(real* y, vec value, int64_t lanes, const real* y_end) noexcept nogil:
-    if y + LANES <= y_end:
-        vstore(y, value)
-    else:
-        vstore_first(y, value, <int> lanes)
-
-
-cdef inline vmask walk_rows(
-    const int op, const int kernel, const int stride, const int form, const PoolSizes* s, const Block* block,
-    const Chunk* chunk, const real* x, const real* row_divisor, vec divisor, int64_t lanes, real* y, const real* y_end,
-    const real* ahead,
-) noexcept nogil:
-    """A strip down a chunk; which lanes have met no NaN."""
-    cdef vec row[MAX_SQUARE]
+    """A strip down a chunk, with so many output rows, input rows that are kept and input rows that are loaded at a time."""
+    cdef vec a[MAX_ROWS]
+    cdef vec b[MAX_ROWS]
     cdef vec best
-    cdef vmask ordered = vall()
-    cdef int64_t x_row = s.x_row, in_rows = s.in_rows, y_row = s.out_columns, rows = chunk.rows, o
+    cdef int64_t x_row = s.x_row, in_rows = s.in_rows, y_row = s.out_columns, rows = chunk.rows, o = 0
     cdef int64_t r = chunk.row * stride - s.pad_row
     cdef bint one_divisor = s.one_divisor, jumps = s.strips > 1
+    cdef vmask stored = block.stored
     cdef int k
-    for k in range(stride, kernel):
-        row[k] = picked_row(op, kernel, form, x, x_row, r + k - stride, in_rows, block, &ordered)
-    r += kernel - stride
-    for o in range(rows):
-        for k in range(stride, kernel):
-            row[k - stride] = row[k]
-        for k in range(stride):
-            row[kernel - stride + k] = picked_row(op, kernel, form, x, x_row, r + k, in_rows, block, &ordered)
-        r += stride
+    b[0] = block.filling
+    load_rows(op, form, kept, False, x, x_row, r, in_rows, block, a + fresh, b + fresh, note)
+    r += kept
+    while o < rows:
+        for k in range(kept):
+            a[k], b[k] = a[k + fresh], b[k + fresh]
+        if op != LARGEST_OR_NAN and r >= 0 and r + fresh <= in_rows:
+            load_rows(op, form, fresh, True, x, x_row, r, in_rows, block, a + kept, b + kept, note)
+        else:
+            load_rows(op, form, fresh, False, x, x_row, r, in_rows, block, a + kept, b + kept, note)
+        r += fresh
         if form == WIDE and jumps:
             for k in range(stride * stride):
                 prefetch(ahead + k * LANES)
             ahead += stride * stride * LANES
-        best = row[0]
-        for k in range(1, kernel):
-            best = reduced(op, best, row[k])
-        if op == SUM:
-            best = mean(best, divisor if one_divisor else vmul(vset1(row_divisor[o]), divisor))
-        store(y, best, lanes, y_end)
-        y += y_row
-    return ordered
-
-
-cdef inline vmask walk_pairs(
-    const int op, const int kernel, const int stride, const PoolSizes* s, const Block* block, const Chunk* chunk,
-    const real* x, const real* row_divisor, vec divisor, real* y, const real* y_end,
-) noexcept nogil:
-    """The same, two output rows at a time; windows of two or three rows."""
-    cdef vec last = block.filling, best
-    cdef vmask ordered = vall()
-    cdef int64_t x_row = s.x_row, in_rows = s.in_rows, y_row = s.out_columns, rows = chunk.rows, o = 0
-    cdef int64_t r = chunk.row * stride - s.pad_row
-    cdef bint one_divisor = s.one_divisor
-    if kernel == 3:
-        last = picked_pair(op, kernel, False, x, x_row, r, stride, in_rows, block, &ordered)
-    while o < rows:
-        if r >= 0 and r + 3 * stride < in_rows:
-            best = pooled_pair(op, kernel, stride, True, x, x_row, r, in_rows, block, &last, &ordered)
-        else:
-            best = pooled_pair(op, kernel, stride, False, x, x_row, r, in_rows, block, &last, &ordered)
-        r += 2 * stride
+        best = pooled(op, kernel, stride, form, a, b, block, note)
         if op == SUM and one_divisor:
             best = mean(best, divisor)
-        elif op == SUM:
+        elif op == SUM and form == PAIRED:
             best = mean(best, vmul(vlanes_of_two(vset1(row_divisor[o]), vset1(row_divisor[o + 1]), block.both), divisor))
-        store(y, best, min(rows - o, 2) * y_row, y_end)
-        y += 2 * y_row
-        o += 2
-    return ordered
-
-
-cdef inline const real* plane_of(const PoolSizes* s, void* const* arrays, const Chunk* chunk) noexcept nogil:
-    return (
-        <const real*> arrays[1] + chunk.image * s.x_image + chunk.channel * s.x_channel
-        + chunk.depth * s.stride_depth * s.x_depth
-    )
-
-
-cdef inline real* result_of(const PoolSizes* s, void* const* arrays, const Chunk* chunk) noexcept nogil:
-    return (
-        <real*> arrays[0] + chunk.image * s.y_image + chunk.channel * s.y_channel
-        + (chunk.depth * s.out_rows + chunk.row) * s.out_columns
-    )
+        elif op == SUM:
+            best = mean(best, vmul(vset1(row_divisor[o]), divisor))
+        if form == PAIRED and o + 1 == rows:
+            stored &= vinside(0, y_row)
+        vstore_mask(y, stored, best)
+        y += outs * y_row
+        o += outs
 
 
 cdef inline bint pool_block(
     const int op, const int kernel, const int stride, const int form, const PoolSizes* s, void* const* arrays,
-    const Chunk* begin, int64_t count, const real* y_end,
+    const Chunk* chunk, int64_t count,
 ) noexcept nogil:
-    """All strips of `count` chunks from `begin`, of one chunk if there are several strips; whether LARGEST met a NaN."""
+    """All strips of a chunk, of `count` planes that follow one another; whether the result of LARGEST is void."""
     cdef const Strip* strip = <const Strip*> arrays[2]
     cdef const real* pick = <const real*> arrays[3]
+    cdef const real* planes = (
+        <const real*> arrays[1] + chunk.image * s.x_image + chunk.channel * s.x_channel
+        + chunk.depth * s.stride_depth * s.x_depth
+    )
+    cdef real* results = (
+        <real*> arrays[0] + chunk.image * s.y_image + chunk.channel * s.y_channel
+        + (chunk.depth * s.out_rows + chunk.row) * s.out_columns
+    )
     cdef const real* row_divisor = NULL
     cdef const real* x
-    cdef const real* ahead
     cdef real* y
+    cdef int64_t x_channel = s.x_channel, y_channel = s.y_channel
+    cdef int64_t ahead = ((chunk.row + chunk.rows) * stride - s.pad_row) * s.x_row, _strip, _plane
     cdef vec divisor = vset1(1)
-    cdef vmask ordered = vall()
     cdef Block block
-    cdef Chunk chunk
-    cdef int64_t _strip, i
+    cdef Note note
     cdef int k
+    note.ordered, note.least = vall(), vset1(0)
     block.filling = vset1(0 if op == SUM else -INFINITY)
     for _strip in range(s.strips):
         block.low, block.high = vinside(0, strip.low), vinside(0, strip.high)
+        block.stored = vinside(-strip.first, strip.last - strip.first)
         for k in range(kernel):
             block.pick[k] = vload(pick + k * LANES)
         pick += kernel * LANES
         if form == PAIRED:
-            block.join, block.both = vload(pick), vload(pick + LANES)
-        chunk = begin[0]
-        for i in range(count):
-            y = result_of(s, arrays, &chunk) + strip.column
-            if op == SUM:
-                row_divisor = <const real*> arrays[5] + chunk.row
-                divisor = vload(<const real*> arrays[6] + strip.column)
-                if form == PAIRED:
-                    divisor = vlanes_of_two(divisor, divisor, block.both)
-                divisor = vmul(vset1((<const real*> arrays[4])[chunk.depth]), divisor)
-                if s.one_divisor:
-                    divisor = vmul(divisor, vset1(row_divisor[0]))
-            x = plane_of(s, arrays, &chunk)
-            ahead = x + ((chunk.row + chunk.rows) * stride - s.pad_row) * s.x_row
-            if form == PAIRED:
-                ordered &= walk_pairs(
-                    op, kernel, stride, s, &block, &chunk, x, row_divisor, divisor, y, y_end
-                )
-            else:
-                ordered &= walk_rows(
-                    op, kernel, stride, form, s, &block, &chunk, x + strip.start, row_divisor,
-                    divisor, strip.lanes, y, y_end, ahead + _strip * chunk.rows * stride * stride * LANES,
-                )
-            if i + 1 < count:
-                next_chunk(s, &chunk)
+            block.both = vload(pick)
+        if op == SUM:
+            row_divisor = <const real*> arrays[5] + chunk.row
+            divisor = divisor_of(form, s, arrays, chunk, strip, &block)
+        x, y = planes + strip.start, results + strip.column
+        for _plane in range(count):
+            walk(
+                op, kernel, stride, form, 2 if form == PAIRED else 1, kernel - stride,
+                2 * stride if form == PAIRED else stride, s, &block, chunk, x, row_divisor, divisor, y, planes + ahead,
+                &note,
+            )
+            x += x_channel
+            y += y_channel
+        ahead += chunk.rows * stride * stride * LANES
         strip += 1
-    return op == LARGEST and not vis_all(ordered)
+    return op == LARGEST and (not vis_all(note.ordered) or vleast_is_zero(note.least))
 
 
-cdef bint pool_square(
-    const int op, const PoolSizes* s, void* const* arrays, const Chunk* begin, int64_t count, const real* y_end
+cdef inline vec divisor_of(
+    const int form, const PoolSizes* s, void* const* arrays, const Chunk* chunk, const Strip* strip, const Block* block
+) noexcept nogil:
+    """What divides a vector, but for its row where not all have one divisor."""
+    cdef const real* by_column = <const real*> arrays[6]
+    cdef vec divisor = vset1((<const real*> arrays[4])[chunk.depth])
+    if form == PAIRED:
+        divisor = vmul(divisor, vlanes_of_two(vload(by_column), vload(by_column), block.both))
+    else:
+        divisor = vmul(divisor, vload_mask(by_column + strip.column, block.stored, vset1(1)))
+    return vmul(divisor, vset1((<const real*> arrays[5])[0])) if s.one_divisor else divisor
+
+
+cdef inline bint pool_square(
+    const int op, const PoolSizes* s, void* const* arrays, const Chunk* chunk, int64_t count
 ) noexcept nogil:
     if s.square == 2:
         if s.paired:
-            return pool_block(op, 2, 2, PAIRED, s, arrays, begin, count, y_end)
-        return pool_block(op, 2, 2, WIDE, s, arrays, begin, count, y_end)
+            return pool_block(op, 2, 2, PAIRED, s, arrays, chunk, count)
+        return pool_block(op, 2, 2, WIDE, s, arrays, chunk, count)
     if s.square == 5:
-        return pool_block(op, 5, 1, NARROW, s, arrays, begin, count, y_end)
+        return pool_block(op, 5, 1, NARROW, s, arrays, chunk, count)
     if s.stride_row == 2:
         if s.paired:
-            return pool_block(op, 3, 2, PAIRED, s, arrays, begin, count, y_end)
-        return pool_block(op, 3, 2, WIDE, s, arrays, begin, count, y_end)
-    return pool_block(op, 3, 1, NARROW, s, arrays, begin, count, y_end)
+            return pool_block(op, 3, 2, PAIRED, s, arrays, chunk, count)
+        return pool_block(op, 3, 2, WIDE, s, arrays, chunk, count)
+    return pool_block(op, 3, 1, NARROW, s, arrays, chunk, count)
 
 
 cdef inline void pool(
     const int op, const PoolSizes* s, void* const* arrays, int64_t first, int64_t last
 ) noexcept nogil:
     cdef Chunk chunk = chunk_of(s, first)
-    cdef Chunk begin
-    cdef const real* y_end
-    cdef int64_t count, _chunk
+    cdef int64_t count
     while first < last:
-        begin = chunk
-        count = min(last - first, BLOCK) if s.strips == 1 else 1
-        for _chunk in range(count - 1):
-            next_chunk(s, &chunk)
-        y_end = result_of(s, arrays, &chunk)
-        if s.strips == 1:       # what follows a vector is written after it
-            y_end += chunk.rows * s.out_columns
-        next_chunk(s, &chunk)
+        count = min(min(last - first, s.block), s.channels - chunk.channel)
         if op == SUM:
-            pool_square(SUM, s, arrays, &begin, count, y_end)
-        elif pool_square(LARGEST, s, arrays, &begin, count, y_end):
-            pool_square(LARGEST_OR_NAN, s, arrays, &begin, count, y_end)
+            pool_square(SUM, s, arrays, &chunk, count)
+        elif pool_square(LARGEST, s, arrays, &chunk, count):
+            pool_square(LARGEST_OR_NAN, s, arrays, &chunk, count)
         first += count
+        chunk.channel += count - 1
+        next_chunk(s, &chunk)
 
 
 cdef void max_pool(

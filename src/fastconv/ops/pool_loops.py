@@ -25,6 +25,8 @@ SHARING_ROWS = 6  # of input, where they are pages apart: they share the sets of
 LINE = 16  # a chunk is so many columns or a multiple, which keeps channels-last memory aligned
 PAGE_BYTES = 4 << 10  # of input that comes from memory: read in order, page by page, it arrives almost twice as fast
 PICKED_BYTES = 8 << 10  # then, where the kernel picks lanes, which is faster
+BLOCK = 32  # planes that are picked at a time: they are done again where there is a NaN
+BLOCK_BYTES = 16 << 10  # of them, read and written, where they are walked down several times
 WIDEST = 400  # columns of picked windows that move by one: wider chunks leave the first-level cache
 PAGE_ROWS = 4  # then, or half as many where chunks share no rows
 THREAD_BYTES = 100_000  # with less to move than this for each thread, one has finished before another wakes up
@@ -161,12 +163,15 @@ class SlidingLoops:
         reaches = [max(slot for p, slot in down.tap_positions if p == phase) for phase in phases]
         square = usual_square(planes.axes)
         strips = picked_strips(planes, divisors is not None)
+        count, block = planes.images * planes.channels, 1
         kernels = _kernels.family("pool" if strips is None else "pool_picked", planes.dtype)
         rows, columns = chunk_of(
             planes, len(phases), max(reaches), square, PAGE_BYTES if strips is None else PICKED_BYTES
         )
         if strips is not None:
             rows, columns = rows + (strips.paired and rows % 2), across.output
+            if rows >= down.output and depth.output == 1:
+                block = max(BLOCK if len(strips.table) == 1 else BLOCK_BYTES // (planes.bytes // count), 1)
         phase_size = (rows + max(reaches)) * columns + kernels.SLOTS
         plane = len(phases) * phase_size
         chunks = ceil(down.output / rows), ceil(across.output / columns)
@@ -209,6 +214,7 @@ class SlidingLoops:
                 "one_divisor": divisors is None or all((table == table[0]).all() for table in divisors),
                 "strips": 0 if strips is None else len(strips.table),
                 "paired": strips is not None and strips.paired,
+                "block": block,
             },
             constants=constants,
             tasks=planes.images * planes.channels * depth.output * prod(chunks),
@@ -267,8 +273,7 @@ def sliding_cost(planes: Planes) -> float:
     strips = picked_strips(planes, mean=False)
     if strips is not None:
         steps = ceil(down.output / (1 + strips.paired)) * len(strips.table) + 1
-        picks = down.stride * across.kernel + (strips.paired and across.kernel > 2)
-        return depth.output * (PLANE + PICK * picks * steps)
+        return depth.output * (PLANE + PICK * across.kernel * steps)
     rows = depth.output * depth.kernel * min(down.output * min(down.kernel, down.stride) + down.kernel, down.input)
     vector = across.stride in VECTOR_STRIDES or (across.stride == 4 and across.dilation == 1)
     row = ceil(across.output / lanes) * (across.kernel + 3) if vector else 3 * across.output * across.kernel

@@ -13,12 +13,14 @@ import numpy as np
 __all__ = ["PICKED_SQUARES", "Strips", "strips_of"]
 
 PICKED_SQUARES = ((2, 2), (3, 2), (3, 1), (5, 1))  # kernel and stride
-PAIRED_STRIDE = 2  # of the windows of which two rows share a vector
 
 
 @dataclass(frozen=True)
 class Strips:
-    """(strips, 5) input column and lanes of two loads, output column and lanes; picks as `vlanes_of_two` takes them."""
+    """(strips, 6) input column and lanes of two loads, output column in the first lane, and lanes of the output.
+
+    Picks are as `vlanes_of_two` takes them.
+    """
 
     table: np.ndarray
     picks: np.ndarray
@@ -27,26 +29,20 @@ class Strips:
 
 @lru_cache(maxsize=64)
 def strips_of(across, mean: bool, lanes: int) -> Strips | None:
-    """Of the columns, a :class:`SlidingAxis`, for vectors of so many `lanes`; None where a window has no column.
+    """Of the columns, a :class:`SlidingAxis`, for vectors of so many `lanes`; None where a window lacks its middle.
 
     What a tap picks outside the input must not matter: a maximum takes its neighbour, a `mean` a lane that is not
     loaded.
     """
     windows = across.windows()
-    if (windows[:, 1] == 0).any():
+    taps = np.arange(across.output)[:, None] * across.stride - across.before + np.arange(across.kernel)
+    middle = taps[:, across.kernel // 2]
+    if (windows[:, 1] == 0).any() or (across.stride == 1 and (middle[0] < 0 or middle[-1] >= across.input)):
         return None
     low, high = windows[:, 0], windows[:, 0] + windows[:, 1]
-    taps = np.arange(across.output)[:, None] * across.stride - across.before + np.arange(across.kernel)
     zeros = (windows[:, 1] < across.kernel) & mean
-    if 2 * across.output <= lanes and across.input + zeros.any() <= lanes and across.stride == PAIRED_STRIDE:
-        row = picked(taps, low, high, 0, across.input, mean)
-        join = np.arange(across.output)
-        picks = [np.concatenate([row, row + lanes])]
-        picks.append(
-            np.stack([np.concatenate([join + across.output, join + lanes]), np.concatenate([join, join + lanes])], 1)
-        )
-        table = [(0, across.input, 0, 0, across.output)]
-        return Strips(np.array(table, np.int64), filled(np.hstack(picks), lanes), True)
+    if across.stride == 2 and 2 * across.output <= lanes and across.input + int(zeros.any()) <= lanes:
+        return pairs(picked(taps, low, high, 0, across.input, mean), across, lanes)
     room = lanes if across.stride == 1 else 2 * lanes
     table, picks, first = [], [], 0
     while first < across.output:
@@ -54,11 +50,20 @@ def strips_of(across, mean: bool, lanes: int) -> Strips | None:
         while end < min(across.output, first + lanes) and high[end] - low[first] + zeros[first : end + 1].any() <= room:
             end += 1
         start, span = int(low[first]), int(high[end - 1] - low[first])
-        table.append((start, min(span, lanes), max(span - lanes, 0), first, end - first))
+        lane = int(middle[first]) - start if across.stride == 1 else 0  # of the first output
+        table.append((start, min(span, lanes), max(span - lanes, 0), first - lane, lane, lane + end - first))
         part = slice(first, end)
-        picks.append(filled(picked(taps[part], low[part], high[part], start, span, mean), lanes))
+        picks.append(filled(picked(taps[part], low[part], high[part], start, span, mean), lane, lanes))
         first = end
     return Strips(np.array(table, np.int64), np.concatenate(picks), False)
+
+
+def pairs(row: np.ndarray, across, lanes: int) -> Strips:
+    """Two output rows in a vector, whose input rows have a load each; behind the taps is the first load, then the second."""
+    both = np.concatenate([np.arange(across.output), np.arange(across.output) + lanes])[:, None]
+    picks = np.hstack([np.concatenate([row, row + lanes]), both])
+    table = [(0, across.input, 0, 0, 0, 2 * across.output)]
+    return Strips(np.array(table, np.int64), filled(picks, 0, lanes), True)
 
 
 def picked(taps: np.ndarray, low: np.ndarray, high: np.ndarray, start: int, span: int, mean: bool) -> np.ndarray:
@@ -67,6 +72,6 @@ def picked(taps: np.ndarray, low: np.ndarray, high: np.ndarray, start: int, span
     return np.where((taps == inside) | (not mean), inside - start, span)
 
 
-def filled(picks: np.ndarray, lanes: int) -> np.ndarray:
-    """A vector for each tap out of (output, kernel)."""
-    return np.pad(picks.T, ((0, 0), (0, lanes - len(picks))))
+def filled(picks: np.ndarray, lane: int, lanes: int) -> np.ndarray:
+    """A vector for each tap out of (output, kernel), from a `lane` on."""
+    return np.pad(picks.T, ((0, 0), (lane, lanes - lane - len(picks))))
