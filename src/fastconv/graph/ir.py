@@ -55,10 +55,9 @@ class Node:
 
     def reads(self) -> list[str]:
         """Names of all values that running the node needs, those its subgraphs take from outside included."""
-        names = [name for name in self.inputs if name]
-        for value in self.attributes.values():
-            if isinstance(value, Graph):
-                names += value.captures
+        names = [*filter(None, self.inputs)]
+        for graph in self.graphs():
+            names += graph.captures
         return names
 
 

@@ -225,6 +225,8 @@ class Builder:
 
 def _fastest(op: Op, spec, names: tuple[str, ...]) -> Algorithm | None:
     rows = [row for row in op.rows if row.name in names and not row.refusal(spec)]
+    if len(rows) == 1:
+        return rows[0]
     return min(rows, key=lambda row: row.seconds(spec) + arrival_seconds(row, spec), default=None)
 
 

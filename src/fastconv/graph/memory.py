@@ -74,6 +74,8 @@ class Tensor:
     def __post_init__(self):
         self.shape, self.strides = tuple(self.shape), tuple(self.strides)
         compact = compact_strides(self.shape, self.dtype.itemsize)
+        if self.strides == compact:
+            return
         sizes = zip(self.shape, self.strides, compact, strict=True)
         if 0 in self.shape or all(size == 1 or stride == step for size, stride, step in sizes):
             self.strides = compact

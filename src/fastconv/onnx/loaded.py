@@ -22,7 +22,7 @@ from fastconv.onnx.model import Model, load
 
 __all__ = ["LoadedModel", "load_shared", "optimised"]
 
-SAMPLES, SAMPLE = 64, 1024  # of a model's bytes: how many, and the bytes of one
+SAMPLES, SAMPLE = 16, 1024  # of a model's bytes: how many, and the bytes of one
 
 
 class LoadedModel:

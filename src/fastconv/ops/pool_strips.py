@@ -74,4 +74,6 @@ def picked(taps: np.ndarray, low: np.ndarray, high: np.ndarray, start: int, span
 
 def filled(picks: np.ndarray, lane: int, lanes: int) -> np.ndarray:
     """A vector for each tap out of (output, kernel), from a `lane` on."""
-    return np.pad(picks.T, ((0, 0), (lane, lanes - lane - len(picks))))
+    vectors = np.zeros((picks.shape[1], lanes), picks.dtype)
+    vectors[:, lane : lane + len(picks)] = picks.T
+    return vectors

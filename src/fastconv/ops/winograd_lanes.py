@@ -160,5 +160,7 @@ def loops_seconds(nest: Nest, large: bool = False) -> float:
 
 def fills_lanes(nest: Nest) -> bool:
     """Whether lanes are tiles: the same, hence the same bits, for any number of images."""
+    if not computes(nest):
+        return False
     one = replace(nest, images=1)
     return lanes_seconds(one) < winograd_seconds(one)

@@ -7,7 +7,7 @@ from math import isclose, sqrt
 
 from fastconv.graph.ir import Graph, Node
 from fastconv.graph.passes.dead import drop_dead
-from fastconv.graph.passes.rewriting import Rewriting, ranks
+from fastconv.graph.passes.rewriting import Rewriting
 
 __all__ = ["fuse_activations"]
 
@@ -21,10 +21,9 @@ def fuse_activations(graph: Graph) -> Graph:
     x sigmoid(x), x hardsigmoid(x) with slope 1/6, x clip(x + 3, 0, 6) / 6, x tanh(softplus(x)), and x (1 + erf(x / √2)) / 2.
     """
     work = Rewriting(graph)
-    rank = ranks(graph)
     for node in graph.nodes:
         found = _activation(node, work)
-        if found is None or rank.get(found[1]) == 0:  # a number of one axis makes an array of a scalar
+        if found is None or work.ranks.get(found[1]) == 0:  # a number of one axis makes an array of a scalar
             work.add(node)
         else:
             op_type, x = found

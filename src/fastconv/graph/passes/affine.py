@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastconv.graph.ir import Graph, Node
-from fastconv.graph.passes.rewriting import Rewriting, finite, is_unclamped, ranks
+from fastconv.graph.passes.rewriting import Rewriting, finite, is_unclamped
 
 __all__ = ["fold_affine", "scaled"]
 
@@ -24,10 +24,9 @@ class Affine(NamedTuple):
 def fold_affine(graph: Graph) -> Graph:
     """Into the convolution before; a batch norm without one becomes ``fastconv::Affine(x, scale, shift)``, which takes more."""
     work = Rewriting(graph)
-    rank = ranks(graph)
     with np.errstate(all="ignore"):
         for node in graph.nodes:
-            affine = _batch_norm(node, work) or _arithmetic(node, work, rank)
+            affine = _batch_norm(node, work) or _arithmetic(node, work)
             if affine is None or not _fold(affine, node, work):
                 work.add(node)
     return work.finish()
@@ -128,12 +127,12 @@ def _batch_norm(node: Node, work: Rewriting) -> Affine | None:
     return Affine(node.inputs[0], scale, bias - mean * scale)
 
 
-def _arithmetic(node: Node, work: Rewriting, rank: dict[str, int]) -> Affine | None:
+def _arithmetic(node: Node, work: Rewriting) -> Affine | None:
     if node.domain or node.op_type not in ("Add", "Mul", "Sub", "Div") or "broadcast" in node.attributes:
         return None
     left, right = node.inputs
     source, other = (left, right) if work.constant(right) is not None else (right, left)
-    number = _per_channel(work.constant(other), rank.get(source))
+    number = _per_channel(work.constant(other), work.ranks.get(source))
     if number is None or (source == right and node.op_type == "Div"):
         return None
     one, zero = np.ones(1), np.zeros(1)

@@ -21,6 +21,8 @@ def channels_first(graph: Graph) -> Graph:
     stay where they are.  A stretch is a chain of these, and has at least one product; what is in between is read nowhere
     else.
     """
+    if not any(node.op_type == "MatMul" for node in graph.nodes):
+        return graph
     work = Rewriting(graph)
     readers: dict[str, list[Node]] = defaultdict(list)
     for node in graph.nodes:

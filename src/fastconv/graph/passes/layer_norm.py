@@ -8,7 +8,7 @@ import numpy as np
 
 from fastconv.graph.ir import Graph, Node
 from fastconv.graph.passes.dead import drop_dead
-from fastconv.graph.passes.rewriting import Rewriting, ranks
+from fastconv.graph.passes.rewriting import Rewriting
 
 __all__ = ["fuse_layer_norm"]
 
@@ -18,9 +18,8 @@ OPSET = 17  # the first that has LayerNormalization
 def fuse_layer_norm(graph: Graph) -> Graph:
     """``(x - mean(x)) / sqrt(mean((x - mean(x))²) + eps) * scale + bias`` over the last axis becomes LayerNormalization."""
     work = Rewriting(graph)
-    rank = ranks(graph)
     for node in graph.nodes:
-        found = _layer_norm(node, work, rank)
+        found = _layer_norm(node, work)
         if found is not None:
             inputs, eps = found
             attributes = {"axis": -1, "epsilon": eps}
@@ -29,7 +28,7 @@ def fuse_layer_norm(graph: Graph) -> Graph:
     return drop_dead(work.finish())
 
 
-def _layer_norm(node: Node, work: Rewriting, rank: dict[str, int]) -> tuple[list[str], float] | None:
+def _layer_norm(node: Node, work: Rewriting) -> tuple[list[str], float] | None:
     """([x, scale, bias], epsilon)."""
     product, bias = _with_constant(node, "Add", work)
     quotient, scale = _with_constant(work.source(product, "Mul"), "Mul", work)
@@ -39,11 +38,11 @@ def _layer_norm(node: Node, work: Rewriting, rank: dict[str, int]) -> tuple[list
     difference, root = (work.source(division.inputs[0], "Sub"), work.source(division.inputs[1], "Sqrt"))
     variance, eps = _with_constant(work.source(root.inputs[0], "Add") if root else None, "Add", work)
     mean_square = work.source(variance, "ReduceMean")
-    if difference is None or mean_square is None or not _is_last_axis(mean_square, work, rank):
+    if difference is None or mean_square is None or not _is_last_axis(mean_square, work):
         return None
     x, mean = difference.inputs
     mean_node = work.source(mean, "ReduceMean")
-    if mean_node is None or mean_node.inputs[0] != x or not _is_last_axis(mean_node, work, rank):
+    if mean_node is None or mean_node.inputs[0] != x or not _is_last_axis(mean_node, work):
         return None
     arrays = [work.constant(name) for name in (scale, bias, eps)]
     is_square = _squared(mean_square.inputs[0], (x, mean), work)
@@ -62,13 +61,13 @@ def _with_constant(node: Node | None, op_type: str, work: Rewriting) -> tuple[st
     return "", ""
 
 
-def _is_last_axis(node: Node, work: Rewriting, rank: dict[str, int]) -> bool:
+def _is_last_axis(node: Node, work: Rewriting) -> bool:
     axes = node.attributes.get("axes")
     if len(node.inputs) > 1 and node.inputs[1]:
         axes = work.constant(node.inputs[1])
     if axes is None or len(axes) != 1 or not node.attributes.get("keepdims", 1):
         return False
-    return axes[0] == -1 or axes[0] + 1 == rank.get(node.inputs[0])
+    return axes[0] == -1 or axes[0] + 1 == work.ranks.get(node.inputs[0])
 
 
 def _squared(name: str, operands: tuple[str, str], work: Rewriting) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastconv.graph.ir import Graph
-from fastconv.graph.passes.rewriting import Rewriting, is_unclamped, ranks
+from fastconv.graph.passes.rewriting import Rewriting, is_unclamped
 
 __all__ = ["fuse_residual"]
 
@@ -14,10 +14,14 @@ def fuse_residual(graph: Graph) -> Graph:
     The shapes have to be equal, which only the compiler knows: it undoes what broadcasting needs.
     """
     work = Rewriting(graph)
-    rank = ranks(graph)
     for node in graph.nodes:
         pair = node.inputs if not node.domain and node.op_type in ("Add", "Sum") and len(node.inputs) == 2 else ()
-        if not pair or pair[0] == pair[1] or "broadcast" in node.attributes or rank.get(pair[0]) != rank.get(pair[1]):
+        if (
+            not pair
+            or pair[0] == pair[1]
+            or "broadcast" in node.attributes
+            or work.ranks.get(pair[0]) != work.ranks.get(pair[1])
+        ):
             work.add(node)
             continue
         convs = [

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
 from fastconv.graph.ir import Graph, Node
 
-__all__ = ["Rewriting", "finite", "is_unclamped", "ranks"]
+__all__ = ["Rewriting", "finite", "is_unclamped"]
 
 # operators whose first output has as many axes as their first input
 _KEEP_RANK = {
@@ -38,14 +39,25 @@ class Rewriting:
         self.graph = graph
         self.nodes: list[Node] = []
         self.constants = dict(graph.constants)
-        self.uses = Counter(name for node in graph.nodes for name in node.reads())
-        self.uses.update(info.name for info in graph.outputs)
         self._producers: dict[str, Node] = {}
         self._norms: dict[str, float] = {}
 
+    @cached_property
+    def uses(self) -> Counter:
+        """Of every value, by nodes and as an output."""
+        uses = Counter(name for node in self.graph.nodes for name in node.reads())
+        uses.update(info.name for info in self.graph.outputs)
+        return uses
+
+    @cached_property
+    def ranks(self) -> dict[str, int]:
+        """Numbers of axes of the values where they follow from weights, constants and inputs."""
+        return _ranks(self.graph)
+
     def add(self, node: Node) -> None:
         self.nodes.append(node)
-        self._producers.update((name, node) for name in node.outputs if name)
+        for name in filter(None, node.outputs):
+            self._producers[name] = node
 
     def source(self, name: str, *op_types: str, domain: str = "") -> Node | None:
         """The node that computes `name`, if it is one of these."""
@@ -54,7 +66,8 @@ class Rewriting:
 
     def producer(self, name: str, *op_types: str, domain: str = "fastconv") -> Node | None:
         """The node that computes `name`, if it is one of these and nobody else reads it."""
-        return self.source(name, *op_types, domain=domain) if self.uses[name] == 1 else None
+        node = self.source(name, *op_types, domain=domain)
+        return node if node is not None and self.uses[name] == 1 else None
 
     def absorb(self, node: Node, output: str, **changes) -> None:
         """Let `node`, changed, compute `output` at the end of what there is: everything it may read stands before."""
@@ -92,8 +105,7 @@ def _keeps_reduced_axes(node: Node) -> bool:
     return node.op_type.startswith("Reduce") and bool(node.attributes.get("keepdims", 1))
 
 
-def ranks(graph: Graph) -> dict[str, int]:
-    """Numbers of axes of the values where they follow from weights, constants and inputs."""
+def _ranks(graph: Graph) -> dict[str, int]:
     known = {info.name: len(info.shape) for info in graph.inputs if info.has_rank}
     known |= {name: array.ndim for name, array in graph.constants.items()}
     for node in graph.nodes:

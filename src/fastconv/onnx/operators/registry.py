@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 __all__ = ["OPERATORS", "Operator", "operator"]
 
@@ -22,7 +22,6 @@ _IGNORED = {"consumed_inputs"}  # of opset 1, and without meaning
 @dataclass(frozen=True, slots=True)
 class Operator:
     function: Callable
-    signature: inspect.Signature
     extras: tuple[str, ...]
     ignored: frozenset[str]
     needed: tuple[str, ...]  # by position, the names of inputs without a default, "" for the others
@@ -46,7 +45,10 @@ class Operator:
 @lru_cache(maxsize=1024)
 def _check_call(function: Callable, count: int, keywords: tuple[str, ...]) -> None:
     """TypeError where the function does not take so many inputs and these keywords."""
-    inspect.signature(function).bind(*(None,) * count, **dict.fromkeys(keywords))
+    _signature(function).bind(*(None,) * count, **dict.fromkeys(keywords))
+
+
+_signature = cache(inspect.signature)  # takes longer to find than to bind
 
 
 OPERATORS: dict[tuple[str, str], Operator] = {}
@@ -59,13 +61,13 @@ def operator(function: Callable | None = None, *, name: str | None = None, domai
     """
 
     def register(function: Callable) -> Callable:
-        signature = inspect.signature(function)
+        signature = _signature(function)
         extras = tuple(extra for extra in _FROM_EVALUATOR if extra in signature.parameters)
         needed = tuple(
             p.name if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD else ""
             for p in signature.parameters.values()
         )
-        entry = Operator(function, signature, extras, _IGNORED.union(ignored), needed)
+        entry = Operator(function, extras, _IGNORED.union(ignored), needed)
         OPERATORS[domain, name or function.__name__] = entry
         return function
 
