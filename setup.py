@@ -33,7 +33,7 @@ ONLY = {
     "pool_picked": ("avx512_float32", "avx512_float64"),
     "pool_flat": ("avx512_float32",),
 }
-ONCE = ("probe", "array_memory", "team", "engine", "recent", "pool_indices", "strided_copy")
+ONCE = ("probe", "array_memory", "team", "engine", "recent", "pool_indices", "strided_copy", "wire")
 HEADERS = (
     "simd.h",
     "lanes.h",

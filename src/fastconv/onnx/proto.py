@@ -1,4 +1,4 @@
-"""Protocol-buffer wire format, as much of it as an ONNX file needs: one table of fields, one decoder.
+"""Protocol-buffer wire format, as much of it as an ONNX file needs: one table of fields for one decoder (`_kernels/wire.pyx`).
 
 A message becomes a :class:`Message` whose attributes are the fields that the file sets and, where it sets none, the
 protocol's defaults: 0, "", an empty tuple for a repeated field, None for a message.  Tensor contents are not read:
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import struct
 
+from fastconv._kernels.wire import Decoder, varints
 from fastconv.errors import ModelError
 from fastconv.onnx.file_bytes import FileBytes
 
@@ -142,8 +143,6 @@ MESSAGES: dict[str, dict[int, tuple[str, str]]] = {
 }
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-MAX_DEPTH = 100  # protobuf's own limit
-MAX_VARINT = 10  # bytes
 
 
 class Message:
@@ -162,92 +161,7 @@ def decode(kind: str, data) -> Message:
     The contents of large tensors in a file are not read, but are FileBytes.
     """
     data = data if isinstance(data, FileBytes) else memoryview(data).cast("B")
-    return _decode(CLASSES[kind](), data, MAX_DEPTH)
-
-
-def _decode(message: Message, data: memoryview | FileBytes, depth: int) -> Message:
-    if not depth:
-        raise ModelError(f"messages nest more than {MAX_DEPTH} deep")
-    tags, values = message.tags, message.__dict__
-    position, size = 0, len(data)
-    block, before, loaded = data, 0, size  # bytes that are there, those before them, where they end
-    if isinstance(data, FileBytes):
-        loaded = 0
-    while position < size:
-        if position + 2 * MAX_VARINT > loaded < size:
-            block, before = data.onwards(position, 2 * MAX_VARINT), position
-            loaded = position + len(block)
-        start = position - before + 1
-        key = block[start - 1]
-        if key > 127:
-            key, start = _varint(block, start - 1)
-        wire = key & 7
-        if wire == BYTES:
-            length, start = _varint(block, start)
-            end = start + length
-        elif wire == VARINT:
-            number, end = _varint(block, start)
-        elif wire == FIXED32:
-            end = start + 4
-        elif wire == FIXED64:
-            end = start + 8
-        else:
-            raise ModelError(f"wire type {wire} of field {key >> 3} is not one that ONNX uses; is this an ONNX model?")
-        start, position = start + before, end + before
-        if position > size:
-            raise ModelError(f"field {key >> 3} needs {position - start} bytes, {size - start} remain; is it cut off?")
-        if key not in tags:
-            if key >> 3 in message.numbers:
-                raise ModelError(f"field {key >> 3} has wire type {wire}, which its type does not allow")
-            continue
-        name, read, repeated = tags[key]
-        try:
-            if wire == VARINT and read is not _packed:
-                value = read(number)
-            else:
-                part = block[start - before : end] if position <= loaded else data[start:position]
-                if isinstance(read, str):
-                    fresh = repeated or name not in values
-                    value = _decode(CLASSES[read]() if fresh else values[name], part, depth - 1)
-                else:
-                    whole = read is not _packed and isinstance(part, FileBytes)
-                    value = read(memoryview(part.read()) if whole else part)
-        except ModelError as error:
-            place = f"{name}[{len(values.get(name, ()))}]" if repeated else name
-            raise error.inside(place) from None
-        if not repeated:
-            values[name] = value
-        elif isinstance(value, list):
-            values.setdefault(name, []).extend(value)
-        else:
-            values.setdefault(name, []).append(value)
-    return message
-
-
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    """The unsigned number at `position` and the position after it."""
-    try:
-        byte = data[position]
-        if byte < 128:
-            return byte, position + 1
-        number, shift = byte & 127, 7
-        for following in range(position + 1, position + MAX_VARINT):
-            byte = data[following]
-            number |= (byte & 127) << shift
-            if byte < 128:
-                return number & 0xFFFF_FFFF_FFFF_FFFF, following + 1
-            shift += 7
-    except IndexError:
-        raise ModelError("a number is cut off at the end of its message") from None
-    raise ModelError(f"a number takes more than {MAX_VARINT} bytes")
-
-
-def _varints(data: memoryview) -> list[int]:
-    numbers, position = [], 0
-    while position < len(data):
-        number, position = _varint(data, position)
-        numbers.append(number)
-    return numbers
+    return _decoder.decode(CLASSES[kind](), data)
 
 
 def _int64(number: int) -> int:
@@ -270,7 +184,7 @@ def _floats(data: memoryview) -> list[float]:
 
 
 def _int64s(data: memoryview) -> list[int]:
-    return [_int64(number) for number in _varints(data)]
+    return [_int64(number) for number in varints(data)]
 
 
 def _string(data: memoryview) -> str:
@@ -316,3 +230,4 @@ def _message_class(name: str, fields: dict[int, tuple[str, str]]) -> type[Messag
 
 
 CLASSES = {name: _message_class(name, fields) for name, fields in MESSAGES.items()}
+_decoder = Decoder(CLASSES, _packed, _string, FileBytes)
