@@ -262,6 +262,7 @@ class TestPredictMemory:
         (compiled,) = session._programs.values()
         (context,) = compiled.executable._free
         session.prepare({"x": x.shape})
+        assert session._recent.run({"x": x}) is not None
         result = session.run(None, {"x": x})
         assert list(session._programs.values()) == [compiled]
         assert compiled.executable._free == [context]

@@ -56,8 +56,9 @@ class Node:
     def reads(self) -> list[str]:
         """Names of all values that running the node needs, those its subgraphs take from outside included."""
         names = [*filter(None, self.inputs)]
-        for graph in self.graphs():
-            names += graph.captures
+        for value in self.attributes.values():
+            if isinstance(value, Graph):
+                names += value.captures
         return names
 
 

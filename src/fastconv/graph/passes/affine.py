@@ -102,8 +102,8 @@ def _scale_and_bias(affine: Affine, conv: Node, filters: int, work: Rewriting) -
     if affine.scale.size not in (1, filters) or affine.shift.size not in (1, filters):
         return None
     b = work.constant(conv.inputs[2]).astype(np.float64) if conv.inputs[2] else 0.0
-    scale = np.broadcast_to(affine.scale, (filters,))
-    return scale, np.broadcast_to(b * scale + affine.shift, (filters,))
+    scale = affine.scale if affine.scale.shape == (filters,) else np.broadcast_to(affine.scale, (filters,))
+    return scale, b * scale + affine.shift
 
 
 def scaled(w: np.ndarray, scale: np.ndarray | None, empty=np.empty) -> np.ndarray:
