@@ -165,13 +165,13 @@ class Builder:
 
     def copy(self, y: Tensor, x: Tensor) -> Tensor:
         """`y`, with the values of `x` copied to it."""
-        step = copy_step(x.shape, y.strides, x.strides, x.dtype.itemsize)
+        step = self.once(copy_step, x.shape, y.strides, x.strides, x.dtype.itemsize)
         return self.emit(step or np.copyto, [y], [x], "copy")[0]
 
     def kernel(self, op: Op, spec):
         """The plan of the row "direct"; None where it refuses."""
         row = self.choose(op, spec, strict=("direct",), default=("direct",))
-        return row and row.plan(spec)
+        return row and self.once(row.plan, spec)
 
     def emit(self, work, outputs: list[Tensor], inputs: list, algorithm="", detail=None) -> list[Tensor]:
         index = len(self.calls)

@@ -199,7 +199,7 @@ class _Builder:
             elif attribute.ref_attr_name in context.bindings:
                 attributes[attribute.name] = context.bindings[attribute.ref_attr_name]
         inputs = [self._lookup(scope, name, f"{where}.input[{i}]") for i, name in enumerate(message.input)]
-        outputs = [scope[name] if name else "" for name in message.output]
+        outputs = [scope.maps[0][name] if name else "" for name in message.output]
         domain = _domain(message.domain)
         if context.calls:
             self.inlined_bytes += 1000 + 200 * len(attributes) + sum(50 + len(name) for name in outputs + inputs)
@@ -258,9 +258,10 @@ class _Builder:
         return unique
 
     def _lookup(self, scope: ChainMap[str, str], name: str, where: str) -> str:
-        if name and name not in scope:
-            raise ModelError(f"value {name!r} comes from no node, input or initializer", where)
-        return scope[name] if name else ""
+        try:
+            return scope[name] if name else ""
+        except KeyError:
+            raise ModelError(f"value {name!r} comes from no node, input or initializer", where) from None
 
     def _array(self, tensor: Message, where: str) -> np.ndarray:
         if id(tensor) not in self.arrays:

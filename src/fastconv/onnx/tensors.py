@@ -172,11 +172,12 @@ def array(tensor: Message, files: DataFiles) -> np.ndarray:
 
 def _shape(tensor: Message) -> tuple[int, ...]:
     shape = tuple(tensor.dims)
-    if any(d < 0 for d in shape) or len(shape) > MAX_RANK or prod(d for d in shape if d) > MAX_ELEMENTS:
+    if min(shape, default=0) < 0 or len(shape) > MAX_RANK or prod(filter(None, shape)) > MAX_ELEMENTS:
         raise ModelError(f"dims {shape} are not the shape of an array that a memory could hold")
     if "segment" in tensor:
         raise ModelError("data in segments, which ONNX never defined")
-    places = [field for field in _DATA_FIELDS if field in tensor]
+    given = vars(tensor)
+    places = [field for field in _DATA_FIELDS if field in given]
     places += ["external_data"] * (tensor.data_location == _EXTERNAL)
     if len(places) > 1:
         raise ModelError(f"data is stored more than once: {', '.join(places)}")
