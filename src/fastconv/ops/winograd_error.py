@@ -18,25 +18,18 @@ __all__ = ["winograd_error", "winograd_errors", "winograd_forms"]
 INPUT_ROUNDINGS, OUTPUT_ROUNDINGS, FILTER_ROUNDINGS = 4, 5, 7
 BLOCK = 16  # channels between two exact partial sums
 
-MOST_CHANNELS = 1024  # of F(4×4, 3×3), by whose bound other forms are measured
+LARGE_CHANNELS = 83  # so many sums of F(4×4, 5×5) have no larger bound than 1024 of F(4×4, 3×3) in float32
 
 
-@cache
 def winograd_forms(kernel: tuple[int, int], channels: int, large: bool = False) -> Forms:
     """The forms of a kernel's rows and columns, which must be in the table.
 
     A 5×5 kernel has its large form where this has no larger bound than F(4×4, 3×3) of many channels has; with `large`, every
     kernel has its large form if there is one.
     """
-    forms = LARGE_FORMS.get(kernel, SMALL_FORMS[kernel])
-    if large or (kernel == (5, 5) and winograd_error(forms, channels, "float32") <= _most_error()):
-        return forms
+    if large or (kernel == (5, 5) and channels <= LARGE_CHANNELS):
+        return LARGE_FORMS.get(kernel, SMALL_FORMS[kernel])
     return SMALL_FORMS[kernel]
-
-
-@cache
-def _most_error() -> float:
-    return winograd_error(SMALL_FORMS[3, 3], MOST_CHANNELS, "float32")
 
 
 def winograd_error(forms: Forms, channels: int, dtype: str) -> float:
