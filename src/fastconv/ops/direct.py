@@ -311,16 +311,19 @@ def _share_of_taps(axis: Axis, tile: int) -> float:
     size, longer = divmod(axis.output, ceil(axis.output / tile))
 
     def start(number):
-        return number * size + np.minimum(number, longer)
+        return number * size + min(number, longer)
 
     def tile_of(output):
-        return np.where(output < longer * (size + 1), output // (size + 1), (output - longer) // size)
+        return output // (size + 1) if output < longer * (size + 1) else (output - longer) // size
 
-    place = axis.before - np.arange(axis.kernel) * axis.dilation
-    low = np.maximum(-(-place // axis.stride), 0)
-    high = np.minimum((axis.input - 1 + place) // axis.stride, axis.output - 1)
-    used = np.maximum(start(tile_of(high) + 1) - start(tile_of(low)), 0)
-    return float(used[(low < axis.output) & (high >= 0)].sum()) / (axis.kernel * axis.output)
+    used = 0
+    for tap in range(axis.kernel):
+        place = axis.before - tap * axis.dilation
+        low = max(-(-place // axis.stride), 0)
+        high = min((axis.input - 1 + place) // axis.stride, axis.output - 1)
+        if low < axis.output and high >= 0:
+            used += max(start(tile_of(high) + 1) - start(tile_of(low)), 0)
+    return used / (axis.kernel * axis.output)
 
 
 def transposed_loops(nest: Nest) -> DirectLoops:

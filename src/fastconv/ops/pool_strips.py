@@ -44,12 +44,14 @@ def strips_of(across, mean: bool, lanes: int) -> Strips | None:
     if across.stride == 2 and 2 * across.output <= lanes and across.input + int(zeros.any()) <= lanes:
         return pairs(picked(taps, low, high, 0, across.input, mean), across, lanes)
     room = lanes if across.stride == 1 else 2 * lanes
+    starts, ends, beside_zeros = low.tolist(), high.tolist(), zeros.tolist()
     table, picks, first = [], [], 0
     while first < across.output:
-        end = first + 1
-        while end < min(across.output, first + lanes) and high[end] - low[first] + zeros[first : end + 1].any() <= room:
+        start, end = starts[first], first + 1
+        most = min(across.output, first + lanes)
+        while end < most and ends[end] - start + any(beside_zeros[first : end + 1]) <= room:
             end += 1
-        start, span = int(low[first]), int(high[end - 1] - low[first])
+        span = ends[end - 1] - start
         lane = int(middle[first]) - start if across.stride == 1 else 0  # of the first output
         table.append((start, min(span, lanes), max(span - lanes, 0), first - lane, lane, lane + end - first))
         part = slice(first, end)
