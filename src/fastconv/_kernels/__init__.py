@@ -41,6 +41,7 @@ ISA, ISA_REASON = _choose()
 
 
 HALF = {"avx512": "avx2"}  # the level with registers half as wide that are worth their while for narrow arrays
+HALVED = ("depthwise", "depthwise_planes")  # the families of which float32 arrays use both levels
 
 
 @cache
@@ -53,6 +54,8 @@ def preload(element: str) -> None:
     """Load all families for an element type, so that nobody waits for them later."""
     for module in iter_modules(import_module(f"fastconv._kernels.{ISA}_{element}").__path__):
         family(module.name, element)
+        if ISA in HALF and module.name in HALVED:
+            family(module.name, element, half=True)
 
 
 def has(name: str, element: str) -> bool:
