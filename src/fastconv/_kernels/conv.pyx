@@ -25,6 +25,7 @@ from libc.stdint cimport int64_t
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.pycapsule cimport PyCapsule_New
 
+from fastconv._kernels.ahead cimport AHEAD_PLACE, Ahead
 from fastconv._kernels.chunk cimport Chunk, ConvSizes, chunk_of, pack_chunk
 from fastconv._kernels.packing cimport real
 from fastconv._kernels.panels cimport fill_panel
@@ -96,7 +97,7 @@ cdef void direct(
                     else:
                         row_of_filter_lanes(
                             chunk.columns, width, x + (row + i) * pitch, offset, s.taps, w + filter * s.taps,
-                            bias + filter, result + i * chunk.columns * width,
+                            bias + filter, result + i * chunk.columns * width, <Ahead*> (scratch + AHEAD_PLACE),
                         )
                 to = y + filter * s.y_channel + row * s.y_row
                 store_panel(s, result, width, &part, filters, to)

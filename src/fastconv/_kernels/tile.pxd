@@ -4,6 +4,7 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
 from fastconv._kernels.activation cimport activate
+from fastconv._kernels.ahead cimport Ahead, Fetch, next_fetch
 from fastconv._kernels.chunk cimport Chunk, ConvSizes
 from fastconv._kernels.packing cimport real
 
@@ -36,12 +37,13 @@ cdef enum:
 
 cdef inline void tile_filters(
     const int pixels, const int vectors, const real* x, int64_t apart, const int64_t* offset, int64_t taps,
-    const real* w, const real* start, int64_t start_pixel, real* y, const bint streams, const real* ahead, int64_t step,
+    const real* w, const real* start, int64_t start_pixel, real* y, const int fetches, const real* ahead, int64_t step,
 ) noexcept nogil:
     """y[pixel][filter] = start[pixel][filter] + Σ x[pixel · apart + offset] · w[tap][filter]; lanes are filters.
 
-    `start` is the bias, with a step of 0 between pixels, or the sum of other taps.  With `streams`, memory from `ahead` on
-    is fetched into the second-level cache on the way, `step` elements for each register of `w`: the first has no room for it.
+    `start` is the bias, with a step of 0 between pixels, or the sum of other taps.  Memory from `ahead` on is fetched into
+    the second-level cache on the way, since the first has no room for it: `fetches` times for each tap, at most once for
+    each of its registers of `w`, and `step` elements further each time.
     """
     cdef vec total[MAX_PIXELS][MAX_VECTORS]
     cdef vec weight[MAX_VECTORS]
@@ -56,11 +58,10 @@ cdef inline void tile_filters(
         at = x + offset[k]
         for j in range(vectors):
             weight[j] = vload(w + j * LANES)
-            if streams:
+            if j < fetches:
                 prefetch_to_second(ahead + j * step)
         w += vectors * LANES
-        if streams:
-            ahead += vectors * step
+        ahead += min(fetches, vectors) * step
         for i in range(pixels):
             value = vset1(at[i * apart])
             for j in range(vectors):
@@ -72,57 +73,57 @@ cdef inline void tile_filters(
 
 cdef inline void filters_by_pixels(
     int pixels, const int vectors, const real* x, int64_t apart, const int64_t* offset, int64_t taps,
-    const real* w, const real* start, int64_t start_pixel, real* y, const bint streams, const real* ahead, int64_t step,
+    const real* w, const real* start, int64_t start_pixel, real* y, const int fetches, const real* ahead, int64_t step,
 ) noexcept nogil:
     """The tile with `pixels` as the constant it has to be; those beyond TILE_PIXELS vanish at compile time."""
     if pixels == 1:
-        tile_filters(1, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(1, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
     elif pixels == 2 and TILE_PIXELS >= 2:
-        tile_filters(2, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(2, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
     elif pixels == 3 and TILE_PIXELS >= 3:
-        tile_filters(3, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(3, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
     elif pixels == 4 and TILE_PIXELS >= 4:
-        tile_filters(4, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(4, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
     elif pixels == 5 and TILE_PIXELS >= 5:
-        tile_filters(5, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(5, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
     elif pixels == 6 and TILE_PIXELS >= 6:
-        tile_filters(6, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(6, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
     elif pixels == 7 and TILE_PIXELS >= 7:
-        tile_filters(7, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(7, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
     elif pixels == 8 and TILE_PIXELS >= 8:
-        tile_filters(8, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(8, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
     elif pixels == 9 and TILE_PIXELS >= 9:
-        tile_filters(9, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(9, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
     elif pixels == 10 and TILE_PIXELS >= 10:
-        tile_filters(10, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(10, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
     elif pixels == 11 and TILE_PIXELS >= 11:
-        tile_filters(11, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(11, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
     elif pixels == 12 and TILE_PIXELS >= 12:
-        tile_filters(12, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(12, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
     elif pixels == 13 and TILE_PIXELS >= 13:
-        tile_filters(13, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(13, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
     elif TILE_PIXELS >= 14:
-        tile_filters(14, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
+        tile_filters(14, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
 
 
 cdef inline void tile_of_panel(
     int64_t pixels, int64_t panel, const real* x, int64_t apart, const int64_t* offset, int64_t taps,
-    const real* w, const real* start, int64_t start_pixel, real* y, const bint streams, const real* ahead, int64_t step,
+    const real* w, const real* start, int64_t start_pixel, real* y, const int fetches, const real* ahead, int64_t step,
 ) noexcept nogil:
     """A panel is all vectors of a tile wide, or half of them."""
     if panel == TILE_VECTORS * LANES:
         filters_by_pixels(
-            <int> pixels, TILE_VECTORS, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step
+            <int> pixels, TILE_VECTORS, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step
         )
     else:
         filters_by_pixels(
-            <int> pixels, (TILE_VECTORS + 1) // 2, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step
+            <int> pixels, (TILE_VECTORS + 1) // 2, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step
         )
 
 
 cdef inline void row_of_tiles(
     int64_t pixels, int64_t panel, const real* x, int64_t apart, const int64_t* offset, int64_t taps,
-    const real* w, const real* bias, real* y, const bint streams, const real* ahead,
+    const real* w, const real* bias, real* y, const int fetches, const real* ahead,
 ) noexcept nogil:
     """One output row into [pixel][panel], in tiles as equal as possible: 30 pixels are 3 × 10, never 14 + 14 + 2."""
     cdef int64_t tiles = (pixels + TILE_PIXELS - 1) // TILE_PIXELS
@@ -131,19 +132,28 @@ cdef inline void row_of_tiles(
     for tile in range(tiles):
         width = (pixels - done + tiles - tile - 1) // (tiles - tile)
         tile_of_panel(
-            width, panel, x + done * apart, apart, offset, taps, w, bias, 0, y + done * panel, streams, ahead, step
+            width, panel, x + done * apart, apart, offset, taps, w, bias, 0, y + done * panel, fetches, ahead, step
         )
-        if streams:
-            ahead += taps * panel // LANES * step
+        ahead += taps * min(fetches, panel // LANES) * step
         done += width
 
 
 cdef inline void row_of_filter_lanes(
     int64_t pixels, int64_t panel, const real* x, const int64_t* offset, int64_t taps,
-    const real* w, const real* bias, real* y,
+    const real* w, const real* bias, real* y, Ahead* ahead,
 ) noexcept nogil:
-    """One output row into [pixel][panel]."""
-    row_of_tiles(pixels, panel, x, 1, offset, taps, w, bias, y, False, w)
+    """One output row into [pixel][panel], and on the way what is to be fetched for later steps."""
+    cdef int64_t tiles = (pixels + TILE_PIXELS - 1) // TILE_PIXELS
+    cdef int64_t tile, width, done = 0
+    cdef Fetch fetch
+    for tile in range(tiles):
+        width = (pixels - done + tiles - tile - 1) // (tiles - tile)
+        fetch = next_fetch(ahead, taps, w)
+        tile_of_panel(
+            width, panel, x + done, 1, offset, taps, w, bias, 0, y + done * panel, 1, <const real*> fetch.at,
+            fetch.step // <int64_t> sizeof(real),
+        )
+        done += width
 
 
 cdef inline void row_of_pixels_apart(
@@ -151,7 +161,7 @@ cdef inline void row_of_pixels_apart(
     const real* w, const real* bias, real* y,
 ) noexcept nogil:
     """The same where neighbouring pixels are not neighbours in memory."""
-    row_of_tiles(pixels, panel, x, apart, offset, taps, w, bias, y, False, w)
+    row_of_tiles(pixels, panel, x, apart, offset, taps, w, bias, y, 0, w)
 
 
 cdef inline void row_of_streamed_filters(
@@ -159,7 +169,7 @@ cdef inline void row_of_streamed_filters(
     const real* w, const real* bias, real* y, const real* ahead,
 ) noexcept nogil:
     """The same where `ahead` is what comes after w, to be fetched evenly on the way."""
-    row_of_tiles(pixels, panel, x, apart, offset, taps, w, bias, y, True, ahead)
+    row_of_tiles(pixels, panel, x, apart, offset, taps, w, bias, y, MAX_VECTORS, ahead)
 
 
 cdef inline void taps_inside(
@@ -199,7 +209,7 @@ cdef inline void trimmed_row_of_filter_lanes(
                 row = bottom
             tile_of_panel(
                 width, panel, x + done, 1, offset + begin, count, w + begin * panel, start, start_pixel, y + done * panel,
-                False, w, 0,
+                0, w, 0,
             )
             row += 1
             if row >= bottom:

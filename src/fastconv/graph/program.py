@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fastconv._kernels import engine
 from fastconv._kernels.engine import Program, Step
 from fastconv._kernels.recent import RecentRun
 from fastconv.graph import lowerings  # noqa: F401  (fills the table)
+from fastconv.graph.ahead import plan_ahead
 from fastconv.graph.ir import Graph
 from fastconv.graph.limits import claim
 from fastconv.graph.lower import Call, lower
@@ -45,12 +47,19 @@ class Executable:
         self.arena_bytes = plan_arena(build.buffers)
         claim(self.context_bytes + self.output_bytes, "the values of a run")
         self.scratch_bytes = max((call.work.scratch for call in self.calls if isinstance(call.work, Step)), default=0)
+        self.ahead = plan_ahead([_reads(call) for call in self.calls])
         self._free: list[_Context] = []
 
     @property
     def context_bytes(self) -> int:
         """Bytes of memory for the values of one run at a time."""
         return self.arena_bytes + ALIGNMENT
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of the records of the steps."""
+        steps = sum(isinstance(call.work, Step) for call in self.calls)
+        return engine.record_bytes(steps, sum(map(len, self.ahead)))
 
     @property
     def output_bytes(self) -> int:
@@ -108,6 +117,13 @@ class Executable:
         return np.array(value.view(context.arena, arrays) if isinstance(value, Tensor) else value, order="C")
 
 
+def _reads(call: Call) -> tuple[int, list]:
+    """How often the call can fetch, and the constants that it reads."""
+    if not isinstance(call.work, Step):
+        return 0, []
+    return call.work.fetches, [*(v for v in call.inputs if not isinstance(v, Tensor)), *call.work.constants]
+
+
 class _Context:
     """An arena, and the calls bound to places in it: kernel steps in one program until Python has to step in."""
 
@@ -117,16 +133,18 @@ class _Context:
         self.arena = memory[shift : shift + executable.arena_bytes]
         self.segments: list[Callable] = []
         steps: list[tuple[Step, tuple]] = []
-        for call in executable.calls:
+        ahead: list[list] = []
+        for call, parts in zip(executable.calls, executable.ahead, strict=True):
             if isinstance(call.work, Step):
                 steps.append((call.work, tuple(self._bound(value) for value in (*call.outputs, *call.inputs))))
+                ahead.append(parts)
                 continue
             if steps:
-                self.segments.append(Program(steps))
-                steps = []
+                self.segments.append(Program(steps, ahead))
+                steps, ahead = [], []
             self.segments.append(self._python(call))
         if steps:
-            self.segments.append(Program(steps))
+            self.segments.append(Program(steps, ahead))
 
     def _bound(self, value):
         """The array, or where it lies in one that each run brings: (name, bytes behind its start)."""
