@@ -28,12 +28,15 @@ k. With few filters to a group lanes are tiles all the way (`winograd_lanes.pxd`
 l. With a stride of 2, the taps 0 and 2 of an axis meet every second value, at ±½, ±5/4 and ∞ or at ±1 and ∞; tap 1 meets the
    others, which are their own transform, in plain products.  Lanes are channels.  Each plain product contributes to one
    output alone, and what holds for ∞ holds for it.
+m. A kernel of other sizes is a sum over blocks of as many taps as a tile has outputs.  What a block reads is then the
+   transformed input of a neighbouring tile: tiles are transformed once, V has those that a chunk's last tiles need beyond
+   it, in rows of constant length, and blocks are further rows of V and U.  The products go row by row of tiles.
 
     packed[column of the tile][row phase][row slot][tile across]    one channel of one image, phase = row % m
     V[point][slot of the ring][piece][block of LANES channels][tile][channel]   transformed input
     V[point][slot of the ring][piece][channel][tile]    the same where lanes are tiles; rows are written up to a register
                                                     too far: the next row mends it, a piece ends with room
-    U[group][panel][point][depth tap][channel][F]   transformed filters
+    U[group][panel][point][depth tap][block][channel][F]   transformed filters
     M[point][tile][F]           products, of one panel; tiles of a point are those that have products there
 
 Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016; points after Barabasz et al., Error
@@ -161,6 +164,10 @@ cdef inline void transform_planes(
     """Some channels of the planes that a chunk needs; a thread's own V has tags that say which are there."""
     cdef const ConvSizes* c = &s.chunks
     cdef int64_t tap, plane, slot
+    cdef Chunk chunk = at.chunk
+    if s.blocks > 1:
+        chunk.rows += s.more_rows
+        chunk.columns = c.chunk_columns + s.more_columns
     x += at.chunk.image * c.x_image + at.chunk.group * c.channels * c.x_channel
     for tap in range(at.begin, at.end):
         plane, slot = at.depth + tap * c.dilation_depth, (at.turn + tap) % c.kernel_depth
@@ -170,13 +177,13 @@ cdef inline void transform_planes(
             tags[slot] = tag + plane
         if s.channel_lanes:
             transform_lanes_by_form(
-                s, &at.chunk, at.images, task.first_channel, task.last_channel, x + plane * c.x_depth,
+                s, &chunk, at.images, task.first_channel, task.last_channel, x + plane * c.x_depth,
                 rows + slot * c.channels, packed, transformed,
             )
         else:
             transform_by_form(
-                s, &at.chunk, at.images, task.first_channel, task.last_channel, x + plane * c.x_depth,
-                rows + slot * c.channels, packed, transformed,
+                s, &chunk, at.images, task.first_channel, task.last_channel, x + plane * c.x_depth,
+                rows + slot * s.blocks * c.channels, packed, transformed,
             )
 
 
@@ -189,27 +196,41 @@ cdef inline void multiply_panel(
     cdef int64_t panels = (c.filters + c.panel - 1) // c.panel, filter = panel * c.panel
     cdef int64_t group_filters = (panels - 1) * c.panel + c.last_panel
     cdef int64_t width = c.panel if panel < panels - 1 else c.last_panel
-    cdef int64_t point_rows = c.kernel_depth * c.channels, apart = LANES if s.channel_lanes else 1
-    cdef int64_t point, image, start, tiles_down, tiles_across, step, points = s.points_down * s.points_across
+    cdef int64_t apart = LANES if s.channel_lanes else 1
+    cdef int64_t tap_rows = s.blocks * c.channels, point_rows = c.kernel_depth * tap_rows     # of U
+    cdef int64_t pitch = c.chunk_columns + s.more_columns       # of rows of tiles, with blocks
+    cdef int64_t points = s.points_down * s.points_across
+    cdef int64_t point, image, start, tiles_down, tiles_across, step, run, runs, apart_images
     cdef Used used = used_tiles(s, &at.chunk)
     cdef const int64_t* rows = <const int64_t*> arrays[4 + c.has_residual]
     cdef const real* w = <const real*> arrays[2] + (at.chunk.group * group_filters + filter) * points * point_rows
     cdef real* products = packed + s.m_scratch
     cdef real zeros[MAX_PANEL]
     memset(zeros, 0, sizeof(zeros))
-    rows += (at.turn + at.begin) % c.kernel_depth * c.channels
-    w += at.begin * c.channels * width
+    rows += (at.turn + at.begin) % c.kernel_depth * tap_rows
+    w += at.begin * tap_rows * width
     for point in range(points):
         tiles_down = at.chunk.rows if point // s.points_across < used.down else used.rows
         tiles_across = at.chunk.columns if point % s.points_across < used.across else used.columns
         if tiles_down * tiles_across == 0:
             continue
-        step = tiles_down * tiles_across if s.chunk_images > 1 else 1 if s.bands_across else tiles_across
-        row_of_streamed_filters(
-            at.images * tiles_down * tiles_across, width, transformed + point * s.v_plane + before * step * apart, apart,
-            rows, (at.end - at.begin) * c.channels, w + point * point_rows * width, zeros,
-            products + point * s.chunk_tiles * width, w + (point + 1) * point_rows * width,
-        )
+        if s.blocks > 1:
+            apart_images = (tiles_down + s.more_rows) * pitch
+            step = apart_images if s.chunk_images > 1 else 1 if s.bands_across else pitch
+            runs = at.images * tiles_down
+        else:
+            apart_images = 0
+            step = tiles_down * tiles_across if s.chunk_images > 1 else 1 if s.bands_across else tiles_across
+            tiles_across *= at.images * tiles_down
+            runs = 1
+        for run in range(runs):
+            row_of_streamed_filters(
+                tiles_across, width,
+                transformed + point * s.v_plane
+                + (before * step + run // tiles_down * apart_images + run % tiles_down * pitch) * apart,
+                apart, rows, (at.end - at.begin) * tap_rows, w + point * point_rows * width, zeros,
+                products + (point * s.chunk_tiles + run * tiles_across) * width, w + (point + 1) * point_rows * width,
+            )
     for image in range(at.images):
         start = (
             (at.chunk.image + image) * c.y_image + (at.chunk.group * c.filters + filter) * c.y_channel

@@ -78,7 +78,7 @@ cdef inline void inverse_by_form(
     int64_t columns, real* panel,
 ) noexcept nogil:
     cdef int64_t down = s.points_down, across = s.points_across
-    if down == 5:
+    if down == 5 and s.tile_rows == 2:
         inverse_tiles(5, 2, 5, 2, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
     elif down == 9:
         inverse_tiles(9, 4, 9, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
@@ -90,6 +90,18 @@ cdef inline void inverse_by_form(
         inverse_tiles(8, 4, 8, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
     elif down == 8 and across == 8:
         inverse_tiles(8, 6, 8, 6, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
+    elif down == 5 and across == 5:
+        inverse_tiles(5, 3, 5, 3, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
+    elif down == 5:
+        inverse_tiles(5, 3, 1, 1, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
+    elif across == 5:
+        inverse_tiles(1, 1, 5, 3, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
+    elif down == 7 and across == 7:
+        inverse_tiles(7, 4, 7, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
+    elif down == 7:
+        inverse_tiles(7, 4, 1, 1, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
+    elif across == 7:
+        inverse_tiles(1, 1, 7, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
     elif down == 6:
         inverse_tiles(6, 4, 1, 1, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
     elif down == 8 and s.tile_rows == 4:

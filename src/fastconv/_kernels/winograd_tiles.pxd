@@ -6,7 +6,7 @@ from fastconv._kernels.chunk cimport Chunk, ConvSizes
 from fastconv._kernels.packing cimport pack_row, real, split_phases, veven, vinside, vload_inside, vmask, vodd
 from fastconv._kernels.tile cimport LANES, MAX_LANES, vec, vload, vset1, vstore
 from fastconv._kernels.winograd_transforms cimport (
-    MAX_COLUMNS, MAX_POINTS, MAX_REACH, MAX_TILE, WinogradSizes, first_pixel, input_transform,
+    MAX_COLUMNS, MAX_POINTS, MAX_REACH, MAX_TILE, WinogradSizes, first_pixel, input_of_blocks,
 )  # fmt: skip
 
 cdef extern from "simd.h" nogil:
@@ -30,7 +30,12 @@ cdef inline void pack_register(
             value[j] = vload(x + j * LANES)
         else:
             value[j] = vload_inside(x + j * LANES, inside[j])
-    if m < 6 and spread == 1:
+    if m == 3:
+        for j in range(3):
+            half[j] = third_of(value, thirds + j * 3 * LANES)
+        for j in range(3):
+            value[j] = half[j]
+    elif m < 6 and spread == 1:
         split_phases(m, 1, value)
     elif m < 6:
         split_phases(m, 2, value)
@@ -158,9 +163,9 @@ cdef inline void transform_channel(
                     packed + (j * height + i % height) * s.strip + i // height * lag + tile
                 )
         for j in range(columns):
-            input_transform(down, d + j, across)
+            input_of_blocks(down, d + j, across)
         for i in range(rows):
-            input_transform(across, d + i * across, 1)
+            input_of_blocks(across, d + i * across, 1)
         for i in range(rows * columns):
             vstore(transformed + i * s.v_plane + tile, d[i])
         tile += LANES
@@ -180,7 +185,7 @@ cdef inline void transform_channels(
     cdef bint more
     cdef int64_t left = chunk.column * m - c.pad_column, size = c.in_columns
     cdef int i
-    if m == 6:
+    if m == 3 or m == 6:
         find_thirds(thirds)
     if c.x_column != 1:
         left, size = 0, (chunk.columns + 2 * MAX_REACH + LANES) * m
@@ -220,6 +225,18 @@ cdef inline void transform_by_form(
         transform_channels(8, 4, 8, 4, s, chunk, images, first, last, x, rows, packed, line, transformed)
     elif down == 8 and across == 8:
         transform_channels(8, 6, 8, 6, s, chunk, images, first, last, x, rows, packed, line, transformed)
+    elif down == 5 and across == 5:
+        transform_channels(5, 3, 5, 3, s, chunk, images, first, last, x, rows, packed, line, transformed)
+    elif down == 5:
+        transform_channels(5, 3, 1, 1, s, chunk, images, first, last, x, rows, packed, line, transformed)
+    elif across == 5:
+        transform_channels(1, 1, 5, 3, s, chunk, images, first, last, x, rows, packed, line, transformed)
+    elif down == 7 and across == 7:
+        transform_channels(7, 4, 7, 4, s, chunk, images, first, last, x, rows, packed, line, transformed)
+    elif down == 7:
+        transform_channels(7, 4, 1, 1, s, chunk, images, first, last, x, rows, packed, line, transformed)
+    elif across == 7:
+        transform_channels(1, 1, 7, 4, s, chunk, images, first, last, x, rows, packed, line, transformed)
     elif down == 6:
         transform_channels(6, 4, 1, 1, s, chunk, images, first, last, x, rows, packed, line, transformed)
     elif down == 8 and s.tile_rows == 4:

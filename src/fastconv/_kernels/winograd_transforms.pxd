@@ -26,6 +26,8 @@ cdef struct WinogradSizes:
     int64_t y_rows, y_columns           # output pixels
     int64_t y_row                       # elements from one to the next; that of `chunks` is for the rows of a tile
     int64_t lone_points                 # of an axis, the last: each contributes to one output of a tile alone
+    int64_t blocks                      # of taps: a tile has the products of as many transformed tiles, of itself and
+    int64_t more_rows, more_columns     # of so many below and to the right
     int64_t images, chunk_images
     int64_t strip                       # elements of one column and row phase of the packed channel
     int64_t chunk_tiles                 # of all images of a full chunk
@@ -84,8 +86,18 @@ cdef inline void input_transform(const int points, vec* d, const int stride) noe
         input_at_8_points(d, stride)
     elif points == 5:
         input_at_5_points(d, stride)
+    elif points == 7:
+        input_at_7_points(d, stride)
     elif points == 9:
         input_at_9_points(d, stride)
+
+
+cdef inline void input_of_blocks(const int points, vec* d, const int stride) noexcept nogil:
+    """The same, where five points are those of three outputs of three taps, not of a stride."""
+    if points == 5:
+        input_at_5_points_of_blocks(d, stride)
+    else:
+        input_transform(points, d, stride)
 
 
 cdef inline void output_transform(const int points, const int outputs, vec* p, const int stride) noexcept nogil:
@@ -94,8 +106,12 @@ cdef inline void output_transform(const int points, const int outputs, vec* p, c
         output_of_6_points(p, stride, outputs)
     elif points == 8:
         output_of_8_points(p, stride, outputs)
+    elif points == 5 and outputs == 3:
+        output_of_5_points_of_blocks(p, stride)
     elif points == 5:
         output_of_5_points(p, stride)
+    elif points == 7:
+        output_of_7_points(p, stride)
     elif points == 9:
         output_of_9_points(p, stride)
 
@@ -156,6 +172,50 @@ cdef inline void input_at_5_points(vec* d, const int stride) noexcept nogil:
     d[4 * stride] = vsub(d[4 * stride], d0)
 
 
+cdef inline void input_at_5_points_of_blocks(vec* d, const int stride) noexcept nogil:
+    """At ±1/2, ±5/4 and infinity."""
+    cdef vec d0 = d[0]
+    cdef vec d1 = d[stride]
+    cdef vec d2 = d[2 * stride]
+    cdef vec d3 = d[3 * stride]
+    cdef vec even = vmul(vset1(0.5), vmuladd(d2, vset1(-1.5625), d0))
+    cdef vec odd = vmuladd(d3, vset1(-1.5625), d1)
+    d[0], d[stride] = vadd(odd, even), vsub(odd, even)
+    even = vmul(vset1(1.25), vmuladd(d2, vset1(-0.25), d0))
+    odd = vmuladd(d3, vset1(-0.25), d1)
+    d[2 * stride], d[3 * stride] = vadd(odd, even), vsub(odd, even)
+    d[4 * stride] = vmuladd(vmuladd(d[4 * stride], vset1(-1.8125), d2), vset1(0.390625), d0)
+
+
+cdef inline void input_at_7_points(vec* d, const int stride) noexcept nogil:
+    """At ±5/16, ±7/8, ±27/16 and infinity."""
+    cdef vec d0 = d[0]
+    cdef vec d2 = d[2 * stride]
+    cdef vec d4 = d[4 * stride]
+    cdef vec d1 = d[stride]
+    cdef vec d3 = d[3 * stride]
+    cdef vec d5 = d[5 * stride]
+    seventh_pair(d, d0, d2, d4, d1, d3, d5, stride, 0.3125, 0.765625, 2.84765625)
+    seventh_pair(d + 2 * stride, d0, d2, d4, d1, d3, d5, stride, 0.875, 0.09765625, 2.84765625)
+    seventh_pair(d + 4 * stride, d0, d2, d4, d1, d3, d5, stride, 1.6875, 0.09765625, 0.765625)
+    d[6 * stride] = vmuladd(
+        vmuladd(
+            vmuladd(d[6 * stride], vset1(-(0.09765625 + 0.765625 + 2.84765625)), d4),
+            vset1(0.09765625 * 0.765625 + 0.09765625 * 2.84765625 + 0.765625 * 2.84765625), d2,
+        ),
+        vset1(-0.09765625 * 0.765625 * 2.84765625), d0,
+    )
+
+
+cdef inline void seventh_pair(
+    vec* to, vec d0, vec d2, vec d4, vec d1, vec d3, vec d5, const int stride, const real p, const real s, const real t
+) noexcept nogil:
+    """The values at ±p; s and t are the squares of the others."""
+    cdef vec even = vmuladd(vmuladd(vmul(vset1(p), d4), vset1(-p * (s + t)), d2), vset1(p * s * t), d0)
+    cdef vec odd = vmuladd(vmuladd(d5, vset1(-(s + t)), d3), vset1(s * t), d1)
+    to[0], to[stride] = vadd(odd, even), vsub(odd, even)
+
+
 cdef inline void input_at_9_points(vec* d, const int stride) noexcept nogil:
     """The same at ±1/2, ±5/4 and infinity."""
     cdef vec d0 = d[0]
@@ -180,6 +240,36 @@ cdef inline void output_of_5_points(vec* p, const int stride) noexcept nogil:
     cdef vec even = vadd(p[0], p[stride])
     p[stride] = vadd(vsub(p[0], p[stride]), vadd(p[3 * stride], p[4 * stride]))
     p[0] = vadd(even, p[2 * stride])
+
+
+cdef inline void output_of_5_points_of_blocks(vec* p, const int stride) noexcept nogil:
+    """Three outputs."""
+    cdef vec low_even = vadd(p[0], p[stride])
+    cdef vec low_odd = vsub(p[0], p[stride])
+    cdef vec high_even = vadd(p[2 * stride], p[3 * stride])
+    cdef vec high_odd = vsub(p[2 * stride], p[3 * stride])
+    p[0] = vadd(low_even, high_even)
+    p[stride] = vmuladd(vmul(vset1(0.5), low_odd), vset1(1.25), high_odd)
+    p[2 * stride] = vmuladd(vmuladd(p[4 * stride], vset1(0.25), low_even), vset1(1.5625), high_even)
+
+
+cdef inline void output_of_7_points(vec* p, const int stride) noexcept nogil:
+    """Four outputs."""
+    cdef vec low_even = vadd(p[0], p[stride])
+    cdef vec low_odd = vsub(p[0], p[stride])
+    cdef vec middle_even = vadd(p[2 * stride], p[3 * stride])
+    cdef vec middle_odd = vsub(p[2 * stride], p[3 * stride])
+    cdef vec high_even = vadd(p[4 * stride], p[5 * stride])
+    cdef vec high_odd = vsub(p[4 * stride], p[5 * stride])
+    p[0] = vadd(vadd(low_even, middle_even), high_even)
+    p[stride] = vmuladd(vmuladd(vmul(vset1(0.3125), low_odd), vset1(0.875), middle_odd), vset1(1.6875), high_odd)
+    p[2 * stride] = vmuladd(
+        vmuladd(vmul(vset1(0.09765625), low_even), vset1(0.765625), middle_even), vset1(2.84765625), high_even
+    )
+    p[3 * stride] = vmuladd(
+        vmuladd(vmuladd(p[6 * stride], vset1(0.030517578125), low_odd), vset1(0.669921875), middle_odd),
+        vset1(4.805419921875), high_odd,
+    )
 
 
 cdef inline void output_of_9_points(vec* p, const int stride) noexcept nogil:

@@ -34,7 +34,7 @@ from fastconv.ops.winograd import WinogradLoops
 from fastconv.ops.winograd_error import winograd_error, winograd_errors, winograd_forms
 from fastconv.ops.winograd_forms import LARGE_FORMS, SMALL_FORMS, STRIDED_FORMS
 from fastconv.ops.winograd_lanes import loops_seconds, winograd_loops
-from fastconv.ops.winograd_tiling import MOST_DEPTH, MOST_SPREAD, strided_forms, winograd_flops
+from fastconv.ops.winograd_tiling import MOST_DEPTH, MOST_SPREAD, MOST_TAPS, strided_forms, winograd_flops
 
 __all__ = [
     "CALL_SECONDS",
@@ -226,7 +226,8 @@ class LoopsPlan:
 class Winograd(Kernel):
     """Fewer products, between transforms that stay in the cache: F(4×4, 3×3) makes a quarter of them, F(4×4, 5×5) 16 %.
 
-    A kernel with depth is a sum of such over its depth.  With a stride of 2, 3×3 taps make 56 % of the products.
+    Kernels of other sizes are sums over blocks of taps, and one with depth is a sum over its depth.  With a stride of 2,
+    3×3 taps make 56 % of the products.
     """
 
     name = "winograd"
@@ -236,9 +237,13 @@ class Winograd(Kernel):
         window = spec.window
         *depth, rows, columns = (1, 1, *window.kernel)[-3:]
         if len(window.kernel) == 3 and 1 in (rows, columns):
-            return f"it computes kernels of 3×3 and 5×5 with depth, this one has {window.kernel}"
-        if (rows, columns) not in SMALL_FORMS:
-            return f"it computes kernels of {_names(SMALL_FORMS)}, this one has {window.kernel}"
+            return f"with depth it computes kernels of several rows and columns, this one has {window.kernel}"
+        if rows == columns == 1:
+            return f"it computes kernels of several taps in a plane, this one has {window.kernel}"
+        if max(rows, columns) > MOST_TAPS:
+            return f"it computes kernels of up to {MOST_TAPS} taps along an axis, this one has {window.kernel}"
+        if (rows, columns) not in SMALL_FORMS and any(step != 1 for step in window.dilation[-2:]):
+            return f"it computes dilations of kernels of {_names(SMALL_FORMS)}, this one has {window.kernel}"
         if prod(depth) > MOST_DEPTH:
             return f"it computes at most {MOST_DEPTH} taps along the depth, the kernel is {window.kernel}"
         if any(step != 1 for step in window.stride[-2:]) and (refusal := self._stride_refusal(window)):
@@ -298,7 +303,8 @@ class LargeWinograd(Winograd):
     def refusal(self, spec):
         if refusal := super().refusal(spec):
             return refusal
-        if (1, *spec.window.kernel)[-2:] not in LARGE_FORMS:
+        kernel = (1, *spec.window.kernel)[-2:]
+        if kernel in SMALL_FORMS and kernel not in LARGE_FORMS:
             return f"it has large tiles for kernels of {_names(LARGE_FORMS)}, this one has {spec.window.kernel}"
         if self.forms(spec) == Winograd().forms(spec):
             return "its tiles are those of 'winograd'"

@@ -9,6 +9,7 @@ import numpy as np
 from fastconv._kernels import family
 from fastconv._kernels.engine import Step
 from fastconv.ops.nest import THREAD_BYTES, Nest, aligned, filter_panels, nest_sizes, packed_bias
+from fastconv.ops.winograd_forms import taps_in_blocks
 from fastconv.ops.winograd_tiling import MAX_REACH, Tiling, count_tasks, tiling_of
 
 __all__ = ["WinogradLoops", "large_winograd"]
@@ -30,7 +31,8 @@ class WinogradLoops:
         tiling = tiling_of(nest, large)
         self.forms, self.points = tiling.forms, tiling.points
         self.kernel = tuple(form.taps for form in self.forms)
-        self.rows = nest.axes[0].kernel * nest.channels  # of V
+        self.blocks = tuple(form.blocks for form in self.forms)
+        self.rows = nest.axes[0].kernel * prod(self.blocks) * nest.channels  # of U
         self.step = self._step(tiling)
         self.transform_step = self._transform_step(tiling)
 
@@ -60,6 +62,8 @@ class WinogradLoops:
                 **_both("y", tiling.outputs),
                 "y_row": down.y_stride,
                 "lone_points": self.forms[0].lone_points,
+                "blocks": tiling.blocks,
+                **_both("more", tiling.more),
                 "images": nest.images,
                 "chunk_images": tiling.images,
                 "strip": scratch.strip,
@@ -94,7 +98,7 @@ class WinogradLoops:
                 "last_panel": self.last_panel,
                 **_both("kernel", self.kernel),
                 **_both("points", [form.points for form in self.forms], ("down", "across")),
-                "strided": tiling.strided,
+                "strided": tiling.strided or tiling.in_blocks,
             },
             constants=tuple(form.filter_transform() for form in self.forms),
             tasks=nest.groups * self.panels * ceil(self.rows / tiling.lanes),
@@ -128,8 +132,9 @@ class WinogradLoops:
     def transformed(self, w: np.ndarray, empty=np.empty) -> np.ndarray:
         """The weights alone: U of `_kernels/winograd.pyx`."""
         u = empty(self.nest.groups * self.group_filters * self.points * self.rows, self.nest.dtype)
-        by_depth = w.reshape(len(w), self.nest.channels, -1, *self.kernel).swapaxes(1, 2)
-        self.transform_step(u, np.ascontiguousarray(by_depth))
+        depth, down, across = (axis.kernel for axis in self.nest.axes)
+        by_depth = w.reshape(len(w), self.nest.channels, depth, down, across).swapaxes(1, 2)
+        self.transform_step(u, np.ascontiguousarray(taps_in_blocks(by_depth, self.forms)))
         return u
 
 
@@ -149,13 +154,16 @@ class TransformedInput:
             piece_size = ceil(channels / lanes) * block
             place = place // lanes * block + place % lanes
         else:
-            rounded = aligned(tiling.chunk_tiles, lanes)
+            rounded = aligned(tiling.transformed_tiles, lanes)
             # No register crosses a cache line, unless that takes much space.
-            row = rounded if rounded * 4 <= tiling.chunk_tiles * 5 else tiling.chunk_tiles
+            row = rounded if rounded * 4 <= tiling.transformed_tiles * 5 else tiling.transformed_tiles
             piece_size = aligned(channels * row + lanes)
             place = place * row
         slot, depth = max(cuts["pieces"], 1) * piece_size, tiling.nest.axes[0].kernel
-        self.rows = (np.arange(depth)[:, None] * slot + piece * piece_size + place).astype(np.int64).reshape(-1)
+        down, across = (np.arange(form.blocks) for form in tiling.forms)
+        block = (down[:, None] * tiling.transformed_shape[1] + across).reshape(-1, 1)
+        by_depth = np.arange(depth)[:, None, None] * slot
+        self.rows = (by_depth + block + piece * piece_size + place).astype(np.int64).reshape(-1)
         self.plane = depth * slot
         self.chunk = tiling.points * self.plane
 
@@ -164,7 +172,7 @@ class Scratch:
     """What a thread's scratch holds, each from which element on: a line, V of a chunk (if `own`), M of a panel, results."""
 
     def __init__(self, tiling: Tiling, transformed: TransformedInput, panel: int, own: bool):
-        rows, columns = tiling.sizes["chunk_rows"], tiling.sizes["chunk_columns"]
+        rows, columns = tiling.transformed_shape
         (spread_rows, spread_columns), lanes = tiling.spreads, tiling.lanes
         height, width = tiling.forms
         reach = (height.points - 1) // height.step * min(spread_rows, rows)
@@ -178,7 +186,7 @@ class Scratch:
         self.transformed = aligned(self.line + line * width.outputs)
         self.products = self.transformed + (transformed.chunk if own else 0)
         self.results = self.products + tiling.points * tiling.chunk_tiles * panel
-        row_results = columns * height.outputs * width.outputs * lanes
+        row_results = tiling.sizes["chunk_columns"] * height.outputs * width.outputs * lanes
         self.result_rows = min(max(1, RESULT_ELEMENTS // row_results), rows) if spread_rows == 1 else 1
         self.elements = self.results + self.result_rows * row_results
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from functools import cache
+from math import prod
 
 import numpy as np
 
 from fastconv.geometry import Window
 from fastconv.ops.cost import sum_error
-from fastconv.ops.winograd_forms import LARGE_FORMS, SMALL_FORMS, UNCHANGED, AxisForm, Forms
+from fastconv.ops.winograd_forms import (
+    BLOCK_TAPS,
+    LARGE_FORMS,
+    SMALL_FORMS,
+    UNCHANGED,
+    AxisForm,
+    Forms,
+    block_forms,
+    taps_in_blocks,
+)
 
 __all__ = ["winograd_error", "winograd_errors", "winograd_forms"]
 
@@ -18,18 +28,36 @@ __all__ = ["winograd_error", "winograd_errors", "winograd_forms"]
 INPUT_ROUNDINGS, OUTPUT_ROUNDINGS, FILTER_ROUNDINGS = 4, 5, 7
 BLOCK = 16  # channels between two exact partial sums
 
-LARGE_CHANNELS = 83  # so many sums of F(4×4, 5×5) have no larger bound than 1024 of F(4×4, 3×3) in float32
+MOST_CHANNELS = 1024  # of F(4×4, 3×3), by whose bound in float32 other forms are measured:
+LARGE_CHANNELS = 83  # so many sums of F(4×4, 5×5) have no larger one
 
 
+@cache
 def winograd_forms(kernel: tuple[int, int], channels: int, large: bool = False) -> Forms:
-    """The forms of a kernel's rows and columns, which must be in the table.
+    """The forms of a kernel's rows and columns.
 
-    A 5×5 kernel has its large form where this has no larger bound than F(4×4, 3×3) of many channels has; with `large`, every
-    kernel has its large form if there is one.
+    A 5×5 kernel has its large form where this has no larger bound than F(4×4, 3×3) of many channels has.  So has one that the
+    tables do not have, a sum of blocks, where that makes fewer products.  With `large`, every kernel has its large form if
+    there is one.
     """
+    if kernel not in SMALL_FORMS:
+        small, most = (block_forms(kernel, taps) for taps in BLOCK_TAPS)
+        if _count_products(most) >= _count_products(small):
+            return small
+        return most if large or winograd_error(most, channels, "float32") <= _most_error() else small
     if large or (kernel == (5, 5) and channels <= LARGE_CHANNELS):
         return LARGE_FORMS.get(kernel, SMALL_FORMS[kernel])
     return SMALL_FORMS[kernel]
+
+
+def _count_products(forms: Forms) -> float:
+    """Of an output and a channel."""
+    return prod(form.blocks * form.points / form.outputs for form in forms)
+
+
+@cache
+def _most_error() -> float:
+    return winograd_error(SMALL_FORMS[3, 3], MOST_CHANNELS, "float32")
 
 
 def winograd_error(forms: Forms, channels: int, dtype: str) -> float:
@@ -37,10 +65,11 @@ def winograd_error(forms: Forms, channels: int, dtype: str) -> float:
 
     Each stage is a sum with fixed coefficients; its rounding errors are at most gamma(n) times the same stage applied to
     magnitudes (Higham, 3.5).  Magnitudes grow by at most Σₚ |A[o, p]| |G[p, k]| Σ|B[p, :]| along each dimension.  A path
-    has the roundings of each transform along each axis that has one, one per channel, and one of the bias.
+    has the roundings of each transform along each axis that has one, one per channel of each block, and one of the bias.
     """
     filter_roundings = FILTER_ROUNDINGS if dtype == "float64" else 1
-    roundings = _passes(forms) * (INPUT_ROUNDINGS + OUTPUT_ROUNDINGS + filter_roundings) + channels + 1
+    blocks = forms[0].blocks * forms[1].blocks
+    roundings = _passes(forms) * (INPUT_ROUNDINGS + OUTPUT_ROUNDINGS + filter_roundings) + blocks * channels + 1
     return sum_error(roundings, dtype) * _growth(forms[0]) * _growth(forms[1])
 
 
@@ -60,6 +89,9 @@ def winograd_errors(x, w, b, window: Window, groups: int, dtype: str, forms: For
     `x` (N, C, *window.input), `w` (O, C / groups, [[depth,] rows,] columns), `b` (O,) or None.  The taps along
     the depth are further channels, ahead of the others in the sum.
     """
+    plane = min(len(window.kernel), 2)
+    if window.kernel[-plane:] != tuple(form.taps for form in forms[-plane:]):
+        x, w, window = _in_blocks(x, w, window, groups, forms)
     if len(window.kernel) == 1:
         pads, dilation = ((0, 0), *window.pads), (1, *window.dilation)
         return _dilated_errors(x[:, :, None], w[:, :, None], b, pads, dilation, groups, dtype, forms)[:, :, 0]
@@ -79,6 +111,30 @@ def winograd_errors(x, w, b, window: Window, groups: int, dtype: str, forms: For
         part = part.reshape(len(x), groups * by_depth.shape[1], *x.shape[3:])
         bounds[:, :, depth] = _dilated_errors(part, by_depth, b, pads, window.dilation[1:], groups, dtype, forms)
     return bounds
+
+
+def _in_blocks(x, w, window: Window, groups: int, forms: Forms) -> tuple[np.ndarray, np.ndarray, Window]:
+    """The same convolution with kernels of one block, which are further channels; planes have no padding left."""
+    plane = min(len(window.kernel), 2)
+    others = window.pads[:-plane]
+    used = forms[-plane:]
+    pads = [
+        (before, after + form.blocks * form.taps - taps)
+        for (before, after), form, taps in zip(window.pads[-plane:], used, window.kernel[-plane:], strict=True)
+    ]
+    padded = np.pad(x, [(0, 0)] * (x.ndim - plane) + pads)
+    sizes = [count + form.taps - 1 for count, form in zip(window.output[-plane:], used, strict=True)]
+    parts = []
+    for block in np.ndindex(*(form.blocks for form in used)):
+        firsts = [index * form.taps for index, form in zip(block, used, strict=True)]
+        part = padded[(..., *(slice(first, first + size) for first, size in zip(firsts, sizes, strict=True)))]
+        parts.append(part.reshape(len(x), groups, w.shape[1], *part.shape[2:]))
+    x = np.stack(parts, 2).reshape(len(x), -1, *parts[0].shape[3:])
+    by_rows = np.moveaxis(w[:, :, None] if plane == 1 else w, 1, -3)  # channels next to the rows
+    w = np.moveaxis(taps_in_blocks(by_rows, forms), -3, 1)
+    w = w[:, :, 0] if plane == 1 else w
+    pads = (*others, *(((0, 0),) * plane))
+    return x, w, Window.of(x.shape[2:], w.shape[2:], window.stride, pads, window.dilation)
 
 
 def _dilated_errors(x, w, b, pads, dilation, groups: int, dtype: str, forms: Forms) -> np.ndarray:

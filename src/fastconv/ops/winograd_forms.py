@@ -15,21 +15,33 @@ from math import prod
 
 import numpy as np
 
-__all__ = ["LARGE_FORMS", "SMALL_FORMS", "STRIDED_FORMS", "UNCHANGED", "AxisForm", "Forms"]
+__all__ = ["BLOCK_TAPS", "LARGE_FORMS", "SMALL_FORMS", "STRIDED_FORMS", "UNCHANGED", "AxisForm", "Forms", "block_forms"]
 
 # Squares of the points beside 0 and infinity, which come in pairs ±p, by the number of all.  Of six, these err a quarter
 # of what the textbook's ±1, ±2 do; of eight, the best that a search over all finds is 1 % better than these.  Three and five
 # do without 0; their coefficients are exact, and they err less than six.
-SQUARES = {1: (), 3: (1.0,), 5: (0.25, 1.5625), 6: (0.5, 2.0), 8: (0.25, 1.0, 4.0)}
+# Seven, too, have the pairs of the smallest bound among fractions whose products are exact in float32.
+SQUARES = {
+    1: (),
+    3: (1.0,),
+    5: (0.25, 1.5625),
+    6: (0.5, 2.0),
+    7: (0.3125**2, 0.875**2, 1.6875**2),
+    8: (0.25, 1.0, 4.0),
+}
 
 
 @dataclass(frozen=True)
 class AxisForm:
-    """F(outputs, taps) of one axis; F(1, 1) leaves its values as they are.  A stride is 2, of 3 taps."""
+    """F(outputs, taps) of one axis; F(1, 1) leaves its values as they are.  A stride is 2, of 3 taps.
+
+    A sum of several `blocks` has as many outputs as each has taps: one reads what the next tile has transformed.
+    """
 
     taps: int
     outputs: int
     stride: int = 1
+    blocks: int = 1
 
     @property
     def points(self) -> int:
@@ -112,7 +124,28 @@ def _product(roots: Iterable[float]) -> list[float]:
 
 Forms = tuple[AxisForm, AxisForm]  # of rows and columns
 
+
+def block_forms(kernel: tuple[int, int], taps: int) -> Forms:
+    """F(taps, taps) along each axis of several taps, as a sum of blocks."""
+    down, across = (AxisForm(taps, taps, blocks=-(-size // taps)) if size > 1 else UNCHANGED for size in kernel)
+    return down, across
+
+
+def taps_in_blocks(w: np.ndarray, forms: Forms) -> np.ndarray:
+    """Weights (..., channels, rows, columns) with blocks of taps ahead of the channels, which are further channels then."""
+    *others, channels, rows, columns = w.shape
+    down, across = forms
+    if down.blocks * across.blocks == 1 and w.shape[-2:] == (down.taps, across.taps):
+        return w
+    missing = (down.blocks * down.taps - rows, across.blocks * across.taps - columns)
+    padded = np.pad(w, [(0, 0)] * (w.ndim - 2) + [(0, count) for count in missing])
+    parts = padded.reshape(*others, channels, down.blocks, down.taps, across.blocks, across.taps)
+    return np.moveaxis(parts, (-4, -2), (-5, -4)).reshape(*others, -1, down.taps, across.taps)
+
+
 UNCHANGED = AxisForm(1, 1)
+
+BLOCK_TAPS = 3, 4  # of an axis, of kernels that the tables do not have: small and large
 
 # By taps of rows and columns.  Large forms make fewer products and larger errors.
 SMALL_FORMS: dict[tuple[int, int], Forms] = {

@@ -22,12 +22,13 @@ from fastconv.ops.nest import (
 )
 from fastconv.ops.table import plan_cache
 from fastconv.ops.winograd_error import winograd_forms
-from fastconv.ops.winograd_forms import STRIDED_FORMS, UNCHANGED, Forms
+from fastconv.ops.winograd_forms import BLOCK_TAPS, STRIDED_FORMS, UNCHANGED, Forms
 
 __all__ = [
     "MAX_REACH",
     "MOST_DEPTH",
     "MOST_SPREAD",
+    "MOST_TAPS",
     "Tiling",
     "count_tasks",
     "count_tiles",
@@ -38,10 +39,13 @@ __all__ = [
 ]
 
 MOST_DEPTH = 8  # taps along the depth: the kernel has so many tags
+MOST_TAPS = 32  # of an axis: the tiles that its blocks need beyond a chunk are few beside the chunk's
 MOST_SPREAD = 64  # dilation of columns: so many tiles share a chunk
 
 MAX_REACH = 3  # tiles that a tile's columns reach beyond it
 LEAST_TILES, MOST_TILES = 16, 32  # of a chunk, the most no more than MAX_COLUMNS of the kernel
+MOST_BLOCK_TILES = 64  # where blocks need tiles beyond a chunk, too
+BLOCK_POINTS = tuple(2 * taps - 1 for taps in BLOCK_TAPS)
 CHUNKS_PER_THREAD = 16  # keep the threads equally busy, as do so many panels of shared inputs:
 PANELS_PER_THREAD = 8
 PIECES_PER_THREAD = 4  # of the channels of shared inputs
@@ -68,6 +72,8 @@ class Tiling:
         kernel = tuple(axis.kernel for axis in nest.axes[1:])
         self.forms: Forms = strided_forms(nest) if self.strided else winograd_forms(kernel, rows, large)
         self.points = prod(form.points for form in self.forms)
+        self.blocks = prod(form.blocks for form in self.forms)
+        self.more = tuple(form.blocks - 1 for form in self.forms)  # tiles beyond a chunk that its last tiles need
         self.outputs = [axis.output for axis in nest.axes[1:]]
         self.threads = 1 + nest.flops // THREAD_FLOPS  # worth waking
         pairs = list(zip(nest.axes[1:], self.forms, strict=True))
@@ -85,13 +91,17 @@ class Tiling:
         self.nest = replace(nest, axes=(nest.axes[0], *axes))
         self.lanes = family("conv", nest.dtype).TILE["lanes"]
         itemsize = np.dtype(nest.dtype).itemsize
-        self.weight_bytes = self.points * rows * nest.filters * itemsize  # of one group, transformed
+        self.weight_bytes = self.points * self.blocks * rows * nest.filters * itemsize  # of one group, transformed
         # More tiles make fewer passes over the filters, but what they become should not outgrow the cache by far.
         room = 2 * machine.cache_bytes(2) // (self.points * rows * itemsize)
         most = max(LEAST_TILES, min(MOST_TILES, room))
+        widest = None
+        if self.blocks > 1:
+            most = max(LEAST_TILES, min(MOST_BLOCK_TILES, room))
+            widest = min(most, MOST_TILES - self.more[1])
         together = self.spreads[1]  # columns of tiles that interleave
         most = max(most // together, 1) * together
-        self.sizes = packed_sizes(self.nest, *chunk_shape(self.nest, most, together, inf))
+        self.sizes = packed_sizes(self.nest, *chunk_shape(self.nest, most, together, inf, widest=widest))
         self.chunks = self.sizes["chunks_down"] * self.sizes["chunks_across"]
         self.images = 1
         if self.chunks == 1:
@@ -99,9 +109,12 @@ class Tiling:
             self.images = even_part(max(nest.images, 1), most)
         self.units = ceil(nest.images / self.images) * nest.groups * nest.axes[0].output * self.chunks
         self.chunk_tiles = self.images * self.sizes["chunk_rows"] * self.sizes["chunk_columns"]
+        self.transformed_tiles = self.images * prod(self.transformed_shape)
         operations = self.tile_lanes_operations, self.channel_lanes_operations
         # Lanes of the input transform are channels, not tiles; for channels, nothing interleaves, for tiles nothing strides.
-        self.channel_lanes = self.strided or (self.spreads == (1, 1) and operations[1] <= operations[0])
+        self.channel_lanes = self.strided or (
+            self.spreads == (1, 1) and not self.in_blocks and operations[1] <= operations[0]
+        )
 
     def cuts(self, panels: int, half: bool) -> dict[str, int]:
         """How chunks become tasks: the last are cut where there are few for each thread.
@@ -152,6 +165,16 @@ class Tiling:
         return _largest_part(columns, threads) < _largest_part(rows, threads)
 
     @property
+    def in_blocks(self) -> bool:
+        """Axes have the forms of blocks, be it of one; lanes are tiles."""
+        return not self.strided and any(form.points in BLOCK_POINTS for form in self.forms)
+
+    @property
+    def transformed_shape(self) -> tuple[int, int]:
+        """Rows and columns of the transformed tiles of a chunk."""
+        return self.sizes["chunk_rows"] + self.more[0], self.sizes["chunk_columns"] + self.more[1]
+
+    @property
     def point_tiles(self) -> list[tuple[int, int]]:
         """How many points have products of how many tiles of an image: tiles that end outside may leave out the last."""
         down, across = [], []
@@ -164,11 +187,16 @@ class Tiling:
     @property
     def products(self) -> int:
         """Of one channel and filter, for one depth of all images."""
-        return self.nest.images * sum(points * tiles for points, tiles in self.point_tiles)
+        return self.nest.images * self.blocks * sum(points * tiles for points, tiles in self.point_tiles)
 
     @property
     def product_operations(self) -> float:
         """What the products of one channel take, in multiply-adds: with few tiles the filters are loaded in the same time."""
+        if self.blocks > 1:  # each row of tiles has its own
+            rows, columns = (axis.output for axis in self.nest.axes[1:])
+            across = self.sizes["chunks_across"]
+            tiles = self.nest.images * rows * max(columns, across * FEWEST_TILES)
+            return self.blocks * self.points * tiles * PRODUCT_OPERATIONS
         chunks = ceil(self.nest.images / self.images)
         multiplied = sum(points * max(self.images * tiles, FEWEST_TILES) for points, tiles in self.point_tiles if tiles)
         return chunks * multiplied * PRODUCT_OPERATIONS
@@ -187,8 +215,8 @@ class Tiling:
 
     @property
     def tile_lanes_operations(self) -> float:
-        down = self.nest.axes[1].output
-        rows, columns = self.sizes["chunk_rows"], self.sizes["chunk_columns"]
+        rows, columns = self.transformed_shape
+        down = self.nest.axes[1].output + self.more[0] * self.sizes["chunks_down"]
         height, width = self.forms
         spread_rows, spread_columns = self.spreads
         beyond = (height.taps - 1) * min(spread_rows, rows) * self.sizes["chunks_down"]
@@ -197,7 +225,7 @@ class Tiling:
         if spread_columns > 2:  # runs of columns are copied
             packed *= max(1, self.lanes // spread_columns)
         transformed = self.chunks * ceil(rows * columns / self.lanes) * self.points
-        pack_operations = PACK_OPERATIONS * width.points + SIXTHS_OPERATIONS * (width.outputs == 6)
+        pack_operations = PACK_OPERATIONS * width.points + SIXTHS_OPERATIONS * (width.outputs in (3, 6))
         operations = packed * pack_operations + transformed * INPUT_OPERATIONS[self.both_axes]
         if self.spreads != (1, 1):
             operations *= SPREAD_FACTOR
