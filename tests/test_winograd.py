@@ -12,7 +12,7 @@ from fastconv.nn import functional as F
 from fastconv.ops.conv import CONV, conv_nest, conv_plan
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.winograd import WinogradLoops
-from fastconv.ops.winograd_error import winograd_error, winograd_errors, winograd_forms
+from fastconv.ops.winograd_error import LARGE_CHANNELS, MOST_CHANNELS, winograd_error, winograd_errors, winograd_forms
 from fastconv.ops.winograd_forms import LARGE_FORMS, SMALL_FORMS, STRIDED_FORMS
 from fastconv.ops.winograd_tiling import Tiling
 
@@ -89,6 +89,14 @@ SHAPES = [
     (1, 3, 90, 6, 48),
     (3, 40, 9, 66, 8),
 ]
+
+
+def test_large_tiles_of_5_by_5_taps_are_chosen_up_to_the_bound_of_many_channels_of_3_by_3():
+    most = winograd_error(SMALL_FORMS[3, 3], MOST_CHANNELS, "float32")
+    bounds = [winograd_error(LARGE_FORMS[5, 5], LARGE_CHANNELS + more, "float32") for more in (0, 1)]
+    assert bounds[0] <= most < bounds[1]
+    assert winograd_forms((5, 5), LARGE_CHANNELS) == LARGE_FORMS[5, 5]
+    assert winograd_forms((5, 5), LARGE_CHANNELS + 1) == SMALL_FORMS[5, 5]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
