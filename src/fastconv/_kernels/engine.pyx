@@ -16,8 +16,8 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from fastconv._kernels.array_memory cimport FC_ARRAY_WRITEABLE, fc_array_head, head_of
 from fastconv._kernels.ahead cimport Span
+from fastconv._kernels.array_memory cimport FC_ARRAY_WRITEABLE, fc_array_head, head_of
 from fastconv._kernels.team cimport (
     ALIGNMENT, MAX_THREADS, Job, kernel_function, run_job, scratch_stride, threads_of_calls,
 )

@@ -28,9 +28,8 @@ def plan_ahead(steps: Sequence[tuple[int, Sequence[np.ndarray]]]) -> list[list[t
     """
     room = machine.cache_bytes(3) // CACHE_SHARE
     ahead: list[list] = [[] for _ in steps]
-    waiting: list[
-        tuple[np.ndarray, int]
-    ] = []  # with the bytes, from its start on, that are to be fetched; nearest last
+    # Arrays, the nearest reader's last, and how many bytes of each, from its start on, are to be fetched.
+    waiting: list[tuple[np.ndarray, int]] = []
     for place in range(len(steps) - 1, -1, -1):
         fetches, constants = steps[place]
         left = fetches * BYTES_PER_FETCH

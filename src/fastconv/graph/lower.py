@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import prod
 
 import numpy as np
 
@@ -95,16 +94,16 @@ class Packing:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Stands for one array of a packing until it is made; `shape` and `dtype` are those of the array."""
+    """Stands for one array of a packing until it is made; `dtype` and `nbytes` are those of the array.
+
+    So is `shape`, but for one that is returned as it came.
+    """
 
     key: tuple
     place: int
     shape: tuple[int, ...]
     dtype: np.dtype
-
-    @property
-    def nbytes(self) -> int:
-        return prod(self.shape) * self.dtype.itemsize
+    nbytes: int
 
 
 @dataclass(eq=False)
@@ -202,7 +201,11 @@ class Builder:
         key = (layout, *(id(array) for array in arrays))
         dtypes = dtypes or (arrays[0].dtype,) * len(elements)
         self.wanted[key] = Packing(pack, arrays, elements, dtypes)
-        return [Packed(key, place, (elements[place],), dtype) for place, dtype in enumerate(dtypes)]
+        sizes = [count * dtype.itemsize for count, dtype in zip(elements, dtypes, strict=True)]
+        return [
+            Packed(key, place, (elements[place],), dtypes[place], size or getattr(arrays[place], "nbytes", 0))
+            for place, size in enumerate(sizes)
+        ]
 
     def stores_half(self, w: np.ndarray, rows: np.ndarray) -> bool:
         """Whether the session stores these weights as float16: `w` as (outputs, inputs) are `rows`.

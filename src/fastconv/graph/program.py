@@ -13,7 +13,7 @@ from fastconv.graph import lowerings  # noqa: F401  (fills the table)
 from fastconv.graph.ahead import plan_ahead
 from fastconv.graph.ir import Graph
 from fastconv.graph.limits import claim
-from fastconv.graph.lower import Call, lower
+from fastconv.graph.lower import Call, Packed, lower
 from fastconv.graph.memory import ALIGNMENT, Tensor, plan_arena
 
 __all__ = ["Executable"]
@@ -118,10 +118,11 @@ class Executable:
 
 
 def _reads(call: Call) -> tuple[int, list]:
-    """How often the call can fetch, and the constants that it reads."""
+    """How often the call can fetch, and the constants that it reads, those whose elements lie side by side."""
     if not isinstance(call.work, Step):
         return 0, []
-    return call.work.fetches, [*(v for v in call.inputs if not isinstance(v, Tensor)), *call.work.constants]
+    constants = [value for value in (*call.inputs, *call.work.constants) if not isinstance(value, Tensor)]
+    return call.work.fetches, [v for v in constants if isinstance(v, Packed) or v.flags.c_contiguous]
 
 
 class _Context:
