@@ -6,6 +6,7 @@ from fastconv._kernels.engine import Program, record_bytes
 from graphs import executable, graph, node
 
 from fastconv import config, machine
+from fastconv._kernels import family
 from fastconv.graph.ahead import BYTES_PER_FETCH, plan_ahead
 from fastconv.graph.passes import canonical_convolutions
 
@@ -60,9 +61,9 @@ class TestPlan:
 def network(rng):
     """Convolutions that fetch what a fully connected layer reads, and the feeds."""
     arrays = {
-        f"w{i}": rng.standard_normal(shape, np.float32) for i, shape in enumerate([(260, 300, 1, 1), (97, 260, 1, 1)])
+        f"w{i}": rng.standard_normal(shape, np.float32) for i, shape in enumerate([(260, 300, 1, 1), (250, 260, 1, 1)])
     }
-    arrays["w2"] = rng.standard_normal((33, 97 * 49), np.float32)
+    arrays["w2"] = rng.standard_normal((33, 250 * 49), np.float32)
     nodes = [node("Conv", "x w0", "a"), node("Relu", "a", "b"), node("Conv", "b w1", "c"), node("Flatten", "c", "d"),
              node("Gemm", "d w2", "y", transB=1)]  # fmt: skip
     x = rng.standard_normal((1, 300, 7, 7), np.float32)
@@ -107,3 +108,13 @@ def test_parts_of_any_size(network, team, pieces):
 def test_a_program_is_told_of_every_step_what_it_fetches():
     with pytest.raises(TypeError, match="expected what 0 steps fetch, got that of 1"):
         Program([], [[(of_bytes(1), 0, 1)]])
+
+
+def test_a_step_can_fetch_with_every_tap_of_its_tiles(network, isa):
+    g, feeds = network
+    tile = family("conv", "float32").TILE
+    first, _, second, last = (call.work.fetches for call in executable(g, feeds).calls)
+    tiles = -(-49 // tile["pixels"])
+    assert first == tiles * -(-260 // tile["filters"]) * 300
+    assert last == 0
+    assert second == tiles * -(-250 // tile["filters"]) * 260
