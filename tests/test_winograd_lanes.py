@@ -40,16 +40,17 @@ def test_tiles_as_lanes_are_within_the_bound_for_known_arrays(isa, shape, dtype,
         spec = conv_spec(x.shape, x.strides, x.dtype, w.shape, w.dtype, (b.shape, b.dtype), 1, pads, 1, 3)
         if not computes(conv_nest(spec)):
             pytest.skip("a register has too few lanes for tiles")
-        loops = WinogradLanes(conv_nest(spec))
         wide = (array.astype(np.longdouble) for array in (x, w, b))
         exact = reference.conv(*wide, padding=pads, groups=3, accumulate=np.longdouble)
         bounds = winograd_errors(
             x, w, b, Window.of(x.shape[2:], (3, 3), padding=pads), 3, np.dtype(dtype).name, SMALL_FORMS[3, 3]
         )
-        packed = loops.pack(w, b)
-        assert [len(array) for array in packed] == list(loops.packed_elements)
         results = set()
-        for threads in (1, 3):
+        for threads in (1, 2, 3):
+            with config.threads(threads):
+                loops = WinogradLanes(conv_nest(spec))
+            packed = loops.pack(w, b)
+            assert [len(array) for array in packed] == list(loops.packed_elements)
             memory = np.full(exact.size + 128, np.nan, dtype)
             memory[:64] = memory[-64:] = 12345
             with config.threads(threads):
@@ -59,6 +60,29 @@ def test_tiles_as_lanes_are_within_the_bound_for_known_arrays(isa, shape, dtype,
             results.add(memory.tobytes())
         assert len(results) == 1
         assert (np.abs(memory[64:-64].reshape(exact.shape) - exact) <= bounds).all()
+
+
+def test_few_registers_of_tiles_are_cut_into_parts_of_their_filters(isa, rng):
+    """So that all threads have some; the results and what follows them are the same."""
+    x = rng.standard_normal((1, 32, 14, 14)).astype(np.float32)
+    w = rng.standard_normal((60, 32, 3, 3)).astype(np.float32)
+    residual = rng.standard_normal((1, 60, 14, 14)).astype(np.float32)
+    nest = replace(conv_nest(padded_by_one(x.shape, w.shape)), residual=True, activation=("silu", ()))
+    if not computes(nest):
+        pytest.skip("a register has too few lanes for tiles")
+    results, tasks = set(), []
+    for threads in (1, 2, 3, 16):
+        with config.threads(threads):
+            step = WinogradLanes(nest).step
+            tasks.append(step.tasks)
+            y = np.full_like(residual, np.nan)
+            step(y, x, *WinogradLanes(nest).pack(w, None), residual)
+        assert np.isfinite(y).all()
+        results.add(y.tobytes())
+    assert len(results) == 1
+    assert tasks[1] % 2 == 0
+    assert tasks[2] % 3 == 0
+    assert tasks == sorted(tasks)
 
 
 def test_tiles_as_lanes_keep_an_infinity_to_its_tiles(isa, rng):

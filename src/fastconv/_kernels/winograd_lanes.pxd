@@ -211,13 +211,13 @@ cdef inline void store_lanes(
 
 cdef inline void filters_of_lanes(
     const int filters, const ConvSizes* s, const Lanes* lanes, const real* transformed, const real* w, const real* bias,
-    const Clamp* limits, real* products, real* y,
+    const Clamp* limits, real* products, real* y, int64_t first, int64_t last,
 ) noexcept nogil:
-    """All filters of a group for one register of tiles, so many at a time."""
-    cdef int64_t filter = 0, f
-    while filter < s.filters:
+    """Some filters of a group for one register of tiles, so many at a time."""
+    cdef int64_t filter = first, f
+    while filter < last:
         multiply_lanes(filters, transformed, w + filter * POINTS * s.channels, s.channels, products)
-        for f in range(min(filters, s.filters - filter)):
+        for f in range(min(filters, last - filter)):
             store_lanes(
                 s, lanes, products + f * SQUARE * LANES, filters * SQUARE * LANES, bias[filter + f], limits,
                 y + (filter + f) * s.y_channel,
@@ -228,9 +228,9 @@ cdef inline void filters_of_lanes(
 cdef inline void winograd_of_lanes(
     const ConvSizes* s, void* const* arrays, int64_t first, int64_t last, real* transformed
 ) noexcept nogil:
-    """A task is one register of tiles of one group."""
+    """A task is one register of tiles of one group, or some of the filters, for which each transforms the input anew."""
     cdef int64_t group_filters = (s.filters + s.panel - 1) // s.panel * s.panel
-    cdef int64_t index, channel
+    cdef int64_t index, channel, first_filter, last_filter
     cdef Clamp limits = limits_of(s)
     cdef Chunk chunk
     cdef Lanes lanes
@@ -240,7 +240,9 @@ cdef inline void winograd_of_lanes(
     cdef real* y
     cdef real* products = transformed + s.panel_scratch
     for index in range(first, last):
-        chunk = chunk_of(s, index)
+        chunk = chunk_of(s, index // s.chunk_tasks)
+        first_filter = index % s.chunk_tasks * s.task_panels * s.panel
+        last_filter = min(first_filter + s.task_panels * s.panel, s.filters)
         place_lanes(s, &chunk, &lanes)
         x = <const real*> arrays[1] + chunk.image * s.x_image + chunk.group * s.channels * s.x_channel
         w = <const real*> arrays[2] + chunk.group * group_filters * POINTS * s.channels
@@ -249,12 +251,16 @@ cdef inline void winograd_of_lanes(
         for channel in range(s.channels):
             transform_lanes(s, &lanes, x + channel * s.x_channel, transformed + channel * SIDE * LANES)
         if TILE_PIXELS * TILE_VECTORS > LANE_FILTERS * SIDE:
-            filters_of_lanes(LANE_FILTERS, s, &lanes, transformed, w, bias, &limits, products, y)
+            filters_of_lanes(
+                LANE_FILTERS, s, &lanes, transformed, w, bias, &limits, products, y, first_filter, last_filter
+            )
         else:
-            filters_of_lanes(LANE_FILTERS // 2, s, &lanes, transformed, w, bias, &limits, products, y)
+            filters_of_lanes(
+                LANE_FILTERS // 2, s, &lanes, transformed, w, bias, &limits, products, y, first_filter, last_filter
+            )
         if s.has_residual or s.activation:
-            y += chunk.row * s.y_row + chunk.column
+            y += first_filter * s.y_channel + chunk.row * s.y_row + chunk.column
             finish(
-                s, &chunk, s.filters,
+                s, &chunk, last_filter - first_filter,
                 (<const real*> arrays[4] if s.has_residual else <const real*> arrays[0]) + (y - <real*> arrays[0]), y,
             )

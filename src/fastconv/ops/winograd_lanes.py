@@ -8,7 +8,7 @@ from math import ceil, inf, prod
 import numpy as np
 
 from fastconv import machine
-from fastconv._kernels import family
+from fastconv._kernels import family, team
 from fastconv._kernels.engine import Step
 from fastconv.ops.cost import moving_seconds, peak_flops
 from fastconv.ops.nest import (
@@ -53,23 +53,26 @@ class WinogradLanes(WinogradLoops):
         self.block = block_filters(tile_sizes)
         sizes = packed_sizes(nest, *register_shape(nest, lanes, rows))
         transformed = SIDE**2 * nest.channels * lanes
+        threads = 1 + nest.flops // THREAD_FLOPS
+        chunks, blocks = count_chunks(nest, sizes), ceil(nest.filters / self.block)
+        parts = filter_parts(nest, self.block, chunks, min(team.get_threads(), threads))
         self.step = Step(
             kernels.KERNELS["winograd_lanes"],
             {
                 **nest_sizes(nest),
                 **sizes,
                 "packed": False,
-                "task_panels": self.panels,
-                "chunk_tasks": 1,
+                "task_panels": ceil(blocks / parts),
+                "chunk_tasks": ceil(blocks / ceil(blocks / parts)),
                 "panel": self.block,
                 "last_panel": self.block,
                 "panel_scratch": transformed,
                 "store_rows": rows,
             },
             inputs=3 + nest.residual,
-            tasks=count_chunks(nest, sizes),
+            tasks=chunks * ceil(blocks / ceil(blocks / parts)),
             scratch=(transformed + SIDE * SQUARE * LANE_FILTERS * lanes) * np.dtype(nest.dtype).itemsize,
-            threads=1 + nest.flops // THREAD_FLOPS,
+            threads=threads,
         )
 
     @property
@@ -99,6 +102,17 @@ class WinogradLanes(WinogradLoops):
             lane = first - panel * self.panel
             blocks[:, first // block] = points[..., lane : lane + block].swapaxes(2, 3)
         return packed, packed_bias(self.nest, filters, b, empty)
+
+
+def filter_parts(nest: Nest, block: int, chunks: int, threads: int) -> int:
+    """In how many parts of the filters the threads end first, each of which transforms the input of its chunk."""
+    by_channel, by_filter, by_product = OPERATIONS[block]
+    filters = nest.filters * (by_filter + SIDE**2 * nest.channels * by_product)
+
+    def operations(parts: int) -> float:
+        return ceil(chunks * parts / threads) * (nest.channels * by_channel + filters / parts)
+
+    return min(range(1, min(threads, ceil(nest.filters / block)) + 1), key=operations)
 
 
 def block_filters(tile_sizes: dict[str, int]) -> int:
