@@ -9,7 +9,7 @@ import numpy as np
 
 from fastconv import reference
 from fastconv.geometry import Window
-from fastconv.ops.pool_flat import FlatLoops, flat_cost, is_flat
+from fastconv.ops.pool_flat import FlatLoops, GrownLoops, flat_cost, grown_cost, is_flat, is_grown
 from fastconv.ops.pool_loops import (
     TURNED_ROW_BYTES,
     AdaptiveAxis,
@@ -148,6 +148,8 @@ def cheapest(planes: Planes, divisors, sliding: bool):
         candidates.append((box_cost(planes), planes, divisors, BoxLoops))
     if is_flat(planes):
         candidates.append((flat_cost(planes), planes, divisors, FlatLoops))
+    if divisors is None and is_grown(planes):
+        candidates.append((grown_cost(planes), planes, divisors, GrownLoops))
     if is_turnable(planes):
         candidates.append((turned_cost(planes), planes, divisors, TurnedLoops))
     return min(candidates, key=lambda candidate: candidate[0])[1:]
