@@ -11,7 +11,7 @@ import fastconv.nn.functional as F
 from fastconv import config, reference
 from fastconv.ops import pool_loops
 from fastconv.ops.pool import adaptive_average_plan, adaptive_max_plan, average_pool_plan, max_pool_plan
-from fastconv.ops.pool_flat import FlatLoops, is_flat
+from fastconv.ops.pool_flat import FlatLoops, GrownLoops, is_flat, is_grown
 from fastconv.ops.pool_loops import BoxLoops, SlidingLoops, TurnedLoops
 from fastconv.ops.pool_plans import axes_of, planes_of
 from fastconv.ops.table import forget_plans
@@ -93,10 +93,10 @@ def test_all_loops_compute_what_the_chosen_one_does(isa, case, rng):
     x = numbers(rng, shape, np.float32)
     plan = max_pool_plan(x, x.ndim - 2, kernel, stride, padding, dilation, False, False, "direct")
     planes = planes_of(plan.spec, axes_of(plan.spec), 1)
-    for loops in (SlidingLoops, BoxLoops, TurnedLoops, FlatLoops):
+    for loops in (SlidingLoops, BoxLoops, TurnedLoops, FlatLoops, GrownLoops):
         if loops is TurnedLoops and x.ndim == 5:  # its planes have no depth
             continue
-        if loops is FlatLoops and not is_flat(planes):
+        if (loops is FlatLoops and not is_flat(planes)) or (loops is GrownLoops and not is_grown(planes)):
             continue
         y = np.full(plan.spec.y_shape, NAN, np.float32)
         loops(planes).step(y, x)

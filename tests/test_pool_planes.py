@@ -10,7 +10,7 @@ import fastconv.nn.functional as F
 from fastconv import reference
 from fastconv._kernels import has
 from fastconv.ops.pool import average_pool_plan, max_pool_plan
-from fastconv.ops.pool_flat import FlatLoops, is_flat
+from fastconv.ops.pool_flat import FlatLoops, GrownLoops, is_flat, is_grown
 from fastconv.ops.pool_plans import axes_of, planes_of
 
 FLOATS = [np.float32, np.float64]
@@ -53,6 +53,35 @@ def test_planes_as_one_row(isa, size, rng):
             axes = axes_of(spec)
             FlatLoops(planes_of(spec, axes, 1), spec.divisors(axes)).step(y, x)
             same_bits(y, reference.avg_pool(x, 3, 1, 1, False, include_pad), x.shape)
+
+
+@pytest.mark.parametrize("kernel", [5, 7, 9, 13, 17])
+def test_large_windows_grow(isa, kernel, rng):
+    """Rows of up to two vectors, windows larger than the plane, and in one plane a NaN or zeros of both signs."""
+    if not has("pool_flat", "float32"):
+        pytest.skip("there is such a kernel for AVX-512 only")
+    for rows, columns in ((9, 9), (13, 13), (16, 15), (10, 16), (20, 17), (33, 32), (40, 31)):
+        x = rng.integers(1, 10, (2, 3, rows, columns)).astype(np.float32) - 5
+        for change in (None, [NAN], [-0.0, 0.0, -1.0]):
+            if change is not None:
+                x[1, 1] = rng.choice([*change, -2.0], x.shape[2:])
+            spec = max_pool_plan(x, 2, kernel, 1, kernel // 2, 1, False, False, "direct").spec
+            planes = planes_of(spec, axes_of(spec), 1)
+            assert is_grown(planes)
+            y = np.full(x.shape, 12345, np.float32)
+            GrownLoops(planes).step(y, x)
+            same_bits(y, reference.max_pool(x, kernel, 1, kernel // 2)[0], (x.shape, kernel, change))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("window", [(2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 1, 1), (3, 1, 0), (5, 1, 2)], ids=str)
+def test_zeros_of_both_signs(isa, window, dtype, rng):
+    """Of equal values the first of a window wins, in the order of its rows, whichever order a kernel takes."""
+    for size in ((5, 6), (13, 13), (14, 14), (28, 28), (9, 40)):
+        x = rng.choice([-0.0, 0.0, -1.0], (2, 35, *size)).astype(dtype)
+        check_max(x, *window, 1, False)
+        x[0] = rng.integers(-9, 10, x.shape[1:])
+        check_max(x, *window, 1, True)
 
 
 def test_planes_with_gaps_are_no_row(isa, rng):

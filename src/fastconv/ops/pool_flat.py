@@ -11,6 +11,7 @@ import numpy as np
 
 from fastconv import _kernels
 from fastconv._kernels.engine import Step
+from fastconv.arrays import aligned_empty
 from fastconv.ops.pool_loops import Planes, SlidingAxis
 
 __all__ = ["FlatLoops", "GrownLoops", "flat_cost", "grown_cost", "is_flat", "is_grown"]
@@ -19,7 +20,7 @@ GROUP_POSITIONS = 2048  # the most in a group of planes, unless one is larger
 MAX_POSITIONS = 4096  # of a plane: it is reduced twice, and stays in the first-level cache meanwhile
 VECTOR = 13  # cycles for both passes
 MAX_ROWS = 128  # of planes with large windows, which are in the scratch twice
-GROWN = 7  # cycles of a vector for each step in which its windows grow
+GROWN = 6.5  # cycles of a vector for each step in which its windows grow
 
 
 def is_flat(planes: Planes) -> bool:
@@ -121,6 +122,8 @@ class GrownLoops:
         vectors = ceil(across.input / kernels.SLOTS)
         moves = [sign * step for step in steps for sign in (-1, 1)] + [*range(-across.before, across.after + 1)]
         lanes = np.arange(vectors * kernels.SLOTS) + np.array(moves)[:, None]
+        picks = aligned_empty(lanes.size, f"i{planes.itemsize}")
+        picks[:] = lanes.clip(0, across.input - 1).reshape(-1)
         self.step = Step(
             kernels.KERNELS["max_pool_grown"],
             {
@@ -130,7 +133,7 @@ class GrownLoops:
                 "vectors": vectors,
                 "steps": len(steps),
             },
-            constants=[np.array(steps, np.int64), lanes.clip(0, across.input - 1).astype(f"i{planes.itemsize}")],
+            constants=[np.array(steps, np.int64), picks],
             tasks=planes.images * planes.channels,
             scratch=64 + 2 * down.input * vectors * kernels.SLOTS * planes.itemsize,
             threads=planes.threads,
