@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from specs import padded_by_one
-from tolerance import assert_within
+from tolerance import assert_within, wider
 
 from fastconv import _kernels, config, reference
 from fastconv.errors import ArgumentError
@@ -73,8 +73,9 @@ def bound(x, w, b, padding, dtype, algorithm="winograd"):
     tiles = np.lib.stride_tricks.sliding_window_view(padded, points, axis=(2, 3))[:, :, ::m, ::n]
     v = b_down @ tiles @ b_across.T
     u = g_down @ np.abs(w.astype(np.float64)) @ g_across.T
-    products = np.einsum("ocij,ncyxij->noyxij", u, v)
-    y = np.einsum("pi,noyxij,qj->noypxq", a_down, products, a_across)
+    products = u.transpose(2, 3, 0, 1) @ v.transpose(4, 5, 1, 0, 2, 3).reshape(*points, channels, -1)
+    products = products.reshape(*points, len(w), batch, down, across)
+    y = np.einsum("pi,ijonyx,qj->noypxq", a_down, products, a_across, optimize=True)
     magnitude = y.reshape(batch, w.shape[0], down * m, across * n)[:, :, :out_h, :out_w] + np.abs(b)[:, None, None]
     roundings = channels + 4 * 6 + 3
     return (2 * roundings + 2) * np.finfo(dtype).eps / 2 * magnitude
@@ -145,8 +146,8 @@ def test_the_bounds_hold_and_that_for_known_arrays_is_close(kinds, channels, alg
     if algorithm == "winograd_large" and forms == winograd_forms(kernel, channels):
         algorithm = "winograd"
     y = F.conv2d(x, w, b, padding=pads, groups=2, algorithm=algorithm)
-    wide = (array.astype(np.longdouble) for array in (x, w, b))
-    exact = reference.conv(*wide, padding=pads, groups=2, accumulate=np.longdouble)
+    wide = (array.astype(wider(dtype)) for array in (x, w, b))
+    exact = reference.conv(*wide, padding=pads, groups=2, accumulate=wider(dtype))
     errors = np.abs(y - exact)
     window = Window.of(x.shape[2:], w.shape[2:], padding=pads)
     name = np.dtype(dtype).name
@@ -276,7 +277,7 @@ def test_chunks_that_are_cut_for_threads_give_the_same_bits(isa, case, dtype, rn
         with config.threads(threads):
             plan = conv_plan(x, w, b, 1, padding, 1, 1, algorithm)
             packed = plan.pack(w, b)
-        for present in (threads, 1):
+        for present in {threads, 1}:
             memory = np.full(int(np.prod(plan.y_shape)) + 128, np.nan, dtype)
             memory[:64] = memory[-64:] = 12345
             with config.threads(present):
@@ -289,7 +290,7 @@ def test_chunks_that_are_cut_for_threads_give_the_same_bits(isa, case, dtype, rn
             assert y.tobytes() == expected.tobytes()
     assert_within(
         expected,
-        reference.conv(x, w, b, padding=padding, accumulate=np.longdouble),
+        reference.conv(x, w, b, padding=padding, accumulate=wider(dtype)),
         bound(x, w, b, padding, dtype, algorithm),
         f"{case}",
     )

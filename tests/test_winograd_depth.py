@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tolerance import wider
 
 from fastconv import config, reference
 from fastconv.geometry import Window
@@ -37,8 +38,8 @@ def volume(case, dtype, rng):
 @pytest.mark.parametrize("case", VOLUMES, ids=str)
 def test_depth_within_the_bound_for_known_arrays(isa, case, dtype, rng):
     x, w, b, geometry = volume(case, dtype, rng)
-    wide = (array.astype(np.longdouble) for array in (x, w, b))
-    exact = reference.conv(*wide, **geometry, groups=2, accumulate=np.longdouble)
+    wide = (array.astype(wider(dtype)) for array in (x, w, b))
+    exact = reference.conv(*wide, **geometry, groups=2, accumulate=wider(dtype))
     forms = winograd_forms(w.shape[-2:], w.shape[1] * w.shape[2])
     bounds = winograd_errors(x, w, b, Window.of(x.shape[2:], w.shape[2:], **geometry), 2, np.dtype(dtype).name, forms)
     results = set()

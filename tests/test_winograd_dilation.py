@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tolerance import wider
 
 from fastconv import config, reference
 from fastconv.errors import ArgumentError
@@ -48,8 +49,8 @@ def convolve(x, *others, **arguments):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_within_the_bound_for_known_arrays(isa, case, dtype, rng):
     x, w, b, geometry = arrays(case, dtype, rng)
-    wide = (array.astype(np.longdouble) for array in (x, w, b))
-    exact = reference.conv(*wide, **geometry, groups=2, accumulate=np.longdouble)
+    wide = (array.astype(wider(dtype)) for array in (x, w, b))
+    exact = reference.conv(*wide, **geometry, groups=2, accumulate=wider(dtype))
     spec = conv_spec(x.shape, x.strides, x.dtype, w.shape, w.dtype, None, 1, groups=2, **geometry)
     bounds = next(row for row in CONV.rows if row.name == "winograd").errors(spec, x, w, b)
     results = set()

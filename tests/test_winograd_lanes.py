@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from specs import padded_by_one
+from tolerance import wider
 
 from fastconv import _kernels, config, reference
 from fastconv.geometry import Window
@@ -40,8 +41,8 @@ def test_tiles_as_lanes_are_within_the_bound_for_known_arrays(isa, shape, dtype,
         spec = conv_spec(x.shape, x.strides, x.dtype, w.shape, w.dtype, (b.shape, b.dtype), 1, pads, 1, 3)
         if not computes(conv_nest(spec)):
             pytest.skip("a register has too few lanes for tiles")
-        wide = (array.astype(np.longdouble) for array in (x, w, b))
-        exact = reference.conv(*wide, padding=pads, groups=3, accumulate=np.longdouble)
+        wide = (array.astype(wider(dtype)) for array in (x, w, b))
+        exact = reference.conv(*wide, padding=pads, groups=3, accumulate=wider(dtype))
         bounds = winograd_errors(
             x, w, b, Window.of(x.shape[2:], (3, 3), padding=pads), 3, np.dtype(dtype).name, SMALL_FORMS[3, 3]
         )

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tolerance import wider
 
 from fastconv import _kernels, config, machine, reference
 from fastconv.errors import ArgumentError
@@ -58,8 +59,8 @@ def tiles(request, monkeypatch):
 def test_within_the_bound_for_known_arrays(isa, tiles, case, dtype, rng):
     """Of any number of threads and images, and with channels last in memory, the bits are the same."""
     x, w, b, geometry = arrays(case, dtype, rng)
-    wide = (array.astype(np.longdouble) for array in (x, w, b))
-    exact = reference.conv(*wide, **geometry, accumulate=np.longdouble)
+    wide = (array.astype(wider(dtype)) for array in (x, w, b))
+    exact = reference.conv(*wide, **geometry, accumulate=wider(dtype))
     spec = conv_spec(x.shape, x.strides, x.dtype, w.shape, w.dtype, None, **{"dilation": 1, **geometry})
     row = next(row for row in CONV.rows if row.name == "winograd")
     bounds = row.errors(spec, x, w, b)

@@ -17,6 +17,11 @@ import numpy as np
 from fastconv import reference
 
 
+def wider(dtype):
+    """A type with eleven bits more at least, results in which are exact beside those in `dtype`."""
+    return np.float64 if np.dtype(dtype).itemsize < 8 else np.longdouble
+
+
 def sum_tolerance(terms, magnitude, dtype):
     """Largest difference between two sums of `terms` values whose magnitudes add up to `magnitude` (an array)."""
     dtype = np.dtype(dtype)
