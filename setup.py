@@ -61,6 +61,7 @@ HEADERS = (
     "winograd_channels.pxd",
     "winograd_filters.pxd",
     "winograd_lanes.pxd",
+    "winograd_transposed.pxd",
 )
 
 # They stand behind Python's own flags and win: only -O3 unrolls the tiles into registers.  No -ffast-math: it would set

@@ -31,6 +31,8 @@ l. With a stride of 2, the taps 0 and 2 of an axis meet every second value, at Â
 m. A kernel of other sizes is a sum over blocks of as many taps as a tile has outputs.  What a block reads is then the
    transformed input of a neighbouring tile: tiles are transformed once, V has those that a chunk's last tiles need beyond
    it, in rows of constant length, and blocks are further rows of V and U.  The products go row by row of tiles.
+n. Transposed with a stride of 2, the four convolutions of every second row and column of the output are one, whose tiles have
+   the points of all of them (`winograd_transposed.pxd`): results are neighbours, and the input is turned once.
 
     packed[column of the tile][row phase][row slot][tile across]    one channel of one image, phase = row % m
     V[point][slot of the ring][piece][block of LANES channels][tile][channel]   transformed input
@@ -58,6 +60,7 @@ from fastconv._kernels.winograd_lanes cimport LEAST_LANES, winograd_of_lanes
 from fastconv._kernels.winograd_outputs cimport store_tiles
 from fastconv._kernels.winograd_tiles cimport transform_by_form
 from fastconv._kernels.winograd_transforms cimport Used, WinogradSizes, first_pixel, used_tiles
+from fastconv._kernels.winograd_transposed cimport transform_transposed
 
 cdef extern from "atomics.h" nogil:
     Py_ssize_t fc_load(Py_ssize_t*)
@@ -175,7 +178,12 @@ cdef inline void transform_planes(
             if tags[slot] == tag + plane:
                 continue
             tags[slot] = tag + plane
-        if s.channel_lanes:
+        if s.transposed:
+            transform_transposed(
+                s, &at.chunk, at.images, task.first_channel, task.last_channel, x + plane * c.x_depth,
+                rows + slot * c.channels, packed, transformed,
+            )
+        elif s.channel_lanes:
             transform_lanes_by_form(
                 s, &chunk, at.images, task.first_channel, task.last_channel, x + plane * c.x_depth,
                 rows + slot * c.channels, packed, transformed,

@@ -8,6 +8,7 @@ from fastconv._kernels.tile cimport LANES, finish, store_panel, vadd, vec, vload
 from fastconv._kernels.winograd_transforms cimport (
     MAX_SIDE, Used, WinogradSizes, first_pixel, is_left_out, output_transform, used_tiles,
 )  # fmt: skip
+from fastconv._kernels.winograd_transposed cimport inverse_transposed
 
 cdef struct Places:
     # Products of LANES filters: of all points but the last of an axis, of the last columns of points, rows, and both.
@@ -139,9 +140,15 @@ cdef inline void store_tiles(
             at.last_column = products + (image * chunk.rows + row) * used.columns * width + lane
             at.last_row = products + (image * used.rows + row) * chunk.columns * width + lane
             at.last = products + (image * used.rows + row) * used.columns * width + lane
-            inverse_by_form(
-                s, &at, vload(bias + lane), rows, chunk.columns, pixels.rows, pixels.columns, panel
-            )
+            if s.transposed:
+                inverse_transposed(
+                    s.transposed, at.products, at.point_step, at.step, vload(bias + lane), rows, chunk.columns, pixels.rows,
+                    pixels.columns, panel,
+                )
+            else:
+                inverse_by_form(
+                    s, &at, vload(bias + lane), rows, chunk.columns, pixels.rows, pixels.columns, panel
+                )
             shift = lane * c.y_channel + (first - first_pixel(s.tile_rows, s.spread_rows, chunk.row)) * s.y_row
             store_panel(c, panel, LANES, &pixels, min(filters - lane, LANES), y + shift)
             if c.has_residual or c.activation:

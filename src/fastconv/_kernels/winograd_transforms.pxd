@@ -38,6 +38,7 @@ cdef struct WinogradSizes:
     int64_t whole_panels                # panels of shared inputs that are a task each; the others are cut
     int64_t bands, bands_across         # parts of the tiles, and whether they are columns of a chunk, not rows
     int64_t channel_lanes               # lanes of the input transform are channels, not tiles
+    int64_t transposed                  # a Layout of `winograd_transposed.pxd`; 0: not transposed
     int64_t result_rows                 # rows of tiles whose results are made, and stored, at a time
     int64_t line_scratch, v_scratch, m_scratch      # elements of the scratch where they start
 

@@ -10,7 +10,8 @@ from fastconv.errors import ArgumentError, ArgumentTypeError
 from fastconv.geometry import integer, is_sequence, pads_per_axis, per_axis
 from fastconv.ops.conv import CONV
 from fastconv.ops.conv_spec import conv_spec
-from fastconv.ops.conv_transpose import CONV_TRANSPOSE, conv_transpose_spec
+from fastconv.ops.conv_transpose import CONV_TRANSPOSE
+from fastconv.ops.conv_transpose_spec import conv_transpose_spec
 from fastconv.ops.linear import LINEAR, LinearSpec
 from fastconv.ops.pool import AVERAGE_POOL, MAX_POOL, average_pool_spec, max_pool_spec
 from fastconv.ops.table import Candidate, Op

@@ -15,7 +15,7 @@ from fastconv.arrays import is_channels_last
 from fastconv.geometry import Window
 from fastconv.ops.arguments import settled, word
 from fastconv.ops.conv_spec import ConvSpec, conv_spec, empty_result, result_strides
-from fastconv.ops.cost import moving_seconds
+from fastconv.ops.cost import CALL_SECONDS, moving_seconds
 from fastconv.ops.direct import (
     DirectLoops,
     FilterLanes,
@@ -47,7 +47,6 @@ __all__ = [
 ]
 
 EPILOGUES = frozenset(ACTIVATIONS)  # activations that the kernels apply to their own results
-CALL_SECONDS = 0.7e-6
 
 
 class Reference(WeightedReference[ConvSpec]):

@@ -17,11 +17,12 @@ import numpy as np
 from fastconv import reference
 from fastconv._kernels import team
 from fastconv.arrays import is_channels_last
-from fastconv.errors import ArgumentError
-from fastconv.geometry import element_count, integer, pads_per_axis, per_axis
+from fastconv.geometry import integer, pads_per_axis, per_axis
 from fastconv.ops.arguments import word
-from fastconv.ops.conv import CALL_SECONDS
-from fastconv.ops.conv_spec import empty_result, result_strides
+from fastconv.ops.conv_spec import empty_result
+from fastconv.ops.conv_transpose_spec import ConvTransposeSpec, by_filter, conv_transpose_spec
+from fastconv.ops.conv_transpose_winograd import Winograd
+from fastconv.ops.cost import CALL_SECONDS
 from fastconv.ops.direct import transposed_loops, transposed_seconds
 from fastconv.ops.nest import UNIT_AXIS, Axis, Nest, merge
 from fastconv.ops.table import KERNEL_ELEMENTS, Op, plan_cache
@@ -29,77 +30,17 @@ from fastconv.ops.weighted import (
     PACK_BYTES,
     WeightedKernel,
     WeightedReference,
-    check_types,
     uneven_strides,
 )
 
 __all__ = [
     "CONV_TRANSPOSE",
-    "ConvTransposeSpec",
     "conv_transpose_plan",
-    "conv_transpose_spec",
     "covers_output",
     "parts_of",
 ]
 
 MOST_POSITIONS = 2  # of the output to a tap, where each has weights of its own
-
-
-@dataclass(frozen=True)
-class ConvTransposeSpec:
-    """A transposed convolution of `x` (N, C, *input) with `w` (C, O / groups, *kernel)."""
-
-    batch: int
-    channels: int
-    filters: int
-    groups: int
-    input: tuple[int, ...]
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    pads: tuple[tuple[int, int], ...]
-    output_padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    dtype: str
-    x_strides: tuple[int, ...]  # bytes
-    channels_last: bool = False
-
-    @property
-    def output(self) -> tuple[int, ...]:
-        return tuple(
-            (size - 1) * stride - before - after + dilation * (kernel - 1) + 1 + extra
-            for size, stride, (before, after), dilation, kernel, extra in zip(
-                self.input, self.stride, self.pads, self.dilation, self.kernel, self.output_padding, strict=True
-            )
-        )
-
-    @property
-    def y_shape(self) -> tuple[int, ...]:
-        return (self.batch, self.filters, *self.output)
-
-    @property
-    def itemsize(self) -> int:
-        return np.dtype(self.dtype).itemsize
-
-    @property
-    def weight_count(self) -> int:
-        return self.channels * (self.filters // self.groups) * prod(self.kernel)
-
-    @property
-    def flops(self) -> int:
-        """Multiplications and additions: every input value meets every tap of every filter of its group."""
-        return 2 * self.batch * prod(self.input) * self.weight_count
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of input, weights and output, each counted once."""
-        arrays = self.batch * self.channels * prod(self.input) + prod(self.y_shape) + self.weight_count
-        return arrays * self.itemsize
-
-    @property
-    def taps(self) -> int:
-        """The most products summed for one output element."""
-        steps = (s // gcd(s, d) for s, d in zip(self.stride, self.dilation, strict=True))
-        return self.channels // self.groups * prod(-(-k // step) for k, step in zip(self.kernel, steps, strict=True))
 
 
 @dataclass(frozen=True)
@@ -144,7 +85,7 @@ class Part:
     def weights(self, w: np.ndarray) -> np.ndarray:
         """Those of the direct convolution (groups, filters, channels, *kernel)."""
         taps = np.ix_(*(part.taps for part in self.remainders))
-        return np.ascontiguousarray(_by_filter(self.spec, w)[(..., *taps)])
+        return np.ascontiguousarray(by_filter(self.spec, w)[(..., *taps)])
 
     def bias(self, b: np.ndarray | None) -> np.ndarray | None:
         return b
@@ -172,8 +113,8 @@ class OnePosition:
     def weights(self, w: np.ndarray) -> np.ndarray:
         """(groups, filters and positions, channels): zeros where no tap reaches a position."""
         spec = self.spec
-        by_filter = np.moveaxis(_by_filter(spec, w), 2, -1)
-        every = np.zeros((*by_filter.shape[:2], *spec.output, by_filter.shape[-1]), w.dtype)
+        given = np.moveaxis(by_filter(spec, w), 2, -1)
+        every = np.zeros((*given.shape[:2], *spec.output, given.shape[-1]), w.dtype)
         reached, taps = [], []
         for size, kernel, dilation, (before, _) in zip(spec.output, spec.kernel, spec.dilation, spec.pads, strict=True):
             positions = np.arange(kernel) * dilation - before
@@ -181,7 +122,7 @@ class OnePosition:
             reached.append(positions[inside])
             taps.append(np.flatnonzero(inside))
         whole = (slice(None),) * 2
-        every[(*whole, *np.ix_(*reached))] = by_filter[(*whole, *np.ix_(*taps))]
+        every[(*whole, *np.ix_(*reached))] = given[(*whole, *np.ix_(*taps))]
         return every.reshape(spec.groups, self.nest.filters, -1)
 
     def bias(self, b: np.ndarray | None) -> np.ndarray | None:
@@ -191,12 +132,6 @@ class OnePosition:
         return (slice(None),) * len(self.spec.output)
 
 
-def _by_filter(spec: ConvTransposeSpec, w: np.ndarray) -> np.ndarray:
-    """(groups, filters, channels, *kernel)"""
-    shape = (spec.groups, spec.channels // spec.groups, spec.filters // spec.groups, *spec.kernel)
-    return w.reshape(shape).swapaxes(1, 2)
-
-
 def _nest(spec: ConvTransposeSpec, filters: int, x_strides, y_strides, axes) -> Nest:
     channels = spec.channels // spec.groups
     return Nest(spec.dtype, spec.batch, spec.groups, channels, filters, x_strides[:2], y_strides[:2], axes)
@@ -204,10 +139,7 @@ def _nest(spec: ConvTransposeSpec, filters: int, x_strides, y_strides, axes) -> 
 
 def parts_of(spec: ConvTransposeSpec) -> list[Part] | list[OnePosition]:
     """The direct convolutions that give every output position that some tap reaches."""
-    strides = (
-        tuple(stride // spec.itemsize for stride in spec.x_strides),
-        tuple(stride // spec.itemsize for stride in result_strides(spec.y_shape, spec.itemsize, spec.channels_last)),
-    )
+    strides = spec.element_strides
     if prod(spec.input) == 1 and not spec.channels_last and prod(spec.output) <= MOST_POSITIONS * prod(spec.kernel):
         return [OnePosition(spec, strides)]
     by_axis = [
@@ -303,7 +235,7 @@ class ReferencePlan:
         )
 
 
-CONV_TRANSPOSE = Op("transposed convolution", (Direct(), Reference()))
+CONV_TRANSPOSE = Op("transposed convolution", (Direct(), Winograd(), Reference()))
 
 
 def conv_transpose_plan(x, w, b, stride, padding, output_padding, groups, dilation, algorithm="auto"):
@@ -327,44 +259,3 @@ def _plan(*facts_and_choice):
     *facts, algorithm, _ = facts_and_choice
     spec = conv_transpose_spec(*facts)
     return CONV_TRANSPOSE.choose(spec, algorithm).plan(spec)
-
-
-def conv_transpose_spec(
-    x_shape, x_strides, x_type, w_shape, w_type, b, stride, pads, extra, groups, dilation, channels_last=False
-) -> ConvTransposeSpec:
-    """Check shapes and types, and state them; `b` is None or (shape, type), the others are per axis already."""
-    rank = len(w_shape) - 2
-    if len(x_shape) != rank + 2:
-        raise ArgumentError(
-            f"input: expected {rank + 1} axes (C, *spatial) or {rank + 2} (N, C, *spatial), got shape {x_shape}"
-        )
-    check_types(x_type, w_type, b)
-    if x_shape[1] != w_shape[0]:
-        raise ArgumentError(
-            f"input: expected {w_shape[0]} channels for the weight {w_shape}, got {x_shape[1]} in shape {x_shape}"
-            "; a transposed convolution's weight is (input channels, output channels / groups, *kernel)"
-        )
-    if x_shape[1] % groups:
-        raise ArgumentError(f"groups: {groups} groups do not divide the {x_shape[1]} channels of the input {x_shape}")
-    if min(w_shape[1:]) < 1 or min(x_shape[1:]) < 1:
-        raise ArgumentError(f"input and weight: expected sizes of at least 1, got {x_shape} and {w_shape}")
-    filters = w_shape[1] * groups
-    if b is not None and b[0] != (filters,):
-        raise ArgumentError(f"bias: expected shape ({filters},), one value per filter, got {b[0]}")
-    for more, step, spread in zip(extra, stride, dilation, strict=True):
-        if more >= max(step, spread):
-            raise ArgumentError(
-                f"output_padding: expected less than the larger of stride {stride} and dilation {dilation} on each axis, "
-                f"got {extra}"
-            )
-    spec = ConvTransposeSpec(
-        x_shape[0], x_shape[1], filters, groups, x_shape[2:], w_shape[2:], stride, pads, extra, dilation, x_type.name,
-        x_strides, channels_last,
-    )  # fmt: skip
-    if min(spec.output) < 1:
-        raise ArgumentError(
-            f"padding: it takes more than there is: input {x_shape[2:]}, kernel {w_shape[2:]}, stride {stride} and padding "
-            f"{pads} give an output of {spec.output}"
-        )
-    element_count(spec.y_shape, "output")
-    return spec

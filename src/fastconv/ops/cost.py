@@ -10,9 +10,10 @@ import numpy as np
 
 from fastconv import _kernels, machine
 
-__all__ = ["CACHE_BYTES_PER_SECOND", "moving_seconds", "peak_flops", "sum_error"]
+__all__ = ["CACHE_BYTES_PER_SECOND", "CALL_SECONDS", "moving_seconds", "peak_flops", "sum_error"]
 
 CACHE_BYTES_PER_SECOND = 25e9  # what one core streams from the last-level cache
+CALL_SECONDS = 0.7e-6  # of a kernel
 MOVED_BYTES_PER_SECOND = 70e9, 17e9  # beside products, of the last-level cache and of memory
 _PEAK = {"avx512": 140e9, "avx2": 105e9, "baseline": 25e9}  # float32, one core
 

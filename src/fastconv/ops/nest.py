@@ -13,6 +13,7 @@ from fastconv._kernels import family, team
 from fastconv.ops.elementwise import ACTIVATIONS, operation_parameters
 
 __all__ = [
+    "LINE",
     "THREAD_BYTES",
     "THREAD_FLOPS",
     "UNIT_AXIS",

@@ -8,8 +8,8 @@ import numpy as np
 
 from fastconv._kernels import family
 from fastconv._kernels.engine import Step
-from fastconv.ops.nest import THREAD_BYTES, Nest, aligned, filter_panels, nest_sizes, packed_bias
-from fastconv.ops.winograd_forms import taps_in_blocks
+from fastconv.ops.nest import LINE, THREAD_BYTES, Nest, aligned, filter_panels, nest_sizes, packed_bias
+from fastconv.ops.winograd_forms import Forms, taps_in_blocks
 from fastconv.ops.winograd_tiling import MAX_REACH, Tiling, count_tasks, tiling_of
 
 __all__ = ["WinogradLoops", "large_winograd"]
@@ -24,11 +24,11 @@ class WinogradLoops:
     With a dilation, a tile's pixels are so far apart, and as many tiles interleave.
     """
 
-    def __init__(self, nest: Nest, large: bool = False):
+    def __init__(self, nest: Nest, large: bool = False, transposed: Forms | None = None):
         self.nest = nest
         self.panel, self.last_panel = filter_panels(nest.filters, family("conv", nest.dtype).TILE)
         self.panels = ceil(nest.filters / self.panel)
-        tiling = tiling_of(nest, large)
+        tiling = tiling_of(nest, large, transposed)
         self.forms, self.points = tiling.forms, tiling.points
         self.kernel = tuple(form.taps for form in self.forms)
         self.blocks = tuple(form.blocks for form in self.forms)
@@ -67,11 +67,12 @@ class WinogradLoops:
                 "images": nest.images,
                 "chunk_images": tiling.images,
                 "strip": scratch.strip,
-                "chunk_tiles": tiling.chunk_tiles,
+                "chunk_tiles": tiling.product_tiles,
                 "v_plane": transformed.plane,
                 "v_chunk": transformed.chunk,
                 **cuts,
                 "channel_lanes": tiling.channel_lanes,
+                "transposed": tiling.layout,
                 "result_rows": scratch.result_rows,
                 "line_scratch": scratch.line,
                 "v_scratch": scratch.transformed,
@@ -165,6 +166,8 @@ class TransformedInput:
         by_depth = np.arange(depth)[:, None, None] * slot
         self.rows = (by_depth + block + piece * piece_size + place).astype(np.int64).reshape(-1)
         self.plane = depth * slot
+        if tiling.layout and self.plane * np.dtype(tiling.nest.dtype).itemsize % 1024 == 0:
+            self.plane += LINE  # such points would share few sets of the cache
         self.chunk = tiling.points * self.plane
 
 
@@ -181,11 +184,11 @@ class Scratch:
         )  # of one column and row phase
         self.line = 2 * width.points * height.outputs * self.strip
         if tiling.channel_lanes:
-            self.line = height.points * (columns * width.step + width.points - width.step) * lanes
+            self.line = height.values * (columns * width.step + width.values - width.step) * lanes
         line = columns + (1 + MAX_REACH) * spread_columns + 2 * lanes
         self.transformed = aligned(self.line + line * width.outputs)
         self.products = self.transformed + (transformed.chunk if own else 0)
-        self.results = self.products + tiling.points * tiling.chunk_tiles * panel
+        self.results = self.products + tiling.points * tiling.product_tiles * panel
         row_results = tiling.sizes["chunk_columns"] * height.outputs * width.outputs * lanes
         self.result_rows = min(max(1, RESULT_ELEMENTS // row_results), rows) if spread_rows == 1 else 1
         self.elements = self.results + self.result_rows * row_results

@@ -15,7 +15,17 @@ from math import prod
 
 import numpy as np
 
-__all__ = ["BLOCK_TAPS", "LARGE_FORMS", "SMALL_FORMS", "STRIDED_FORMS", "UNCHANGED", "AxisForm", "Forms", "block_forms"]
+__all__ = [
+    "BLOCK_TAPS",
+    "LARGE_FORMS",
+    "SMALL_FORMS",
+    "STRIDED_FORMS",
+    "UNCHANGED",
+    "AxisForm",
+    "Forms",
+    "TransposedForm",
+    "block_forms",
+]
 
 # Squares of the points beside 0 and infinity, which come in pairs ±p, by the number of all.  Of six, these err a quarter
 # of what the textbook's ±1, ±2 do; of eight, the best that a search over all finds is 1 % better than these.  Three and five
@@ -45,8 +55,12 @@ class AxisForm:
 
     @property
     def points(self) -> int:
-        """As many as values of a tile."""
         return self.taps + self.stride * (self.outputs - 1)
+
+    @property
+    def values(self) -> int:
+        """Of the input of a tile."""
+        return self.points
 
     @property
     def step(self) -> int:
@@ -122,7 +136,109 @@ def _product(roots: Iterable[float]) -> list[float]:
     return coefficients
 
 
-Forms = tuple[AxisForm, AxisForm]  # of rows and columns
+@dataclass(frozen=True)
+class TransposedForm:
+    """One axis of a transposed convolution of 3 or 4 taps with a stride of 2: its even and its odd outputs are phases.
+
+    Output o is Σ x[q] · w[k] over 2 q + k = o + before.  A phase has every second tap: F(4, 2) of two, or plain products of
+    one.  A tile has four outputs of each phase, from values of which both begin with the first, or one of them with the next.
+    Matrices have the points of even outputs, then those of odd ones.
+    """
+
+    taps: int
+    before: int  # outputs that padding takes away
+
+    outputs = 8
+    step = 4  # values from one tile to the next
+    blocks = 1
+    lone_points = 0  # none are left out
+
+    @property
+    def phases(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The taps of even outputs and those of odd ones, in the order of the input."""
+        first, second = (
+            tuple(k for k in reversed(range(self.taps)) if (output + self.before - k) % 2 == 0) for output in (0, 1)
+        )
+        return first, second
+
+    @property
+    def starts(self) -> tuple[int, int]:
+        """The input that the first tap of the first output of each phase meets."""
+        first, second = ((output + self.before - taps[0]) // 2 for output, taps in enumerate(self.phases))
+        return first, second
+
+    @property
+    def shifts(self) -> tuple[int, int]:
+        """The value of a tile at which each phase begins."""
+        first, second = (start - min(self.starts) for start in self.starts)
+        return first, second
+
+    @property
+    def values(self) -> int:
+        return max(shift + form.values for shift, form in zip(self.shifts, self._forms, strict=True))
+
+    @property
+    def points(self) -> int:
+        return sum(form.points for form in self._forms)
+
+    @property
+    def layout(self) -> int:
+        """Its number in `_kernels/winograd_transposed.pxd`."""
+        return TRANSPOSED_LAYOUTS.index((*map(len, self.phases), self.shifts[1])) + 1
+
+    @property
+    def _forms(self) -> tuple[_Phase, _Phase]:
+        first, second = (_Phase(len(taps)) for taps in self.phases)
+        return first, second
+
+    def filter_transform(self) -> np.ndarray:
+        whole, point = np.zeros((self.points, self.taps)), 0
+        for form, taps in zip(self._forms, self.phases, strict=True):
+            whole[point : point + form.points, list(taps)] = form.filter_transform()
+            point += form.points
+        return whole
+
+    def input_transform(self) -> np.ndarray:
+        whole, point = np.zeros((self.points, self.values)), 0
+        for form, shift in zip(self._forms, self.shifts, strict=True):
+            whole[point : point + form.points, shift : shift + form.values] = form.input_transform()
+            point += form.points
+        return whole
+
+    def output_transform(self) -> np.ndarray:
+        whole, point = np.zeros((self.outputs, self.points)), 0
+        for phase, form in enumerate(self._forms):
+            whole[phase::2, point : point + form.points] = form.output_transform()
+            point += form.points
+        return whole
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """Four outputs of one or two taps."""
+
+    taps: int
+
+    @property
+    def points(self) -> int:
+        return 3 + self.taps
+
+    values = points
+
+    def filter_transform(self) -> np.ndarray:
+        return np.ones((4, 1)) if self.taps == 1 else AxisForm(2, 4).filter_transform()
+
+    def input_transform(self) -> np.ndarray:
+        return np.eye(4) if self.taps == 1 else AxisForm(2, 4).input_transform()
+
+    def output_transform(self) -> np.ndarray:
+        return np.eye(4) if self.taps == 1 else AxisForm(2, 4).output_transform()
+
+
+# Taps of even and of odd outputs, and the value at which the second begin.
+TRANSPOSED_LAYOUTS = ((2, 2, 1), (2, 2, 0), (1, 2, 0), (2, 1, 1))
+
+Forms = tuple[AxisForm, AxisForm] | tuple[TransposedForm, TransposedForm]  # of rows and columns
 
 
 def block_forms(kernel: tuple[int, int], taps: int) -> Forms:

@@ -66,11 +66,15 @@ def strided_forms(nest: Nest) -> Forms:
 class Tiling:
     """How a nest is cut into tiles of some outputs, and those into chunks of some tiles of one image or all of several."""
 
-    def __init__(self, nest: Nest, large: bool = False):
+    def __init__(self, nest: Nest, large: bool = False, transposed: Forms | None = None):
         rows = nest.axes[0].kernel * nest.channels
-        self.strided = nest.axes[1].stride > 1
+        self.strided = transposed is not None or nest.axes[1].stride > 1
         kernel = tuple(axis.kernel for axis in nest.axes[1:])
-        self.forms: Forms = strided_forms(nest) if self.strided else winograd_forms(kernel, rows, large)
+        if transposed:
+            self.forms: Forms = transposed
+        else:
+            self.forms = strided_forms(nest) if self.strided else winograd_forms(kernel, rows, large)
+        self.layout = transposed[0].layout if transposed else 0
         self.points = prod(form.points for form in self.forms)
         self.blocks = prod(form.blocks for form in self.forms)
         self.more = tuple(form.blocks - 1 for form in self.forms)  # tiles beyond a chunk that its last tiles need
@@ -82,7 +86,7 @@ class Tiling:
             replace(
                 axis,
                 output=count_tiles(axis.output, form.outputs, spread),
-                kernel=form.points,
+                kernel=form.values,
                 stride=form.step,
                 dilation=1,
             )
@@ -94,7 +98,7 @@ class Tiling:
         self.weight_bytes = self.points * self.blocks * rows * nest.filters * itemsize  # of one group, transformed
         # More tiles make fewer passes over the filters, but what they become should not outgrow the cache by far.
         room = 2 * machine.cache_bytes(2) // (self.points * rows * itemsize)
-        most = max(LEAST_TILES, min(MOST_TILES, room))
+        most = LEAST_TILES if transposed else max(LEAST_TILES, min(MOST_TILES, room))
         widest = None
         if self.blocks > 1:
             most = max(LEAST_TILES, min(MOST_BLOCK_TILES, room))
@@ -110,6 +114,8 @@ class Tiling:
         self.units = ceil(nest.images / self.images) * nest.groups * nest.axes[0].output * self.chunks
         self.chunk_tiles = self.images * self.sizes["chunk_rows"] * self.sizes["chunk_columns"]
         self.transformed_tiles = self.images * prod(self.transformed_shape)
+        # Room for products; with many points, an odd number spreads them over the sets of the cache.
+        self.product_tiles = self.chunk_tiles | 1 if transposed else self.chunk_tiles
         operations = self.tile_lanes_operations, self.channel_lanes_operations
         # Lanes of the input transform are channels, not tiles; for channels, nothing interleaves, for tiles nothing strides.
         self.channel_lanes = self.strided or (
@@ -210,7 +216,7 @@ class Tiling:
     def channel_lanes_operations(self) -> float:
         tiles = prod(axis.output for axis in self.nest.axes[1:])
         blocks = ceil(self.nest.channels / self.lanes)
-        turned = self.squares(self.strided + 1, self.forms[1].taps - 1)
+        turned = self.squares(self.forms[1].step / self.forms[1].outputs, self.forms[1].taps - 1)
         return self.nest.images * blocks * (tiles * self.points * TILE_OPERATIONS + turned * TURN_OPERATIONS)
 
     @property
@@ -248,7 +254,7 @@ class Tiling:
             operations *= FAR_FACTOR
         return operations + self.nest.images * self.squares() * STORE_OPERATIONS
 
-    def squares(self, stride: int = 1, more: int = 0) -> int:
+    def squares(self, stride: float = 1, more: int = 0) -> float:
         """Squares of as many pixels as lanes in an image's plane, `stride` times as high and as wide as the output.
 
         There are `more` columns to a chunk; whole rows have no gaps.
@@ -284,8 +290,8 @@ class Tiling:
 
 
 @plan_cache
-def tiling_of(nest: Nest, large: bool) -> Tiling:
-    return Tiling(nest, large)
+def tiling_of(nest: Nest, large: bool, transposed: Forms | None = None) -> Tiling:
+    return Tiling(nest, large, transposed)
 
 
 def count_tiles(outputs: int, m: int, spread: int) -> int:
@@ -324,18 +330,18 @@ FEWEST_TILES = 3  # that hide the loads of the filters
 FILTER_BYTES_PER_SECOND = 80e9, 40e9  # of filters that fill half the last-level cache, and of more
 
 
-def winograd_flops(nest: Nest, large: bool = False) -> int:
+def winograd_flops(nest: Nest, large: bool = False, transposed: Forms | None = None) -> int:
     """Multiplications and additions of the products and the transforms."""
-    tiling = tiling_of(nest, large)
+    tiling = tiling_of(nest, large, transposed)
     tiles = nest.images * prod(axis.output for axis in tiling.nest.axes[1:])  # of one depth
     products = 2 * tiling.products * tiling.depth_taps * nest.channels * nest.filters
     transforms = tiling.points * (4.7 * tiling.depth_planes * nest.channels + 2.8 * nest.axes[0].output * nest.filters)
     return nest.groups * (products + tiles * round(transforms))
 
 
-def winograd_seconds(nest: Nest, large: bool = False) -> float:
+def winograd_seconds(nest: Nest, large: bool = False, transposed: Forms | None = None) -> float:
     """Predicted time on one thread; the transformed filters may take longer to come than to be used."""
-    tiling = tiling_of(nest, large)
+    tiling = tiling_of(nest, large, transposed)
     registers = ceil(nest.filters / tiling.lanes)
     transforms = tiling.depth_planes * tiling.input_operations
     transforms += nest.axes[0].output * registers * tiling.output_operations

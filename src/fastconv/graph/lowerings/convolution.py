@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -14,7 +15,9 @@ from fastconv.graph.passes.affine import scaled
 from fastconv.ops.arguments import settled
 from fastconv.ops.conv import CONV, as_linear, conv_nest, trimmed_loops
 from fastconv.ops.conv_spec import conv_spec
-from fastconv.ops.conv_transpose import CONV_TRANSPOSE, ConvTransposeSpec, covers_output, parts_of
+from fastconv.ops.conv_transpose import CONV_TRANSPOSE, covers_output, parts_of
+from fastconv.ops.conv_transpose_spec import ConvTransposeSpec
+from fastconv.ops.conv_transpose_winograd import transposed_winograd, weights
 from fastconv.ops.direct import direct_loops, transposed_loops
 from fastconv.ops.linear import LINEAR, PANELS, halved
 from fastconv.ops.winograd import large_winograd
@@ -128,6 +131,15 @@ def conv_transpose(build: Builder, node, x, w, b=None):
     if min(spec.output) < 1 or 0 in x.shape or len(w.shape) != len(x.shape) or w.shape[0] != x.shape[1]:
         return None
     y = build.tensor(spec.y_shape, x.dtype)
+    row = build.choose(CONV_TRANSPOSE, spec, strict=("direct",), default=("direct", "winograd"))
+    if row is not None and row.name == "winograd":
+        loops = build.once(partial(transposed_winograd, low=at["low"], high=at["high"]), spec)
+
+        def pack(w, b, slab):
+            return loops.pack(weights(spec, w), b, slab.empty)
+
+        packed = build.packed((*loops.layout, spec.groups), pack, w, b, elements=loops.packed_elements)
+        return build.emit(loops.step, [y], [x, *packed], row.name, (CONV_TRANSPOSE, spec))
     parts = parts_of(spec)
     if not covers_output(spec, parts):
         filling = np.clip(np.zeros((1,), x.dtype) if b is None else b, at["low"], at["high"]).astype(x.dtype)
