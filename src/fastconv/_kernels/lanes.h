@@ -78,34 +78,16 @@ FC_INLINE vec vpicked(vec kept, vec from, const real_bits *pick) {
 FC_INLINE vec vlanes(vec a, vec index) { return (vec)FC_OP(permutexvar)((__m512i)index, a); }
 FC_INLINE vec vlanes_of_two(vec a, vec b, vec index) { return (vec)FC_OP(permutex2var)(a, (__m512i)index, b); }
 FC_INLINE void vstore_mask(real *p, vmask m, vec v) { FC_OP(mask_storeu)(p, m, v); }
-#endif
 
 /* Whether -0.0 has been among some values: of bits as whole numbers it is the least, which `least` keeps, 0 at first. */
-#if defined(FC_VECTORS) && defined(__AVX512F__) && !defined(FASTCONV_DOUBLE)
-FC_INLINE vec vleast(vec least, vec v) { return (vec)_mm512_min_epi32((__m512i)least, (__m512i)v); }
-#elif defined(FC_VECTORS) && defined(__AVX512F__)
+#ifdef FASTCONV_DOUBLE
 FC_INLINE vec vleast(vec least, vec v) { return (vec)_mm512_min_epi64((__m512i)least, (__m512i)v); }
-#elif defined(FC_VECTORS) && defined(__AVX2__) && !defined(FASTCONV_DOUBLE)
-FC_INLINE vec vleast(vec least, vec v) { return (vec)_mm256_min_epi32((__m256i)least, (__m256i)v); }
-#elif defined(FC_VECTORS)
-FC_INLINE vec vleast(vec least, vec v) {
-    return vselect((vec_bits)((vec_bits)v < (vec_bits)least), v, least);
-}
+FC_INLINE int vleast_is_zero(vec least) { return _mm512_cmpeq_epi64_mask((__m512i)least, _mm512_set1_epi64(INT64_MIN)) != 0; }
 #else
-FC_INLINE vec vleast(vec least, vec v) {
-    real_bits a, b;
-    memcpy(&a, &least, sizeof a);
-    memcpy(&b, &v, sizeof b);
-    return b < a ? v : least;
-}
+FC_INLINE vec vleast(vec least, vec v) { return (vec)_mm512_min_epi32((__m512i)least, (__m512i)v); }
+FC_INLINE int vleast_is_zero(vec least) { return _mm512_cmpeq_epi32_mask((__m512i)least, _mm512_set1_epi32(INT32_MIN)) != 0; }
 #endif
-FC_INLINE int vleast_is_zero(vec least) {
-    real lanes[LANES];
-    int found = 0;
-    vstore(lanes, least);
-    for (int i = 0; i < LANES; i++) found |= lanes[i] == 0 && signbit(lanes[i]);
-    return found;
-}
+#endif
 
 /* p[2·i] = v[i] for the first n lanes; what lies between them stays as it is. */
 #if defined(FC_VECTORS) && defined(__AVX512F__) && (defined(__clang__) || __GNUC__ >= 12)
