@@ -29,7 +29,6 @@ cdef enum Layout:           # of the points of an axis: `ops/winograd_forms.py` 
     PAIRS_APART             # both phases have two taps, the second begins one value later
     PAIRS                   # or at the same value
     SINGLE_FIRST            # the first phase has a single tap
-    SINGLE_SECOND           # the second has, and begins one value later
 
 
 cdef inline void input_of_phase(const int points, const vec* d, vec* v) noexcept nogil:
@@ -153,10 +152,8 @@ cdef inline void transform_transposed(
         transform_images(PHASE_POINTS, PHASE_POINTS, 1, s, chunk, images, first, last, x, rows, pixels, transformed)
     elif s.transposed == PAIRS:
         transform_images(PHASE_POINTS, PHASE_POINTS, 0, s, chunk, images, first, last, x, rows, pixels, transformed)
-    elif s.transposed == SINGLE_FIRST:
-        transform_images(PHASE, PHASE_POINTS, 0, s, chunk, images, first, last, x, rows, pixels, transformed)
     else:
-        transform_images(PHASE_POINTS, PHASE, 1, s, chunk, images, first, last, x, rows, pixels, transformed)
+        transform_images(PHASE, PHASE_POINTS, 0, s, chunk, images, first, last, x, rows, pixels, transformed)
 
 
 cdef inline void outputs_of_phases(
@@ -216,11 +213,7 @@ cdef inline void inverse_transposed(
         inverse_of_phases(
             PHASE_POINTS, PHASE_POINTS, products, point_step, step, bias, tiles_down, tiles_across, rows, columns, panel
         )
-    elif layout == SINGLE_FIRST:
-        inverse_of_phases(
-            PHASE, PHASE_POINTS, products, point_step, step, bias, tiles_down, tiles_across, rows, columns, panel
-        )
     else:
         inverse_of_phases(
-            PHASE_POINTS, PHASE, products, point_step, step, bias, tiles_down, tiles_across, rows, columns, panel
+            PHASE, PHASE_POINTS, products, point_step, step, bias, tiles_down, tiles_across, rows, columns, panel
         )

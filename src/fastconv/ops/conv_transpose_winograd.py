@@ -34,6 +34,8 @@ class Winograd(WeightedKernel[ConvTransposeSpec]):
             return f"it needs stride 2 and dilation 1, got {spec.stride} and {spec.dilation}"
         if spec.pads[0][0] % 2 != spec.pads[1][0] % 2:
             return f"padding before rows and before columns must both be even or both odd, got {spec.pads}"
+        if spec.kernel == (3, 3) and spec.pads[0][0] % 2 == 0:
+            return f"with 3×3 taps it needs an odd padding before rows and columns, got {spec.pads}"
         return super().refusal(spec) or uneven_strides(spec)
 
     def plan(self, spec):

@@ -235,8 +235,8 @@ class _Phase:
         return np.eye(4) if self.taps == 1 else AxisForm(2, 4).output_transform()
 
 
-# Taps of even and of odd outputs, and the value at which the second begin.
-TRANSPOSED_LAYOUTS = ((2, 2, 1), (2, 2, 0), (1, 2, 0), (2, 1, 1))
+# Those of the kernel: taps of even and of odd outputs, and the value at which the second begin.
+TRANSPOSED_LAYOUTS = ((2, 2, 1), (2, 2, 0), (1, 2, 0))
 
 Forms = tuple[AxisForm, AxisForm] | tuple[TransposedForm, TransposedForm]  # of rows and columns
 
