@@ -261,6 +261,52 @@ def test_taps_that_a_tile_keeps(output, kernel, dilation, stride, before, size, 
     assert direct._share_of_taps.__wrapped__(axis, tile) == pytest.approx(kept / (kernel * output), rel=1e-12)
 
 
+TAP_CASES = [
+    ((1, 150, 5, 3), (40, 150, 3, 3), {"padding": 1}),
+    ((2, 70, 9, 17), (33, 70, 3, 5), {"padding": ((1, 0), (2, 3)), "stride": (2, 1)}),
+    ((1, 64, 6, 40), (20, 64, 3, 3), {"padding": 3, "dilation": 3}),
+    ((1, 20, 4, 5, 6), (24, 20, 3, 3, 3), {"padding": 1}),
+    ((1, 600, 13), (30, 600, 3), {"padding": 1}),
+    ((1, 66, 30, 30), (16, 66, 5, 5), {"padding": 2}),
+    ((1, 9, 2, 2), (8, 9, 3, 3), {"padding": 4}),
+    ((1, 12, 11, 8), (20, 6, 3, 3), {"padding": 1, "stride": 3, "groups": 2}),
+    ((1, 0, 4, 4), (3, 0, 3, 3), {"padding": 1}),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", TAP_CASES, ids=str)
+def test_trimmed_tap_after_tap_or_row_after_row(isa, dtype, case, rng, monkeypatch):
+    """The same bits in both orders, for any number of threads: the taps of a sum come one after the other in both."""
+    x_shape, w_shape, geometry = case
+    x, w, b = arrays(rng, x_shape, w_shape, dtype)
+    nest = conv_nest(plan_for(x, w, b, "direct", **geometry).spec)
+    expected = reference.conv(x, w, b, **geometry)
+    results = set()
+    for by_taps in (False, True):
+        monkeypatch.setattr(direct, "_trims_by_taps", lambda nest, by_taps=by_taps: by_taps)
+        assert (direct.FilterLanes.tap_block(nest, True) > 0) == by_taps
+        for threads in (1, 3):
+            with config.threads(threads):
+                loops = direct.FilterLanes(nest, trimmed=True)
+                y = np.full_like(expected, np.nan)
+                loops.step(y, x, *loops.pack(w, b))
+                assert_within(y, expected, conv_tolerance(x, w, b, **geometry), f"by taps: {by_taps}, {threads} threads")
+                results.add(y.tobytes())
+    assert len(results) == 1
+
+
+def test_trimmed_in_an_order_that_no_batch_changes(isa):
+    """A small map of many channels goes tap by tap, a map of few channels row by row."""
+    for x_shape, filters, by_taps in (((512, 4, 4), 512, True), ((8, 56, 56), 16, False)):
+        for images in (1, 2, 64):
+            x = np.broadcast_to(np.float32(0), (images, *x_shape))
+            w = np.broadcast_to(np.float32(0), (filters, x_shape[0], 3, 3))
+            strides = np.empty((1, *x_shape), np.float32).strides
+            spec = conv_spec(x.shape, strides, x.dtype, w.shape, w.dtype, None, 1, 1, 1, 1, False)
+            assert (direct.FilterLanes.tap_block(conv_nest(spec), True) > 0) == by_taps
+
+
 def test_trimmed_needs_padding():
     spec = conv_spec((1, 3, 8, 8), (768, 256, 32, 4), np.dtype("f"), (4, 3, 3, 3), np.dtype("f"), None, 1, 0, 1, 1)
     (row,) = [row for row in CONV.rows if row.name == "trimmed"]

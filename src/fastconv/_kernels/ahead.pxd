@@ -23,6 +23,10 @@ cdef struct Fetch:
     int64_t step            # bytes
 
 
+cdef inline bint has_more(const Ahead* ahead) noexcept nogil:
+    return ahead.left > 0 or ahead.count > 0
+
+
 cdef inline Fetch next_fetch(Ahead* ahead, int64_t taps, const void* none) noexcept nogil:
     """What to fetch with so many taps of a tile; at the end `none`, which is in the cache, each time."""
     cdef Fetch fetch

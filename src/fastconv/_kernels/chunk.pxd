@@ -36,6 +36,7 @@ cdef struct ConvSizes:
     int64_t panel, last_panel                           # filters in one, and in the last of a group
     int64_t panel_scratch                               # element of the scratch where a panel's results start
     int64_t trimmed                                     # taps in the padding are left out
+    int64_t tap_block                                   # taps that all rows meet before the next; 0: rows meet all in turn
     int64_t store_rows                                  # rows of results that are stored together
     int64_t has_residual                                # y = clamp(sum + residual): an array laid out as y
     double low, high                                    # clamp; infinite where there is none

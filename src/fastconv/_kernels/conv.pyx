@@ -14,6 +14,8 @@ c. **Lanes are filters**, and each pixel is broadcast (`tile.pxd`).  With few fi
    `depthwise.pyx` reads the same packed input with pixels as lanes.
 d. The order in which a pixel's taps are summed is the plan's and the same for every tile size: the value does not depend
    on the tile, the chunk or the thread that computed it.
+e. **Rows by taps.**  Where weights take longer to come than a row of a small map to be multiplied, all rows of a chunk
+   meet some taps before the next, and sums wait in the first-level cache.  The weights that follow are fetched ahead.
 
 Packed filters, in panels of F; the last panel of a group may be narrower, its missing filters are zeros:
 
@@ -30,8 +32,7 @@ from fastconv._kernels.chunk cimport Chunk, ConvSizes, chunk_of, pack_chunk
 from fastconv._kernels.packing cimport real
 from fastconv._kernels.panels cimport fill_panel
 from fastconv._kernels.tile cimport (
-    LANES, TILE_PIXELS, TILE_VECTORS, finish, row_of_filter_lanes, row_of_pixels_apart, store_panel,
-    trimmed_row_of_filter_lanes,
+    LANES, TILE_PIXELS, TILE_VECTORS, finish, rows_by_taps, store_panel, trimmed_row_of_filter_lanes,
 )
 
 cdef enum:
@@ -83,22 +84,22 @@ cdef void direct(
             row = 0
             while row < chunk.rows:
                 part.rows = min(s.store_rows, chunk.rows - row)
-                for i in range(part.rows):
-                    if s.trimmed:
+                if not s.tap_block:
+                    for i in range(part.rows):
                         trimmed_row_of_filter_lanes(
                             s, chunk.row + row + i, chunk.column, chunk.columns, width, x + (row + i) * pitch, offset,
                             w + filter * s.taps, bias + filter, result + i * chunk.columns * width,
                         )
-                    elif apart != 1:
-                        row_of_pixels_apart(
-                            chunk.columns, width, x + (row + i) * pitch, apart, offset, s.taps, w + filter * s.taps,
-                            bias + filter, result + i * chunk.columns * width,
-                        )
-                    else:
-                        row_of_filter_lanes(
-                            chunk.columns, width, x + (row + i) * pitch, offset, s.taps, w + filter * s.taps,
-                            bias + filter, result + i * chunk.columns * width, <Ahead*> (scratch + AHEAD_PLACE),
-                        )
+                elif apart != 1:
+                    rows_by_taps(
+                        s, chunk.row + row, chunk.column, part.rows, chunk.columns, width, x + row * pitch, pitch, apart,
+                        offset, w + filter * s.taps, bias + filter, result, <Ahead*> (scratch + AHEAD_PLACE),
+                    )
+                else:
+                    rows_by_taps(
+                        s, chunk.row + row, chunk.column, part.rows, chunk.columns, width, x + row * pitch, pitch, 1,
+                        offset, w + filter * s.taps, bias + filter, result, <Ahead*> (scratch + AHEAD_PLACE),
+                    )
                 to = y + filter * s.y_channel + row * s.y_row
                 store_panel(s, result, width, &part, filters, to)
                 if s.has_residual or s.activation:

@@ -5,7 +5,8 @@ Decisions
 a. Made for few taps: 1×1 convolutions of few channels, the first layers of networks, groups of a few channels.  There
    turning the results, which `conv.pyx` has to do, takes as long as the products.  Here they leave the registers as they are.
 b. Where neighbouring output pixels read neighbours, none of them in the padding, the input is read where it lies; else
-   a chunk of it is packed (`chunk.pxd`).
+   a chunk of it is packed (`chunk.pxd`), and also where many filters would read rows far apart in tiles that are too
+   narrow to hide the way of the next.
 c. All filters see a chunk of pixels, which stays in the second-level cache, before the next chunk is read.
 d. Where the input lies, the next tile's pixels and what is added to the results are fetched ahead: no hardware follows
    rows that are pages apart.

@@ -4,9 +4,9 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
 from fastconv._kernels.activation cimport activate
-from fastconv._kernels.ahead cimport Ahead, Fetch, next_fetch
+from fastconv._kernels.ahead cimport Ahead, Fetch, has_more, next_fetch
 from fastconv._kernels.chunk cimport Chunk, ConvSizes
-from fastconv._kernels.packing cimport real
+from fastconv._kernels.packing cimport real, strides_in
 
 cdef extern from "simd.h" nogil:
     ctypedef float vec
@@ -121,47 +121,26 @@ cdef inline void tile_of_panel(
         )
 
 
-cdef inline void row_of_tiles(
-    int64_t pixels, int64_t panel, const real* x, int64_t apart, const int64_t* offset, int64_t taps,
-    const real* w, const real* bias, real* y, const int fetches, const real* ahead,
+cdef inline const real* row_of_tiles(
+    int64_t pixels, int64_t panel, const real* x, int64_t apart, const int64_t* offset, int64_t taps, const real* w,
+    const real* start, int64_t start_pixel, real* y, const real* ahead, int64_t rows,
 ) noexcept nogil:
-    """One output row into [pixel][panel], in tiles as equal as possible: 30 pixels are 3 × 10, never 14 + 14 + 2."""
+    """One output row into [pixel][panel], in tiles as equal as possible: 30 pixels are 3 × 10, never 14 + 14 + 2.
+
+    So many such rows fetch as much from `ahead` on as they read of `w`; where the next begins is returned.
+    """
     cdef int64_t tiles = (pixels + TILE_PIXELS - 1) // TILE_PIXELS
-    cdef int64_t step = (LANES + tiles - 1) // tiles
+    cdef int64_t step = (LANES + tiles * rows - 1) // (tiles * rows)
     cdef int64_t tile, width, done = 0
     for tile in range(tiles):
         width = (pixels - done + tiles - tile - 1) // (tiles - tile)
         tile_of_panel(
-            width, panel, x + done * apart, apart, offset, taps, w, bias, 0, y + done * panel, fetches, ahead, step
+            width, panel, x + done * apart, apart, offset, taps, w, start + done * start_pixel, start_pixel,
+            y + done * panel, MAX_VECTORS, ahead, step,
         )
-        ahead += taps * min(fetches, panel // LANES) * step
+        ahead += taps * panel // LANES * step
         done += width
-
-
-cdef inline void row_of_filter_lanes(
-    int64_t pixels, int64_t panel, const real* x, const int64_t* offset, int64_t taps,
-    const real* w, const real* bias, real* y, Ahead* ahead,
-) noexcept nogil:
-    """One output row into [pixel][panel], and on the way what is to be fetched for later steps."""
-    cdef int64_t tiles = (pixels + TILE_PIXELS - 1) // TILE_PIXELS
-    cdef int64_t tile, width, done = 0
-    cdef Fetch fetch
-    for tile in range(tiles):
-        width = (pixels - done + tiles - tile - 1) // (tiles - tile)
-        fetch = next_fetch(ahead, taps, w)
-        tile_of_panel(
-            width, panel, x + done, 1, offset, taps, w, bias, 0, y + done * panel, 1, <const real*> fetch.at,
-            fetch.step // <int64_t> sizeof(real),
-        )
-        done += width
-
-
-cdef inline void row_of_pixels_apart(
-    int64_t pixels, int64_t panel, const real* x, int64_t apart, const int64_t* offset, int64_t taps,
-    const real* w, const real* bias, real* y,
-) noexcept nogil:
-    """The same where neighbouring pixels are not neighbours in memory."""
-    row_of_tiles(pixels, panel, x, apart, offset, taps, w, bias, y, 0, w)
+    return ahead
 
 
 cdef inline void row_of_streamed_filters(
@@ -169,7 +148,87 @@ cdef inline void row_of_streamed_filters(
     const real* w, const real* bias, real* y, const real* ahead,
 ) noexcept nogil:
     """The same where `ahead` is what comes after w, to be fetched evenly on the way."""
-    row_of_tiles(pixels, panel, x, apart, offset, taps, w, bias, y, MAX_VECTORS, ahead)
+    row_of_tiles(pixels, panel, x, apart, offset, taps, w, bias, 0, y, ahead, 1)
+
+
+cdef inline void row_fetching_for_later(
+    int64_t pixels, int64_t panel, const real* x, int64_t apart, const int64_t* offset, int64_t taps, const real* w,
+    const real* start, int64_t start_pixel, real* y, Ahead* later,
+) noexcept nogil:
+    """The same, and on the way a part of what later steps read."""
+    cdef int64_t tiles = (pixels + TILE_PIXELS - 1) // TILE_PIXELS
+    cdef int64_t tile, width, done = 0
+    cdef Fetch fetch
+    for tile in range(tiles):
+        width = (pixels - done + tiles - tile - 1) // (tiles - tile)
+        fetch = next_fetch(later, taps, w)
+        tile_of_panel(
+            width, panel, x + done * apart, apart, offset, taps, w, start + done * start_pixel, start_pixel,
+            y + done * panel, 1, <const real*> fetch.at, fetch.step // <int64_t> sizeof(real),
+        )
+        done += width
+
+
+cdef inline void rows_by_taps(
+    const ConvSizes* s, int64_t row, int64_t column, int64_t rows, int64_t columns, int64_t panel, const real* x,
+    int64_t pitch, int64_t apart, const int64_t* offset, const real* w, const real* bias, real* y, Ahead* later,
+) noexcept nogil:
+    """Output rows into [row][pixel][panel], `tap_block` taps at a time for all of them.
+
+    Meanwhile what `later` steps read is fetched, and when all of that has been, the next weights.
+
+    Trimmed, whose taps come in the order row, column, channel, a tap meets only the outputs that find it in the input.
+    """
+    cdef int64_t positions = s.kernel_rows * s.kernel_columns if s.trimmed else 1
+    cdef int64_t taps = s.taps // positions
+    cdef int64_t position, done, count, i, top = 0, bottom = rows, left = 0, right = columns, start_pixel = 0
+    cdef const real* start = bias
+    cdef const real* ahead
+    cdef real* to
+    if s.trimmed or not taps:
+        for i in range(rows * columns * panel // LANES):
+            vstore(y + i * LANES, vload(bias + i * LANES % panel))
+        start_pixel = panel
+    for position in range(positions):
+        if s.trimmed:
+            outputs_inside(
+                row * s.stride_row - s.pad_row + position // s.kernel_columns * s.dilation_row, s.stride_row, s.in_rows,
+                rows, &top, &bottom,
+            )
+            outputs_inside(
+                column * s.stride_column - s.pad_column + position % s.kernel_columns * s.dilation_column,
+                s.stride_column, s.in_columns, columns, &left, &right,
+            )
+        done = 0
+        while done < taps:
+            count = min(s.tap_block, taps - done)
+            ahead = w + (done + count) * panel
+            for i in range(top, bottom):
+                to = y + (i * columns + left) * panel
+                if start_pixel:
+                    start = to
+                if has_more(later):
+                    row_fetching_for_later(
+                        right - left, panel, x + i * pitch + left * apart, apart, offset + done, count, w + done * panel,
+                        start, start_pixel, to, later,
+                    )
+                else:
+                    ahead = row_of_tiles(
+                        right - left, panel, x + i * pitch + left * apart, apart, offset + done, count, w + done * panel,
+                        start, start_pixel, to, ahead, bottom - top,
+                    )
+            start_pixel = panel
+            done += count
+        offset += taps
+        w += taps * panel
+
+
+cdef inline void outputs_inside(
+    int64_t start, int64_t stride, int64_t size, int64_t outputs, int64_t* begin, int64_t* end
+) noexcept nogil:
+    """The outputs o for which start + o · stride lies in [0, size)."""
+    begin[0] = min(strides_in(-start, stride), outputs) if start < 0 else 0
+    end[0] = min(strides_in(size - start, stride), outputs) if start < size else 0
 
 
 cdef inline void taps_inside(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from math import ceil, prod
 
@@ -28,6 +29,7 @@ from fastconv.ops.nest import (
     split_filters,
 )
 from fastconv.ops.pixel_lanes import PixelLanes, PlaneLanes, fits_planes, has_wide_registers, plane_lanes
+from fastconv.ops.table import plan_cache
 
 __all__ = [
     "DirectLoops",
@@ -50,13 +52,20 @@ MOST_IDLE = 1.15  # times what threads would take that are all busy to the end
 STORE_PIXELS = 224  # of one panel of filters: results that the first-level cache holds until they are stored
 FEW_PANELS = 8  # of filters, that may read an input whose neighbours lie apart
 FEW_LANES = 4  # of a register, which then may have no masked loads
+WIDE_BYTES = 256  # of a tile's pixels of one tap, which hide the way of the next
+FAR_TAPS, FAR_FILTERS, FAR_BYTES = 48, 64, 2048  # so many rows, so far apart, are copied for so many filters
+LATE_PIXELS, LATE_FILTERS = 1.2, 1.08  # what the products take then, in tiles of pixels and of filters
+LINE_BYTES = 64
 POINTWISE_TILES = 16  # side by side in a chunk that is read in place
 WEIGHT_BYTES_PER_SECOND = 80e9, 40e9  # that the second-level cache holds, and others
 
 # What storing an output element costs, in taps: results of filter lanes are transposed on their way.
 STORE_FILTER_LANES, STORE_PIXEL_LANES, STORE_POINTWISE = 11, 9, 4
+VISIT = 3  # the same for one that leaves the registers and comes back
 STORE_APART = 3  # times as much where neighbouring pixels are not neighbours in memory
 COPY = 6  # the same for an element of the packed input
+NARROW_TILE = 6  # pixels that use weights more slowly than the first-level cache gives them, and the second not
+BLOCK_TAPS = 512, 128  # that all rows meet before the next, and where tiles are narrow
 CHAINS = 8  # sums side by side that hide how long each multiplication and addition takes
 
 # What filter lanes take beside the products, in seconds.
@@ -66,6 +75,7 @@ REGISTER_SECONDS = 1.2e-9  # each register that is packed; where the elements of
 LINE_SECONDS, ELEMENT_SECONDS = 4.8e-9, 0.39e-9
 COLUMN_SECONDS = 7e-9  # each line of im2col's matrix, beside its elements
 WEIGHT_SECONDS = 7e-12, 28e-12  # each byte of weights of the last-level cache, and of memory, every time it is read
+UNFETCHED_SECONDS = 40e-12  # and more each byte the first time that it is read, where nothing fetches it ahead
 CHAIN_REGISTERS = {"avx512": 4, "avx2": 8, "baseline": 8}  # sums that hide the time from one to the next
 
 
@@ -89,6 +99,7 @@ class FilterLanes(DirectLoops):
         split = split_filters(chunks, self.panels)
         sizes = nest_sizes(nest) | sizes | split | panel_sizes
         sizes |= {"packed": packed, "store_rows": store_rows, "trimmed": trimmed}
+        sizes["tap_block"] = self.tap_block(nest, trimmed)
         sizes["w_image"] = self.packed_elements[0] if own_filters else 0
         self.step = self._make_step(
             kernels.KERNELS["direct"],
@@ -132,6 +143,13 @@ class FilterLanes(DirectLoops):
             most = max(rows * columns // 2, tile["pixels"])
 
     @staticmethod
+    def tap_block(nest: Nest, trimmed: bool) -> int:
+        """Taps that all rows of a chunk meet before the next taps; 0 where each row meets all in turn."""
+        if not trimmed:
+            return max(nest.taps, 1)
+        return _block_of_position(nest) if _trims_by_taps(nest) else 0
+
+    @staticmethod
     def packs(nest: Nest, trimmed: bool) -> bool:
         """Whether the input is copied; else it is read where it lies, `trimmed` only where neighbours are side by side."""
         return not (_readable_in_place(nest) or (not trimmed and _readable_apart(nest)))
@@ -151,8 +169,9 @@ class PointwiseLanes(DirectLoops):
         self.last_panel = (nest.filters - 1) % self.panel + 1
         step = tile["vectors"] * tile["lanes"]
         budget = cache_budget(nest)
-        packed = not is_pointwise(nest)
+        packed = self.packs(nest)
         if packed:
+            budget //= 2  # the results take as much again
             rows, columns = chunk_shape(nest, budget, step, budget)
         else:
             widest = max(min(POINTWISE_TILES, budget // (step * max(nest.taps, 1))), 1) * step
@@ -168,10 +187,32 @@ class PointwiseLanes(DirectLoops):
             kernels.KERNELS["pointwise"], sizes, chunks * split["chunk_tasks"], input_elements, self._tables(sizes)
         )
 
+    @staticmethod
+    def packs(nest: Nest) -> bool:
+        """Whether the input is copied: where it cannot be read where it lies, or many filters would read rows far apart."""
+        return not is_pointwise(nest) or (nest.filters >= FAR_FILTERS and _lies_far_apart(nest))
+
 
 def is_pointwise(nest: Nest) -> bool:
     """Whether neighbouring outputs, side by side in memory, read neighbouring inputs, none of them in the padding."""
     return _readable_in_place(nest) and nest.axes[2].y_stride == 1
+
+
+def _lies_far_apart(nest: Nest) -> bool:
+    """Whether the rows of the taps do, for tiles that are too narrow for a fetch in time."""
+    return _has_narrow_tiles(nest) and nest.x_strides[1] * np.dtype(nest.dtype).itemsize >= FAR_BYTES
+
+
+def _has_narrow_tiles(nest: Nest) -> bool:
+    """What a tile multiplies with the pixels of one of many taps takes less time than their way from another cache."""
+    tile = family("pointwise", nest.dtype).TILE
+    return nest.taps >= FAR_TAPS and tile["vectors"] * tile["lanes"] * np.dtype(nest.dtype).itemsize < WIDE_BYTES
+
+
+def _arrives_late(nest: Nest) -> bool:
+    """Whether pixels that are read where they lie come from beyond the first-level cache to narrow tiles."""
+    lines = 2 * nest.taps * LINE_BYTES  # of a tile that begins anywhere
+    return _lies_far_apart(nest) or (_has_narrow_tiles(nest) and lines > machine.cache_bytes(1))
 
 
 def direct_loops(nest: Nest) -> DirectLoops:
@@ -204,8 +245,10 @@ def taps_per_output(nest: Nest) -> dict[type[DirectLoops], float]:
     else:
         usable = columns >= tile["lanes"] and nest.filters > 1 and nest.axes[2].y_stride == 1
     if usable:
-        copies = 0 if in_place else nest.channels * prod(len(axis.phases) for axis in nest.axes[1:]) / nest.filters
-        taps[PointwiseLanes] = filled * (1.02 * max(loads, 1) * nest.taps + STORE_POINTWISE) + COPY * copies
+        packs = PointwiseLanes.packs(nest)
+        late = LATE_PIXELS if not packs and _arrives_late(nest) else 1
+        copies = 0 if not packs else nest.channels * prod(len(axis.phases) for axis in nest.axes[1:]) / nest.filters
+        taps[PointwiseLanes] = filled * (1.02 * late * max(loads, 1) * nest.taps + STORE_POINTWISE) + COPY * copies
     return taps
 
 
@@ -221,8 +264,9 @@ def _filter_taps(nest: Nest, tile: dict[str, int]) -> float:
     half = tile["half_panel"]
     halves = ceil(nest.filters / half)
     slowness = max(CHAINS * tile["lanes"] / (tile["pixels"] * half), 1)
+    late = LATE_FILTERS if _readable_in_place(nest) and _lies_far_apart(nest) else 1
     slots = halves + (slowness - 1) * (halves % 2)  # of half a panel; the last may be alone
-    return half * (slots * 1.01 * nest.taps + halves * STORE_FILTER_LANES) / nest.filters
+    return half * (slots * 1.01 * late * nest.taps + halves * STORE_FILTER_LANES) / nest.filters
 
 
 def direct_seconds(nest: Nest) -> float:
@@ -239,9 +283,60 @@ def _pixel_lanes_seconds(nest: Nest, taps: float) -> float:
     return max(2 * outputs * taps / peak_flops(nest.dtype), arriving) + moving_seconds(nest_bytes(nest))
 
 
-def filter_lanes_seconds(nest: Nest, trimmed: bool = False) -> float:
+def filter_lanes_seconds(nest: Nest) -> float:
     """Predicted time of filter lanes on one thread."""
-    share = trimmed_share(nest) if trimmed else 1.0
+    return _filter_lanes_seconds(nest, False)
+
+
+def trimmed_seconds(nest: Nest) -> float:
+    """Predicted time on one thread of filter lanes without the taps that lie in the padding."""
+    return _trimmed_seconds(nest, _trims_by_taps(nest))
+
+
+def trimmed_share(nest: Nest) -> float:
+    """Of all products, those that are left without the taps that lie in the padding."""
+    return prod(_trimmed_shares(nest, _trims_by_taps(nest)))
+
+
+@plan_cache
+def _trims_by_taps(nest: Nest) -> bool:
+    """Whether taps come one after the other, each for all rows; else every row meets all taps in turn.
+
+    The same for any number of images, because zeros that one of the two adds make 0.0 of -0.0.
+    """
+    one = replace(nest, images=1)
+    return _trimmed_seconds(one, True) < _trimmed_seconds(one, False)
+
+
+def _trimmed_shares(nest: Nest, by_taps: bool) -> tuple[float, float]:
+    """Of the taps of all tiles, those that are not left out; and of a tile's pixels, those that such a tap meets."""
+    _, down, across = nest.axes
+    rows = _share_of_taps(down, 1)
+    if by_taps:
+        return rows, _share_of_taps(across, 1)
+    return rows * _share_of_taps(across, family("conv", nest.dtype).TILE["pixels"]), 1.0
+
+
+def _trimmed_seconds(nest: Nest, by_taps: bool) -> float:
+    visits = nest.taps / _block_of_position(nest) if by_taps else 0.0
+    return _filter_lanes_seconds(nest, True, *_trimmed_shares(nest, by_taps), visits)
+
+
+def _block_of_position(nest: Nest) -> int:
+    """Taps of one row and column of the kernel, or of equal parts of them."""
+    position = nest.taps // prod(axis.kernel for axis in nest.axes[1:])
+    columns = nest.axes[2].output
+    narrow = columns / ceil(columns / family("conv", nest.dtype).TILE["pixels"]) <= NARROW_TILE
+    return max(even_part(position, BLOCK_TAPS[narrow]), 1)
+
+
+def _filter_lanes_seconds(
+    nest: Nest, trimmed: bool, share: float = 1.0, inside: float = 1.0, visits: float = 0.0
+) -> float:
+    """With shares of the taps and, of each, of a tile's pixels; between `visits`, in which all rows meet some taps, sums wait.
+
+    Without visits a row meets all taps in turn.
+    """
     tile = family("conv", nest.dtype).TILE
     _, down, across = nest.axes
     columns, sizes = FilterLanes.chunk_sizes(nest)
@@ -251,28 +346,36 @@ def filter_lanes_seconds(nest: Nest, trimmed: bool = False) -> float:
     tiles_across = ceil(columns / tile["pixels"])
     lines = nest.images * nest.groups * nest.axes[0].output * down.output
     tiles = lines * across.output / columns * tiles_across
-    chain, pixels = CHAIN_REGISTERS[_kernels.ISA], columns / tiles_across
+    chain, pixels = CHAIN_REGISTERS[_kernels.ISA], inside * columns / tiles_across
     products = whole_panels * max(pixels * panel_registers, chain) + max(pixels * last_registers, chain)
-    stores = lines * across.output * (whole_panels * panel_registers + last_registers) * STORE_FILTER_LANES
-    operations = 1.06 * tiles * nest.taps * share * products + stores
+    stores = lines * across.output * (whole_panels * panel_registers + last_registers)
+    operations = 1.06 * tiles * nest.taps * share * products + stores * (
+        STORE_FILTER_LANES + share * inside * visits * VISIT
+    )
     chunks = count_chunks(nest, sizes)
+    passes = chunks if visits else tiles
+    fetched = visits > 0 or not trimmed
     return (
         operations * 2 * tile["lanes"] / peak_flops(nest.dtype)
         + chunks * CHUNK_SECONDS
-        + _weight_seconds(nest, (whole_panels * panel + last_panel) * share, panel * share, chunks, tiles)
+        + _weight_seconds(nest, (whole_panels * panel + last_panel) * share, panel * share, chunks, passes, fetched)
         + (_pack_seconds(nest, sizes, tile["lanes"]) * chunks if FilterLanes.packs(nest, trimmed) else 0.0)
         + moving_seconds(nest_bytes(nest))
     )
 
 
-def _weight_seconds(nest: Nest, filters: float, panel: float, chunks: int, tiles: float) -> float:
-    """Of `filters` to a group: every chunk reads them, and every tile where the second-level cache holds no panel."""
+def _weight_seconds(nest: Nest, filters: float, panel: float, chunks: int, tiles: float, fetched: bool) -> float:
+    """Of `filters` to a group: every chunk reads them, and every tile where the second-level cache holds no panel.
+
+    `fetched`: ahead of their use.
+    """
     tap = nest.taps * np.dtype(nest.dtype).itemsize
     size = nest.groups * filters * tap
     if size <= machine.cache_bytes(2):
         return 0.0
     passes = chunks if 2 * panel * tap <= machine.cache_bytes(2) else tiles
-    return filters * tap * passes * WEIGHT_SECONDS[size > machine.cache_bytes(3)]
+    seconds = filters * tap * passes * WEIGHT_SECONDS[size > machine.cache_bytes(3)]
+    return seconds if fetched else seconds + size * UNFETCHED_SECONDS
 
 
 def _pack_seconds(nest: Nest, sizes: dict[str, int], lanes: int) -> float:
@@ -295,17 +398,6 @@ def columns_seconds(nest: Nest) -> float:
     if across.x_stride == across.stride == 1:
         return lines * (COLUMN_SECONDS + across.output * REGISTER_SECONDS / family("conv", nest.dtype).TILE["lanes"])
     return lines * (COLUMN_SECONDS + across.output * ELEMENT_SECONDS)
-
-
-def trimmed_share(nest: Nest) -> float:
-    """Of all products, those that are left without the taps that lie in the padding."""
-    _, down, across = nest.axes
-    return _share_of_taps(down, 1) * _share_of_taps(across, family("conv", nest.dtype).TILE["pixels"])
-
-
-def trimmed_seconds(nest: Nest) -> float:
-    """Predicted time on one thread of filter lanes without those taps."""
-    return filter_lanes_seconds(nest, trimmed=True)
 
 
 @lru_cache(maxsize=256)

@@ -144,6 +144,7 @@ def nest_sizes(nest: Nest) -> dict[str, int]:
         "taps": nest.taps,
         "w_image": 0,
         "trimmed": False,
+        "tap_block": 0,
         "has_residual": nest.residual,
         "low": nest.low,
         "high": nest.high,
