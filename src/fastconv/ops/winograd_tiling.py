@@ -247,11 +247,6 @@ class Tiling:
         """Of the transform of a register of filters, of one depth of all images."""
         tiles = self.nest.images * prod(axis.output for axis in self.nest.axes[1:])
         operations = tiles * self.points * OUTPUT_OPERATIONS[self.both_axes]
-        panel, last_panel = filter_panels(self.nest.filters, family("conv", self.nest.dtype).TILE)
-        panel = panel if self.nest.filters > panel else last_panel
-        chunk_tiles = self.images * self.sizes["chunk_rows"] * self.sizes["chunk_columns"]
-        if self.points * chunk_tiles * panel * np.dtype(self.nest.dtype).itemsize > FAR_BYTES:
-            operations *= FAR_FACTOR
         return operations + self.nest.images * self.squares() * STORE_OPERATIONS
 
     def squares(self, stride: float = 1, more: int = 0) -> float:
@@ -322,12 +317,12 @@ SPREAD_FACTOR = 1.8  # these where tiles interleave
 TURN_OPERATIONS = 125  # a square of as many pixels, and channels, as fill a register
 TILE_OPERATIONS = 5.0  # a tile of a register of channels, each point
 OUTPUT_OPERATIONS = 8.8, 11.8  # a tile of a register of filters, each point: transforms along one axis, along both
-FAR_BYTES, FAR_FACTOR = 3 << 16, 1.6  # products of a panel that lie on more pages than the processor has at hand
 STORE_OPERATIONS = 30  # a square of as many results as fill a register, and filters
 PRODUCT_OPERATIONS = 1.27
 UNIT_SECONDS = 0.2e-6  # each chunk
+SUM_SECONDS = 16e-9  # each point and panel of a chunk: sums begin and end
 FEWEST_TILES = 3  # that hide the loads of the filters
-FILTER_BYTES_PER_SECOND = 80e9, 40e9  # of filters that fill half the last-level cache, and of more
+FILTER_BYTES_PER_SECOND = 80e9, 40e9, 25e9  # of filters that fill half the last-level cache, three quarters, and more
 
 
 def winograd_flops(nest: Nest, large: bool = False, transposed: Forms | None = None) -> int:
@@ -348,6 +343,9 @@ def winograd_seconds(nest: Nest, large: bool = False, transposed: Forms | None =
     products = tiling.product_operations * tiling.depth_taps * nest.channels * registers
     second = peak_flops(nest.dtype) / (2 * tiling.lanes)  # operations
     passes = tiling.units // nest.groups if tiling.streams else 0
-    arriving = tiling.weight_bytes * passes / FILTER_BYTES_PER_SECOND[tiling.weight_bytes > machine.cache_bytes(3) // 2]
+    quarters = 4 * tiling.weight_bytes / machine.cache_bytes(3)
+    arriving = tiling.weight_bytes * passes / FILTER_BYTES_PER_SECOND[(quarters > 2) + (quarters > 3)]
     computing = nest.groups * (transforms / second + max(products / second, arriving))
-    return computing + tiling.units * UNIT_SECONDS + moving_seconds(nest_bytes(nest))
+    panel, _ = filter_panels(nest.filters, family("conv", nest.dtype).TILE)
+    sums = tiling.points * ceil(nest.filters / panel)
+    return computing + tiling.units * (UNIT_SECONDS + sums * SUM_SECONDS) + moving_seconds(nest_bytes(nest))
