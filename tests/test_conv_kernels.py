@@ -291,7 +291,9 @@ def test_trimmed_tap_after_tap_or_row_after_row(isa, dtype, case, rng, monkeypat
                 loops = direct.FilterLanes(nest, trimmed=True)
                 y = np.full_like(expected, np.nan)
                 loops.step(y, x, *loops.pack(w, b))
-                assert_within(y, expected, conv_tolerance(x, w, b, **geometry), f"by taps: {by_taps}, {threads} threads")
+                assert_within(
+                    y, expected, conv_tolerance(x, w, b, **geometry), f"by taps: {by_taps}, {threads} threads"
+                )
                 results.add(y.tobytes())
     assert len(results) == 1
 
