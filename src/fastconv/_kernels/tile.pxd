@@ -203,7 +203,7 @@ cdef inline void rows_by_taps(
         while done < taps:
             count = min(s.tap_block, taps - done)
             ahead = w + (done + count) * panel
-            for i in range(top, bottom):
+            for i in range(top, bottom if left < right else top):
                 to = y + (i * columns + left) * panel
                 if start_pixel:
                     start = to

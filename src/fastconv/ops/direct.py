@@ -327,7 +327,7 @@ def _block_of_position(nest: Nest) -> int:
     position = nest.taps // prod(axis.kernel for axis in nest.axes[1:])
     columns = nest.axes[2].output
     narrow = columns / ceil(columns / family("conv", nest.dtype).TILE["pixels"]) <= NARROW_TILE
-    return max(even_part(position, BLOCK_TAPS[narrow]), 1)
+    return even_part(max(position, 1), BLOCK_TAPS[narrow])
 
 
 def _filter_lanes_seconds(
