@@ -1,6 +1,7 @@
 """Convolution with pixels as lanes: rows read where they lie and rows packed, against the reference."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,6 +68,39 @@ def test_every_multiplier(isa, multiplier, rng):
     for columns, stride in itertools.product((5, 18, 33, 70), (1, 2)):
         check(rng, (2, 3, 8, columns), (3 * multiplier, 1, 3, 3), groups=3, padding=1, stride=stride)
         check(rng, (1, 6, 8, columns), (3 * multiplier, 2, 3, 3), groups=3, padding=1, stride=stride)
+
+
+@pytest.mark.parametrize("dilation", [2, 3, 4])
+@pytest.mark.parametrize("columns", [5, 28, 40])
+def test_dilated_rows_that_divide_the_map_and_others(isa, dilation, columns, rng):
+    for rows, kernel, padding in itertools.product((12, 13, 24), (2, 3, 5), (0, dilation, 2 * dilation, 1)):
+        if rows + 2 * padding <= dilation * (kernel - 1) or columns + 2 * padding <= dilation * (kernel - 1):
+            continue
+        geometry = {"groups": 3, "padding": padding, "dilation": dilation}
+        check(rng, (2, 3, rows, columns), (3, 1, kernel, kernel), **geometry)
+
+
+def test_dilated_rows_with_any_number_of_threads(isa, rng):
+    x, w, b = (rng.standard_normal(shape, np.float32) for shape in ((2, 7, 24, 40), (7, 1, 3, 3), (7,)))
+    results = []
+    for threads in (1, 2, 3):
+        with config.threads(threads):
+            results.append(pixel_lanes(x, w, b, groups=7, padding=2, dilation=2).tobytes())
+    assert results == results[:1] * 3
+
+
+def test_a_residual_and_a_limit_on_dilated_rows(isa, rng):
+    x, w, b = (rng.standard_normal(shape, np.float32) for shape in ((1, 5, 24, 40), (5, 1, 3, 3), (5,)))
+    geometry = {"padding": 2, "dilation": 2, "groups": 5}
+    facts = (x.shape, x.strides, x.dtype, w.shape, w.dtype, (b.shape, b.dtype))
+    spec = conv_spec(*facts, 1, 2, 2, 5, False)
+    loops = PixelLanes(replace(conv_nest(spec), residual=True, low=-1.0))
+    y = np.empty(spec.y_shape, np.float32)
+    residual = rng.standard_normal(spec.y_shape, np.float32)
+    loops.step(y, x, *loops.pack(w, b), residual)
+    expected = np.maximum(reference.conv(x, w, b, **geometry) + residual, np.float32(-1))
+    tolerance = conv_tolerance(x, w, b, **geometry) + np.finfo(np.float32).eps * np.abs(expected)
+    assert_within(y, expected, tolerance, "residual")
 
 
 @pytest.mark.parametrize("pads", [((0, 0), (0, 0)), ((2, 0), (0, 3)), ((5, 6), (9, 8)), ((1, 30), (40, 1))], ids=str)

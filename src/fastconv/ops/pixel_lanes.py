@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import ceil
 
 import numpy as np
@@ -10,6 +11,7 @@ from fastconv._kernels import family, has, team
 from fastconv.ops.direct_loops import DirectLoops
 from fastconv.ops.nest import (
     TASKS_PER_THREAD,
+    Axis,
     Nest,
     aligned,
     cache_budget,
@@ -29,6 +31,7 @@ class PixelLanes(DirectLoops):
     """Lanes are pixels: `_kernels/depthwise.pyx`."""
 
     def __init__(self, nest: Nest):
+        nest = _dilated_rows_apart(nest)
         columns = nest.axes[2].output
         kernels = family("depthwise", nest.dtype)
         if 2 * columns <= kernels.TILE["lanes"]:
@@ -118,6 +121,31 @@ class PixelLanes(DirectLoops):
             for column in range(0, across.kernel, step)
         ]
         return np.array(entries * (self.nest.channels * self.nest.axes[0].kernel) + [(0, 0, 0, 0)], np.int64)
+
+
+def _dilated_rows_apart(nest: Nest) -> Nest:
+    """With rows d apart as d maps, one behind the other in depth, whose taps read neighbouring rows.
+
+    Left as it is where rows have a stride, or the maps would differ in height or padding.
+    """
+    depth, down, across = nest.axes
+    apart = down.dilation
+    if (
+        apart == 1
+        or down.kernel == 1
+        or down.stride > 1
+        or not depth.input == depth.output == depth.kernel == 1
+        or not depth.is_inside
+        or max(nest.channels, nest.filters) > 1
+        or any(rows % apart for rows in (down.input, down.output, down.before))
+    ):
+        return nest
+    maps = Axis(apart, apart, 1, 1, 1, 0, down.x_stride, down.y_stride)
+    rows = Axis(
+        down.input // apart, down.output // apart, down.kernel, 1, 1, down.before // apart,
+        down.x_stride * apart, down.y_stride * apart,
+    )  # fmt: skip
+    return replace(nest, axes=(maps, rows, across))
 
 
 class PlaneLanes(PixelLanes):
