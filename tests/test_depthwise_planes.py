@@ -96,6 +96,14 @@ def test_dilated_columns(dilation, rng):
         check(rng, (2, 3, 9, 8), (3, 1, kernel, kernel), groups=3, padding=2, dilation=dilation, stride=stride)
 
 
+@pytest.mark.parametrize("dilation", [2, 3, 4])
+def test_dilated_rows_that_divide_the_map_and_others(dilation, rng):
+    for rows, columns in itertools.product((12, 13, 14, 24), (3, 7, 11, 14)):
+        for padding in (dilation, 2 * dilation, 5):
+            geometry = {"groups": 5, "padding": padding, "dilation": dilation}
+            check(rng, (2, 5, rows, columns), (5, 1, 3, 3), **geometry)
+
+
 @pytest.mark.parametrize("multiplier", range(2, 8))
 def test_every_multiplier(multiplier, rng):
     for columns, stride in itertools.product((1, 4, 7, 14), (1, 2)):

@@ -152,6 +152,7 @@ class PlaneLanes(PixelLanes):
     """Lanes are pixels of small maps, whose planes are packed whole: `_kernels/depthwise_planes.pyx`."""
 
     def __init__(self, nest: Nest):
+        nest = _dilated_rows_apart(nest)
         kernels = _plane_kernels(nest)
         self.nest = nest
         self.tile = kernels.TILE
