@@ -8,7 +8,9 @@ from fastconv.nn import functional as F
 
 def test_every_row_answers():
     *answers, last = fc.algorithms("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), padding=1)
-    assert {a.algorithm for a in answers} == {"direct", "trimmed", "winograd", "winograd_large", "im2col", "reference"}
+    assert {a.algorithm for a in answers} == {
+        "direct", "trimmed", "winograd", "winograd_large", "im2col", "fft", "reference",
+    }  # fmt: skip
     assert (last.algorithm, last.seconds) == ("few_images", None)
     assert last.refusal == "it computes one output position to an image, this convolution has 3136"
     assert all(not a.refusal and a.seconds > 0 and a.error_bound > 0 for a in answers)

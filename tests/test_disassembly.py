@@ -26,6 +26,7 @@ MULTIPLY_ADD = re.compile(r"vfn?madd\d+p[sd] ")
 VECTOR_ARITHMETIC = re.compile(r"(?!vmov|vbroadcast|vfn?madd)\S+ .*%[xyz]mm")
 VECTOR = re.compile(r"%[xyz]mm\d+")
 ON_THE_STACK = re.compile(r"(?:0x[0-9a-f]+)?\(%rsp\)|-0x[0-9a-f]+\(%rbp\)")
+STORE = re.compile(r"vmov\S+ +%[xyz]mm\d+,(.*\(.*)")
 MOVES_A_POINTER = re.compile(r"(?:add|sub|lea|mov|inc|dec)\S* .*%rbp$")  # %rbp is no frame then
 FEWEST = 12  # multiply-adds of a loop over a tile that is worth the name
 
@@ -47,8 +48,13 @@ class Loop:
 
     @property
     def is_over_a_tile(self) -> bool:
-        """Whether it does little but load and multiply-add, and much of that."""
-        return len(self.multiply_adds) >= FEWEST and not any(map(VECTOR_ARITHMETIC.match, self.text))
+        """Whether it does little but load and multiply-add, and much of that; transforms store what they compute."""
+        stores = [place[1] for place in map(STORE.match, self.text) if place]
+        return (
+            len(self.multiply_adds) >= FEWEST
+            and not any(map(VECTOR_ARITHMETIC.match, self.text))
+            and all(map(ON_THE_STACK.search, stores))
+        )
 
     @property
     def spills(self) -> list[str]:

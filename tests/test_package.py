@@ -36,7 +36,7 @@ def after(statement, printed):
 
 
 def test_the_wheel_is_small():
-    """Compressed as a wheel is, everything that is installed takes less than 4.5 MB.
+    """Compressed as a wheel is, everything that is installed takes less than 4.7 MB.
 
     Most of it are the kernels, each for three instruction sets and two element types.
     """
@@ -44,7 +44,7 @@ def test_the_wheel_is_small():
     with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in installed_files():
             archive.write(path, path.relative_to(PACKAGE))
-    assert len(memory.getvalue()) < 4_500_000
+    assert len(memory.getvalue()) < 4_700_000
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -14,6 +14,7 @@ from fastconv._kernels.engine import Step
 from fastconv.arrays import is_channels_last
 from fastconv.geometry import Window
 from fastconv.ops.arguments import settled, word
+from fastconv.ops.conv_fft import FFT
 from fastconv.ops.conv_spec import ConvSpec, conv_spec, empty_result, result_strides
 from fastconv.ops.cost import CALL_SECONDS, moving_seconds
 from fastconv.ops.direct import (
@@ -419,7 +420,7 @@ def conv_nest(spec: ConvSpec) -> Nest:
     )
 
 
-CONV = Op("convolution", (Direct(), Trimmed(), Winograd(), LargeWinograd(), FewImages(), Im2col(), Reference()))
+CONV = Op("convolution", (Direct(), Trimmed(), Winograd(), LargeWinograd(), FewImages(), Im2col(), FFT(), Reference()))
 
 
 def conv_plan(x, w, b, stride, padding, dilation, groups: int, algorithm: str, packed: bool = False):

@@ -62,6 +62,7 @@ WEIGHT_BYTES_PER_SECOND = 80e9, 40e9  # that the second-level cache holds, and o
 # What storing an output element costs, in taps: results of filter lanes are transposed on their way.
 STORE_FILTER_LANES, STORE_PIXEL_LANES, STORE_POINTWISE = 11, 9, 4
 VISIT = 3  # the same for one that leaves the registers and comes back
+BY_TAPS = 1.1  # times as long as predicted where all rows meet some taps before the next
 STORE_APART = 3  # times as much where neighbouring pixels are not neighbours in memory
 COPY = 6  # the same for an element of the packed input
 NARROW_TILE = 6  # pixels that use weights more slowly than the first-level cache gives them, and the second not
@@ -290,7 +291,8 @@ def filter_lanes_seconds(nest: Nest) -> float:
 
 def trimmed_seconds(nest: Nest) -> float:
     """Predicted time on one thread of filter lanes without the taps that lie in the padding."""
-    return _trimmed_seconds(nest, _trims_by_taps(nest))
+    by_taps = _trims_by_taps(nest)
+    return _trimmed_seconds(nest, by_taps) * (BY_TAPS if by_taps else 1.0)
 
 
 def trimmed_share(nest: Nest) -> float:

@@ -32,6 +32,7 @@ class WinogradLoops:
         self.forms, self.points = tiling.forms, tiling.points
         self.kernel = tuple(form.taps for form in self.forms)
         self.blocks = tuple(form.blocks for form in self.forms)
+        self.taps = self.kernel if transposed else tuple(axis.kernel for axis in nest.axes[1:])  # of the weights
         self.rows = nest.axes[0].kernel * prod(self.blocks) * nest.channels  # of U
         self.step = self._step(tiling)
         self.transform_step = self._transform_step(tiling)
@@ -133,8 +134,7 @@ class WinogradLoops:
     def transformed(self, w: np.ndarray, empty=np.empty) -> np.ndarray:
         """The weights alone: U of `_kernels/winograd.pyx`."""
         u = empty(self.nest.groups * self.group_filters * self.points * self.rows, self.nest.dtype)
-        depth, down, across = (axis.kernel for axis in self.nest.axes)
-        by_depth = w.reshape(len(w), self.nest.channels, depth, down, across).swapaxes(1, 2)
+        by_depth = w.reshape(len(w), self.nest.channels, -1, *self.taps).swapaxes(1, 2)
         self.transform_step(u, np.ascontiguousarray(taps_in_blocks(by_depth, self.forms)))
         return u
 

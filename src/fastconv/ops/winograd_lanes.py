@@ -27,10 +27,8 @@ from fastconv.ops.winograd_tiling import winograd_seconds
 
 __all__ = ["WinogradLanes", "computes", "loops_seconds", "winograd_loops"]
 
-SIDE, SQUARE = (
-    6,
-    4,
-)  # points and outputs along one side of a tile; as many loads as outputs for a row of a register's tiles
+# Points and outputs along one side of a tile; as many loads as outputs for a row of a register's tiles.
+SIDE, SQUARE = 6, 4
 LANE_FILTERS = 4  # that are multiplied at a time
 LEAST_LANES = 8  # of a register, which then has masked loads
 
@@ -39,6 +37,7 @@ LEAST_LANES = 8  # of a register, which then has masked loads
 OPERATIONS = {LANE_FILTERS: (330, 150, 1.17), LANE_FILTERS // 2: (500, 180, 1.2)}
 TASK_SECONDS = 70e-9  # each register of tiles of a group
 FILTER_SECONDS = 40e-12  # and a byte of its filters, which each reads, where the second-level cache does not hold them
+FAR_SECONDS = 75e-12  # a byte of results that no cache holds: those of a register of tiles are short runs in many pages
 
 
 class WinogradLanes(WinogradLoops):
@@ -157,9 +156,12 @@ def lanes_seconds(nest: Nest) -> float:
     operations = nest.channels * by_channel + nest.filters * by_filter + products * by_product
     second = peak_flops(nest.dtype) / (2 * lanes)
     tasks = nest.groups * nest.images * _registers(nest, lanes, tile_rows(nest, lanes))
-    filter_bytes = products * np.dtype(nest.dtype).itemsize
+    itemsize = np.dtype(nest.dtype).itemsize
+    filter_bytes = products * itemsize
     arriving = filter_bytes * FILTER_SECONDS if filter_bytes > machine.cache_bytes(2) else 0.0
-    return tasks * (operations / second + arriving + TASK_SECONDS) + moving_seconds(nest_bytes(nest))
+    result_bytes = nest.images * nest.groups * nest.filters * prod(axis.output for axis in nest.axes) * itemsize
+    far = result_bytes * FAR_SECONDS if result_bytes > machine.cache_bytes(3) // 2 else 0.0
+    return tasks * (operations / second + arriving + TASK_SECONDS) + far + moving_seconds(nest_bytes(nest))
 
 
 def winograd_loops(nest: Nest, large: bool = False) -> WinogradLoops:

@@ -145,8 +145,8 @@ def aim_table(results: Results) -> Table:
     ]  # fmt: skip
     notes = [
         f"{sum(aim['met'] for aim in results.aims)} of {len(lines)} are met.",
-        "Cores are shared with others, so the fastest of several short windows counts, those of the two sides of a "
-        "ratio in turn; what is missed is timed again, up to three times.",
+        "Cores are shared with others, so the fastest of several short windows counts, those of one layer in "
+        "turn; what is missed is timed again, up to three times.",
         "What the first run of a network costs over later ones stands in the table of bench networks.",
     ]
     columns = ["aim", "problem", "ISA", "threads", "µs", "figure", "at least", ""]
