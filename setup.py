@@ -43,7 +43,6 @@ HEADERS = (
     "fields.h",
     "array_memory.h",
     "array_memory.pxd",
-    "ahead.pxd",
     "team.pxd",
     "packing.pxd",
     "depthwise_rows.pxd",

@@ -27,7 +27,6 @@ from libc.stdint cimport int64_t
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.pycapsule cimport PyCapsule_New
 
-from fastconv._kernels.ahead cimport AHEAD_PLACE, Ahead
 from fastconv._kernels.chunk cimport Chunk, ConvSizes, chunk_of, pack_chunk
 from fastconv._kernels.packing cimport real
 from fastconv._kernels.panels cimport fill_panel
@@ -93,12 +92,12 @@ cdef void direct(
                 elif apart != 1:
                     rows_by_taps(
                         s, chunk.row + row, chunk.column, part.rows, chunk.columns, width, x + row * pitch, pitch, apart,
-                        offset, w + filter * s.taps, bias + filter, result, <Ahead*> (scratch + AHEAD_PLACE),
+                        offset, w + filter * s.taps, bias + filter, result,
                     )
                 else:
                     rows_by_taps(
                         s, chunk.row + row, chunk.column, part.rows, chunk.columns, width, x + row * pitch, pitch, 1,
-                        offset, w + filter * s.taps, bias + filter, result, <Ahead*> (scratch + AHEAD_PLACE),
+                        offset, w + filter * s.taps, bias + filter, result,
                     )
                 to = y + filter * s.y_channel + row * s.y_row
                 store_panel(s, result, width, &part, filters, to)

@@ -16,7 +16,6 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from fastconv._kernels.ahead cimport Span
 from fastconv._kernels.array_memory cimport FC_ARRAY_WRITEABLE, fc_array_head, head_of
 from fastconv._kernels.team cimport (
     ALIGNMENT, MAX_THREADS, Job, kernel_function, run_job, scratch_stride, threads_of_calls,
@@ -30,8 +29,6 @@ cdef extern from "clock.h" nogil:
 cdef enum:
     MAX_ARRAYS = 12
     SIGNAL_CHECK = 100   # milliseconds
-    MAX_SPANS = 1000     # that one step fetches
-    LINE = 64            # bytes of a cache line: what is fetched at once
 
 
 cdef class Step:
@@ -57,8 +54,6 @@ cdef class Step:
         Tasks that a thread takes at a time, in their order; 0 for a quarter of an equal share.
     threads : int
         The most that are worth waking.
-    fetches : int
-        How often the kernel can fetch a line of memory for later steps while it computes; 0 for one that never does.
     """
 
     cdef kernel_function function
@@ -67,11 +62,11 @@ cdef class Step:
     cdef readonly tuple constants
     cdef void* pointers[MAX_ARRAYS]
     cdef Py_ssize_t outputs, arrays
-    cdef readonly Py_ssize_t tasks, scratch, shared, grain, threads, fetches
+    cdef readonly Py_ssize_t tasks, scratch, shared, grain, threads
 
     def __cinit__(
         self, kernel, dict sizes, *, outputs=1, inputs=1, constants=(), tasks, scratch=0, shared=0, grain=0,
-        threads=MAX_THREADS, fetches=0,
+        threads=MAX_THREADS,
     ):
         cdef Py_buffer view
         self.capsule, as_struct = kernel
@@ -80,7 +75,6 @@ cdef class Step:
         self.constants = tuple(constants)
         self.outputs, self.arrays = outputs, outputs + inputs
         self.tasks, self.scratch, self.threads = tasks, scratch, min(threads, MAX_THREADS)
-        self.fetches = fetches
         self.shared, self.grain = -(-shared // ALIGNMENT) * ALIGNMENT, grain
         if self.arrays + len(self.constants) + (shared > 0) > MAX_ARRAYS:
             raise ValueError(f"a step takes at most {MAX_ARRAYS} arrays")
@@ -98,7 +92,6 @@ cdef class Step:
         job.tasks, job.grain, job.threads = self.tasks, self.grain, self.threads
         job.scratch, job.scratch_stride = NULL, self.scratch
         job.shared, job.shared_slot = self.shared, self.arrays + <Py_ssize_t> len(self.constants)
-        job.spans, job.span_count, job.span_step = NULL, 0, 0
         return job
 
     def __call__(self, *arrays):
@@ -143,29 +136,23 @@ cdef class Program:
     calls : sequence of (Step, arrays)
         The arrays of a step as its call takes them.  In the place of an array, a name stands for one that each run
         brings, and (name, bytes) for what lies so far behind the start of that one.
-    ahead : sequence of sequences of (array, first, bytes)
-        For every call what is to be fetched into the caches meanwhile: so many bytes of contiguous arrays.
     """
 
     cdef Job* jobs
     cdef void** pointers            # MAX_ARRAYS for each job
-    cdef Span* spans
     cdef Py_ssize_t count, scratch
     cdef list held, places
     cdef tuple names
     cdef object running
 
-    def __cinit__(self, calls, ahead=()):
+    def __cinit__(self, calls):
         cdef Step step
         cdef Py_buffer view
-        cdef Py_ssize_t i, slot, spans = 0
+        cdef Py_ssize_t i, slot
         self.count = len(calls)
-        if ahead and len(ahead) != self.count:
-            raise TypeError(f"expected what {self.count} steps fetch, got that of {len(ahead)}")
         self.jobs = <Job*> calloc(max(self.count, 1), sizeof(Job))
         self.pointers = <void**> calloc(max(self.count, 1) * MAX_ARRAYS, sizeof(void*))
-        self.spans = <Span*> calloc(max(sum(map(len, ahead)), 1), sizeof(Span))
-        if self.jobs == NULL or self.pointers == NULL or self.spans == NULL:
+        if self.jobs == NULL or self.pointers == NULL:
             raise MemoryError(f"no memory for a program of {self.count} steps")
         self.held, self.places, names = [], [], {}
         for i, (call, arrays) in enumerate(calls):
@@ -185,29 +172,11 @@ cdef class Program:
             self.jobs[i] = step.job(&self.pointers[i * MAX_ARRAYS])
             self.scratch = max(self.scratch, step.scratch)
             self.held.append((step, arrays))
-        for i, parts in enumerate(ahead):
-            self.fetch(&self.jobs[i], &self.spans[spans], (<tuple> self.held[i])[0].fetches, parts)
-            spans += <Py_ssize_t> len(parts)
-            self.held.append(parts)
         self.names = tuple(names)
         self.running = allocate_lock()
 
-    cdef fetch(self, Job* job, Span* spans, Py_ssize_t fetches, parts):
-        """Have the job fetch `parts`, evenly on its way."""
-        cdef Py_buffer view
-        cdef Py_ssize_t i, first, size, total = 0
-        for i, (array, first, size) in enumerate(parts):
-            PyObject_GetBuffer(array, &view, PyBUF_STRIDES)
-            spans[i].start, spans[i].bytes = <char*> view.buf + first, size
-            PyBuffer_Release(&view)
-            total += size
-        if fetches:
-            job.spans, job.span_count = spans, min(<Py_ssize_t> len(parts), MAX_SPANS)
-            job.span_step = min(total // fetches + 1, LINE)
-
     def __dealloc__(self):
         free(self.jobs)
-        free(self.spans)
         free(self.pointers)
 
     def __call__(self, dict arrays):
@@ -247,9 +216,9 @@ cdef class Program:
             raise MemoryError(f"no memory for {self.scratch} bytes of scratch per thread")
 
 
-def record_bytes(Py_ssize_t steps, Py_ssize_t parts):
-    """Bytes of so many steps in a program, and of so many parts of arrays that they fetch."""
-    return steps * (sizeof(Job) + MAX_ARRAYS * sizeof(void*)) + parts * sizeof(Span)
+def record_bytes():
+    """Bytes of a step in a program."""
+    return sizeof(Job) + MAX_ARRAYS * sizeof(void*)
 
 
 def scratch_bytes(Step step, Py_ssize_t threads):

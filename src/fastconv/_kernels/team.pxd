@@ -5,13 +5,10 @@
 # first, last   the range of tasks to do; how they are shared changes no bit.  Threads take them in their order, so a task
 #          may wait for what an earlier one prepares, and for no later one
 # scratch  this thread's own buffer, 64-byte aligned; its first 64 bytes are zero when a job starts and persist between
-#          the ranges that one thread is given, so a kernel may remember there what it has prepared; in the second half
-#          stands what a kernel that fetches for later steps shall fetch (ahead.pxd)
+#          the ranges that one thread is given, so a kernel may remember there what it has prepared
 ctypedef void (*kernel_function)(
     const void* sizes, void* const* arrays, Py_ssize_t first, Py_ssize_t last, char* scratch
 ) noexcept nogil
-
-from fastconv._kernels.ahead cimport Span
 
 cdef enum:
     MAX_THREADS = 256
@@ -28,9 +25,6 @@ cdef struct Job:
     Py_ssize_t scratch_stride   # bytes of a thread
     Py_ssize_t shared      # bytes before the scratch, whose address is the last of `arrays`
     Py_ssize_t shared_slot
-    const Span* spans      # to be fetched, in their order, with so many bytes each time
-    Py_ssize_t span_count
-    Py_ssize_t span_step
 
 cdef Py_ssize_t threads_of_calls() noexcept nogil
 cdef bint run_job(Job* job) noexcept nogil

@@ -19,11 +19,9 @@ f. A worker is kept off the processor that its caller is on (Linux).  The system
    on two threads were seen to take 0.9.
 """
 
-from libc.stdint cimport int16_t, uintptr_t
+from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
-
-from fastconv._kernels.ahead cimport AHEAD_PLACE, Ahead
 
 cdef extern from "team.h" nogil:
     ctypedef struct fc_mutex:
@@ -81,18 +79,10 @@ cdef Py_ssize_t threads_of_calls() noexcept nogil:
     return fc_own_threads if fc_own_threads else team_threads
 
 
-cdef void prepare_head(Job* job, Py_ssize_t thread, char* scratch) noexcept nogil:
-    cdef Ahead* ahead = <Ahead*> (scratch + AHEAD_PLACE)
-    memset(scratch, 0, ALIGNMENT)
-    if job.span_count:
-        ahead.spans, ahead.count, ahead.step = job.spans, <int16_t> job.span_count, <int16_t> job.span_step
-        ahead.thread, ahead.threads = <int16_t> thread, <int16_t> job.threads
-
-
 cdef void take_tasks(Job* job, Py_ssize_t thread) noexcept nogil:
     cdef Py_ssize_t first, last
     cdef char* scratch = job.scratch + thread * job.scratch_stride
-    prepare_head(job, thread, scratch)
+    memset(scratch, 0, ALIGNMENT)
     while True:
         first = fc_add(&team.next, job.grain)
         if first >= job.tasks:
@@ -189,7 +179,7 @@ cdef void run_in_team(Job* job) noexcept nogil:
 
 
 cdef bint run_alone(Job* job, char* scratch) noexcept nogil:
-    prepare_head(job, 0, scratch)
+    memset(scratch, 0, ALIGNMENT)
     job.function(job.sizes, job.arrays, 0, job.tasks, scratch)
     return True
 
@@ -231,7 +221,6 @@ cdef bint run_job(Job* job) noexcept nogil:
     if memory == NULL:
         return False
     place_scratch(job, memory)
-    job.threads = 1
     run_alone(job, job.scratch)
     free(memory)
     return True

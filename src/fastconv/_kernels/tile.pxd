@@ -4,7 +4,6 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
 from fastconv._kernels.activation cimport activate
-from fastconv._kernels.ahead cimport Ahead, Fetch, has_more, next_fetch
 from fastconv._kernels.chunk cimport Chunk, ConvSizes
 from fastconv._kernels.packing cimport real, strides_in
 
@@ -37,13 +36,12 @@ cdef enum:
 
 cdef inline void tile_filters(
     const int pixels, const int vectors, const real* x, int64_t apart, const int64_t* offset, int64_t taps,
-    const real* w, const real* start, int64_t start_pixel, real* y, const int fetches, const real* ahead, int64_t step,
+    const real* w, const real* start, int64_t start_pixel, real* y, const bint streams, const real* ahead, int64_t step,
 ) noexcept nogil:
     """y[pixel][filter] = start[pixel][filter] + Σ x[pixel · apart + offset] · w[tap][filter]; lanes are filters.
 
-    `start` is the bias, with a step of 0 between pixels, or the sum of other taps.  Memory from `ahead` on is fetched into
-    the second-level cache on the way, since the first has no room for it: `fetches` times for each tap, at most once for
-    each of its registers of `w`, and `step` elements further each time.
+    `start` is the bias, with a step of 0 between pixels, or the sum of other taps.  With `streams`, memory from `ahead` on
+    is fetched into the second-level cache on the way, `step` elements for each register of `w`: the first has no room for it.
     """
     cdef vec total[MAX_PIXELS][MAX_VECTORS]
     cdef vec weight[MAX_VECTORS]
@@ -58,10 +56,11 @@ cdef inline void tile_filters(
         at = x + offset[k]
         for j in range(vectors):
             weight[j] = vload(w + j * LANES)
-            if j < fetches:
+            if streams:
                 prefetch_to_second(ahead + j * step)
         w += vectors * LANES
-        ahead += min(fetches, vectors) * step
+        if streams:
+            ahead += vectors * step
         for i in range(pixels):
             value = vset1(at[i * apart])
             for j in range(vectors):
@@ -73,109 +72,98 @@ cdef inline void tile_filters(
 
 cdef inline void filters_by_pixels(
     int pixels, const int vectors, const real* x, int64_t apart, const int64_t* offset, int64_t taps,
-    const real* w, const real* start, int64_t start_pixel, real* y, const int fetches, const real* ahead, int64_t step,
+    const real* w, const real* start, int64_t start_pixel, real* y, const bint streams, const real* ahead, int64_t step,
 ) noexcept nogil:
     """The tile with `pixels` as the constant it has to be; those beyond TILE_PIXELS vanish at compile time."""
     if pixels == 1:
-        tile_filters(1, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
+        tile_filters(1, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 2 and TILE_PIXELS >= 2:
-        tile_filters(2, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
+        tile_filters(2, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 3 and TILE_PIXELS >= 3:
-        tile_filters(3, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
+        tile_filters(3, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 4 and TILE_PIXELS >= 4:
-        tile_filters(4, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
+        tile_filters(4, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 5 and TILE_PIXELS >= 5:
-        tile_filters(5, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
+        tile_filters(5, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 6 and TILE_PIXELS >= 6:
-        tile_filters(6, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
+        tile_filters(6, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 7 and TILE_PIXELS >= 7:
-        tile_filters(7, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
+        tile_filters(7, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 8 and TILE_PIXELS >= 8:
-        tile_filters(8, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
+        tile_filters(8, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 9 and TILE_PIXELS >= 9:
-        tile_filters(9, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
+        tile_filters(9, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 10 and TILE_PIXELS >= 10:
-        tile_filters(10, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
+        tile_filters(10, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 11 and TILE_PIXELS >= 11:
-        tile_filters(11, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
+        tile_filters(11, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 12 and TILE_PIXELS >= 12:
-        tile_filters(12, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
+        tile_filters(12, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif pixels == 13 and TILE_PIXELS >= 13:
-        tile_filters(13, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
+        tile_filters(13, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
     elif TILE_PIXELS >= 14:
-        tile_filters(14, vectors, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step)
+        tile_filters(14, vectors, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step)
 
 
 cdef inline void tile_of_panel(
     int64_t pixels, int64_t panel, const real* x, int64_t apart, const int64_t* offset, int64_t taps,
-    const real* w, const real* start, int64_t start_pixel, real* y, const int fetches, const real* ahead, int64_t step,
+    const real* w, const real* start, int64_t start_pixel, real* y, const bint streams, const real* ahead, int64_t step,
 ) noexcept nogil:
     """A panel is all vectors of a tile wide, or half of them."""
     if panel == TILE_VECTORS * LANES:
         filters_by_pixels(
-            <int> pixels, TILE_VECTORS, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step
+            <int> pixels, TILE_VECTORS, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step
         )
     else:
         filters_by_pixels(
-            <int> pixels, (TILE_VECTORS + 1) // 2, x, apart, offset, taps, w, start, start_pixel, y, fetches, ahead, step
+            <int> pixels, (TILE_VECTORS + 1) // 2, x, apart, offset, taps, w, start, start_pixel, y, streams, ahead, step
         )
 
 
 cdef inline const real* row_of_tiles(
     int64_t pixels, int64_t panel, const real* x, int64_t apart, const int64_t* offset, int64_t taps, const real* w,
-    const real* start, int64_t start_pixel, real* y, const real* ahead, int64_t rows,
+    const real* start, int64_t start_pixel, real* y, const bint streams, const real* ahead, int64_t rows,
 ) noexcept nogil:
     """One output row into [pixel][panel], in tiles as equal as possible: 30 pixels are 3 × 10, never 14 + 14 + 2.
 
-    So many such rows fetch as much from `ahead` on as they read of `w`; where the next begins is returned.
+    With `streams`, so many such rows fetch as much from `ahead` on as they read of `w`; where the next begins is returned.
     """
     cdef int64_t tiles = (pixels + TILE_PIXELS - 1) // TILE_PIXELS
-    cdef int64_t step = (LANES + tiles * rows - 1) // (tiles * rows)
+    cdef int64_t step = (LANES + tiles * rows - 1) // (tiles * rows) if streams else 0
     cdef int64_t tile, width, done = 0
     for tile in range(tiles):
         width = (pixels - done + tiles - tile - 1) // (tiles - tile)
         tile_of_panel(
             width, panel, x + done * apart, apart, offset, taps, w, start + done * start_pixel, start_pixel,
-            y + done * panel, MAX_VECTORS, ahead, step,
+            y + done * panel, streams, ahead, step,
         )
-        ahead += taps * panel // LANES * step
+        if streams:
+            ahead += taps * panel // LANES * step
         done += width
     return ahead
+
+
+cdef inline void row_of_filter_lanes(
+    int64_t pixels, int64_t panel, const real* x, const int64_t* offset, int64_t taps,
+    const real* w, const real* bias, real* y,
+) noexcept nogil:
+    """One output row into [pixel][panel]."""
+    row_of_tiles(pixels, panel, x, 1, offset, taps, w, bias, 0, y, False, w, 1)
 
 
 cdef inline void row_of_streamed_filters(
     int64_t pixels, int64_t panel, const real* x, int64_t apart, const int64_t* offset, int64_t taps,
     const real* w, const real* bias, real* y, const real* ahead,
 ) noexcept nogil:
-    """The same where `ahead` is what comes after w, to be fetched evenly on the way."""
-    row_of_tiles(pixels, panel, x, apart, offset, taps, w, bias, 0, y, ahead, 1)
-
-
-cdef inline void row_fetching_for_later(
-    int64_t pixels, int64_t panel, const real* x, int64_t apart, const int64_t* offset, int64_t taps, const real* w,
-    const real* start, int64_t start_pixel, real* y, Ahead* later,
-) noexcept nogil:
-    """The same, and on the way a part of what later steps read."""
-    cdef int64_t tiles = (pixels + TILE_PIXELS - 1) // TILE_PIXELS
-    cdef int64_t tile, width, done = 0
-    cdef Fetch fetch
-    for tile in range(tiles):
-        width = (pixels - done + tiles - tile - 1) // (tiles - tile)
-        fetch = next_fetch(later, taps, w)
-        tile_of_panel(
-            width, panel, x + done * apart, apart, offset, taps, w, start + done * start_pixel, start_pixel,
-            y + done * panel, 1, <const real*> fetch.at, fetch.step // <int64_t> sizeof(real),
-        )
-        done += width
+    """The same of pixels `apart`, where `ahead` is what comes after w, to be fetched evenly on the way."""
+    row_of_tiles(pixels, panel, x, apart, offset, taps, w, bias, 0, y, True, ahead, 1)
 
 
 cdef inline void rows_by_taps(
     const ConvSizes* s, int64_t row, int64_t column, int64_t rows, int64_t columns, int64_t panel, const real* x,
-    int64_t pitch, int64_t apart, const int64_t* offset, const real* w, const real* bias, real* y, Ahead* later,
+    int64_t pitch, int64_t apart, const int64_t* offset, const real* w, const real* bias, real* y,
 ) noexcept nogil:
-    """Output rows into [row][pixel][panel], `tap_block` taps at a time for all of them.
-
-    Meanwhile what `later` steps read is fetched, and when all of that has been, the next weights.
+    """Output rows into [row][pixel][panel], `tap_block` taps at a time for all of them, while the next weights are fetched.
 
     Trimmed, whose taps come in the order row, column, channel, a tap meets only the outputs that find it in the input.
     """
@@ -207,16 +195,10 @@ cdef inline void rows_by_taps(
                 to = y + (i * columns + left) * panel
                 if start_pixel:
                     start = to
-                if has_more(later):
-                    row_fetching_for_later(
-                        right - left, panel, x + i * pitch + left * apart, apart, offset + done, count, w + done * panel,
-                        start, start_pixel, to, later,
-                    )
-                else:
-                    ahead = row_of_tiles(
-                        right - left, panel, x + i * pitch + left * apart, apart, offset + done, count, w + done * panel,
-                        start, start_pixel, to, ahead, bottom - top,
-                    )
+                ahead = row_of_tiles(
+                    right - left, panel, x + i * pitch + left * apart, apart, offset + done, count, w + done * panel,
+                    start, start_pixel, to, True, ahead, bottom - top,
+                )
             start_pixel = panel
             done += count
         offset += taps
@@ -268,7 +250,7 @@ cdef inline void trimmed_row_of_filter_lanes(
                 row = bottom
             tile_of_panel(
                 width, panel, x + done, 1, offset + begin, count, w + begin * panel, start, start_pixel, y + done * panel,
-                0, w, 0,
+                False, w, 0,
             )
             row += 1
             if row >= bottom:

@@ -94,16 +94,12 @@ class Packing:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Stands for one array of a packing until it is made; `dtype` and `nbytes` are those of the array.
-
-    So is `shape`, but for one that is returned as it came.
-    """
+    """Stands for one array of a packing until it is made; `shape` and `dtype` are those of the array."""
 
     key: tuple
     place: int
     shape: tuple[int, ...]
     dtype: np.dtype
-    nbytes: int
 
 
 @dataclass(eq=False)
@@ -201,11 +197,7 @@ class Builder:
         key = (layout, *(id(array) for array in arrays))
         dtypes = dtypes or (arrays[0].dtype,) * len(elements)
         self.wanted[key] = Packing(pack, arrays, elements, dtypes)
-        sizes = [count * dtype.itemsize for count, dtype in zip(elements, dtypes, strict=True)]
-        return [
-            Packed(key, place, (elements[place],), dtypes[place], size or getattr(arrays[place], "nbytes", 0))
-            for place, size in enumerate(sizes)
-        ]
+        return [Packed(key, place, (elements[place],), dtype) for place, dtype in enumerate(dtypes)]
 
     def stores_half(self, w: np.ndarray, rows: np.ndarray) -> bool:
         """Whether the session stores these weights as float16: `w` as (outputs, inputs) are `rows`.

@@ -6,14 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fastconv._kernels import engine
 from fastconv._kernels.engine import Program, Step
 from fastconv._kernels.recent import RecentRun
 from fastconv.graph import lowerings  # noqa: F401  (fills the table)
-from fastconv.graph.ahead import plan_ahead
 from fastconv.graph.ir import Graph
 from fastconv.graph.limits import claim
-from fastconv.graph.lower import Call, Packed, lower
+from fastconv.graph.lower import Call, lower
 from fastconv.graph.memory import ALIGNMENT, Tensor, plan_arena
 
 __all__ = ["Executable"]
@@ -47,19 +45,12 @@ class Executable:
         self.arena_bytes = plan_arena(build.buffers)
         claim(self.context_bytes + self.output_bytes, "the values of a run")
         self.scratch_bytes = max((call.work.scratch for call in self.calls if isinstance(call.work, Step)), default=0)
-        self.ahead = plan_ahead([_reads(call) for call in self.calls])
         self._free: list[_Context] = []
 
     @property
     def context_bytes(self) -> int:
         """Bytes of memory for the values of one run at a time."""
         return self.arena_bytes + ALIGNMENT
-
-    @property
-    def record_bytes(self) -> int:
-        """Bytes of the records of the steps."""
-        steps = sum(isinstance(call.work, Step) for call in self.calls)
-        return engine.record_bytes(steps, sum(map(len, self.ahead)))
 
     @property
     def output_bytes(self) -> int:
@@ -117,14 +108,6 @@ class Executable:
         return np.array(value.view(context.arena, arrays) if isinstance(value, Tensor) else value, order="C")
 
 
-def _reads(call: Call) -> tuple[int, list]:
-    """How often the call can fetch, and the constants that it reads, those whose elements lie side by side."""
-    if not isinstance(call.work, Step):
-        return 0, []
-    constants = [value for value in (*call.inputs, *call.work.constants) if not isinstance(value, Tensor)]
-    return call.work.fetches, [v for v in constants if isinstance(v, Packed) or v.flags.c_contiguous]
-
-
 class _Context:
     """An arena, and the calls bound to places in it: kernel steps in one program until Python has to step in."""
 
@@ -134,18 +117,16 @@ class _Context:
         self.arena = memory[shift : shift + executable.arena_bytes]
         self.segments: list[Callable] = []
         steps: list[tuple[Step, tuple]] = []
-        ahead: list[list] = []
-        for call, parts in zip(executable.calls, executable.ahead, strict=True):
+        for call in executable.calls:
             if isinstance(call.work, Step):
                 steps.append((call.work, tuple(self._bound(value) for value in (*call.outputs, *call.inputs))))
-                ahead.append(parts)
                 continue
             if steps:
-                self.segments.append(Program(steps, ahead))
-                steps, ahead = [], []
+                self.segments.append(Program(steps))
+                steps = []
             self.segments.append(self._python(call))
         if steps:
-            self.segments.append(Program(steps, ahead))
+            self.segments.append(Program(steps))
 
     def _bound(self, value):
         """The array, or where it lies in one that each run brings: (name, bytes behind its start)."""

@@ -64,7 +64,7 @@ def predict_memory(compiled: Compiled, file: Graph, optimised: Graph, threads: i
         sum(array.nbytes for array in weights.values()),
         sum(array.nbytes for array in folded.values()),
         executable.packed_bytes,
-        _tables(steps) + executable.record_bytes,
+        _tables(steps) + engine.record_bytes() * len(steps),
         executable.context_bytes,
         max((engine.scratch_bytes(step, threads) for step in steps), default=0),
         executable.output_bytes,

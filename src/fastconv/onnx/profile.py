@@ -130,7 +130,7 @@ def _bound_calls(compiled: Compiled, feeds: dict):
     def view(value):
         return value.view(arena, arrays) if isinstance(value, Tensor) else value
 
-    steps = [bound(call, view, ahead) for call, ahead in zip(executable.calls, executable.ahead, strict=True)]
+    steps = [bound(call, view) for call in executable.calls]
     return steps, lambda: {
         name: view(value) for name, value in zip(compiled.handed_on, executable.outputs, strict=True)
     }

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from fastconv._kernels.engine import Program
 from fastconv.graph.ir import Graph, Node
 from fastconv.graph.limits import current
 from fastconv.graph.lower import Call, lower
@@ -59,12 +58,9 @@ def stepwise(compiler: Compiler, compiled: Compiled, feeds: dict[str, object]) -
         yield StepRun(node, calls, [view(values[name]) for name in node.inputs], run)
 
 
-def bound(call: Call, view: Callable, ahead: Sequence = ()) -> Callable[[], None]:
-    """The call on the arrays that `view` gives for its tensors, with what it fetches for later ones."""
-    arrays = [view(value) for value in (*call.outputs, *call.inputs)]
-    if ahead:
-        return partial(Program([(call.work, arrays)], [ahead]), {})
-    return partial(call.work, *arrays)
+def bound(call: Call, view: Callable) -> Callable[[], None]:
+    """The call on the arrays that `view` gives for its tensors."""
+    return partial(call.work, *[view(value) for value in (*call.outputs, *call.inputs)])
 
 
 def aligned_bytes(size: int) -> np.ndarray:

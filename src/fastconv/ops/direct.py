@@ -108,14 +108,7 @@ class FilterLanes(DirectLoops):
             chunks * split["chunk_tasks"],
             input_elements + store_rows * columns * self.panel,
             self._tables(sizes),
-            0 if trimmed or not (packed or _readable_in_place(nest)) else self._fetches(columns, kernels.TILE),
         )
-
-    def _fetches(self, columns: int, tile: dict[str, int]) -> int:
-        """Taps of all tiles: so often there is time to fetch what later steps read."""
-        nest = self.nest
-        tiles = nest.images * nest.axes[0].output * nest.axes[1].output * nest.axes[2].output / columns
-        return int(tiles * ceil(columns / tile["pixels"])) * nest.groups * self.panels * nest.taps
 
     @property
     def layout(self) -> tuple:

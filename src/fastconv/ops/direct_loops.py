@@ -112,7 +112,7 @@ class DirectLoops:
         """(…, channel, depth, row, column) in the order in which the kernel sums them."""
         return taps
 
-    def _make_step(self, kernel, sizes: dict, tasks: int, scratch_elements: int, tables, fetches: int = 0) -> Step:
+    def _make_step(self, kernel, sizes: dict, tasks: int, scratch_elements: int, tables) -> Step:
         return Step(
             kernel,
             sizes,
@@ -121,5 +121,4 @@ class DirectLoops:
             tasks=tasks,
             scratch=HEAD_BYTES + scratch_elements * np.dtype(self.nest.dtype).itemsize,
             threads=1 + self.nest.flops // THREAD_FLOPS,
-            fetches=fetches,
         )
