@@ -26,10 +26,10 @@ def rows(small):
         for problem in find_problems(suite)[1]:
             lines.setdefault(problem.line, (suite, problem))
     for line, (suite, problem) in lines.items():
-        for answer in own.candidates(problem):
+        row = problem.shrunk() if small else problem
+        for answer in own.candidates(row):
             if not answer["refusal"]:
                 algorithm = answer["algorithm"]
-                row = problem.shrunk() if small else problem
                 yield pytest.param(row, algorithm, id=f"{suite}-{line}-{algorithm}")
 
 
