@@ -74,45 +74,44 @@ cdef inline void inverse_tiles(
                 )
 
 
+cdef inline void inverse_along(
+    const int points, const int outputs, const WinogradSizes* s, const Places* at, vec bias, int64_t tiles_down,
+    int64_t tiles_across, int64_t rows, int64_t columns, real* panel,
+) noexcept nogil:
+    """A form along both axes, or along the one that has points."""
+    if s.points_down == s.points_across:
+        inverse_tiles(
+            points, outputs, points, outputs, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel
+        )
+    elif s.points_down == points:
+        inverse_tiles(points, outputs, 1, 1, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
+    else:
+        inverse_tiles(1, 1, points, outputs, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
+
+
 cdef inline void inverse_by_form(
     const WinogradSizes* s, const Places* at, vec bias, int64_t tiles_down, int64_t tiles_across, int64_t rows,
     int64_t columns, real* panel,
 ) noexcept nogil:
-    cdef int64_t down = s.points_down, across = s.points_across
-    if down == 5 and s.tile_rows == 2:
+    cdef int64_t points = max(s.points_down, s.points_across), m = max(s.tile_rows, s.tile_columns)
+    if points == 5 and m == 2:
         inverse_tiles(5, 2, 5, 2, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
-    elif down == 9:
+    elif points == 5:
+        inverse_along(5, 3, s, at, bias, tiles_down, tiles_across, rows, columns, panel)
+    elif points == 7:
+        inverse_along(7, 4, s, at, bias, tiles_down, tiles_across, rows, columns, panel)
+    elif points == 9:
         inverse_tiles(9, 4, 9, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
-    elif down == 6 and across == 6 and s.tile_rows == 4:
-        inverse_tiles(6, 4, 6, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
-    elif down == 6 and across == 6:
+    elif points == 6 and m == 4:
+        inverse_along(6, 4, s, at, bias, tiles_down, tiles_across, rows, columns, panel)
+    elif points == 6:
         inverse_tiles(6, 2, 6, 2, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
-    elif down == 8 and across == 8 and s.tile_rows == 4:
-        inverse_tiles(8, 4, 8, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
-    elif down == 8 and across == 8:
+    elif m == 4:
+        inverse_along(8, 4, s, at, bias, tiles_down, tiles_across, rows, columns, panel)
+    elif m == 6:
         inverse_tiles(8, 6, 8, 6, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
-    elif down == 5 and across == 5:
-        inverse_tiles(5, 3, 5, 3, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
-    elif down == 5:
-        inverse_tiles(5, 3, 1, 1, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
-    elif across == 5:
-        inverse_tiles(1, 1, 5, 3, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
-    elif down == 7 and across == 7:
-        inverse_tiles(7, 4, 7, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
-    elif down == 7:
-        inverse_tiles(7, 4, 1, 1, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
-    elif across == 7:
-        inverse_tiles(1, 1, 7, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
-    elif down == 6:
-        inverse_tiles(6, 4, 1, 1, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
-    elif down == 8 and s.tile_rows == 4:
-        inverse_tiles(8, 4, 1, 1, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
-    elif down == 8:
+    elif s.points_down == 8:
         inverse_tiles(8, 2, 1, 1, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
-    elif across == 6:
-        inverse_tiles(1, 1, 6, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
-    elif s.tile_columns == 4:
-        inverse_tiles(1, 1, 8, 4, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
     else:
         inverse_tiles(1, 1, 8, 2, at, bias, tiles_down, tiles_across, s.spread_columns, rows, columns, panel)
 

@@ -211,41 +211,40 @@ cdef inline void transform_channels(
             channel += 1
 
 
+cdef inline void transform_along(
+    const int points, const int outputs, const WinogradSizes* s, const Chunk* chunk, int64_t images, int64_t first,
+    int64_t last, const real* x, const int64_t* rows, real* packed, real* line, real* transformed,
+) noexcept nogil:
+    """A form along both axes, or along the one that has points."""
+    if s.points_down == s.points_across:
+        transform_channels(
+            points, outputs, points, outputs, s, chunk, images, first, last, x, rows, packed, line, transformed
+        )
+    elif s.points_down == points:
+        transform_channels(points, outputs, 1, 1, s, chunk, images, first, last, x, rows, packed, line, transformed)
+    else:
+        transform_channels(1, 1, points, outputs, s, chunk, images, first, last, x, rows, packed, line, transformed)
+
+
 cdef inline void transform_by_form(
     const WinogradSizes* s, const Chunk* chunk, int64_t images, int64_t first, int64_t last, const real* x,
     const int64_t* rows, real* packed, real* transformed,
 ) noexcept nogil:
     cdef real* line = packed + s.line_scratch
-    cdef int64_t down = s.points_down, across = s.points_across, m = s.tile_columns
-    if down == 6 and across == 6 and m == 4:
-        transform_channels(6, 4, 6, 4, s, chunk, images, first, last, x, rows, packed, line, transformed)
-    elif down == 6 and across == 6:
+    cdef int64_t points = max(s.points_down, s.points_across), m = max(s.tile_rows, s.tile_columns)
+    if points == 5:
+        transform_along(5, 3, s, chunk, images, first, last, x, rows, packed, line, transformed)
+    elif points == 7:
+        transform_along(7, 4, s, chunk, images, first, last, x, rows, packed, line, transformed)
+    elif points == 6 and m == 4:
+        transform_along(6, 4, s, chunk, images, first, last, x, rows, packed, line, transformed)
+    elif points == 6:
         transform_channels(6, 2, 6, 2, s, chunk, images, first, last, x, rows, packed, line, transformed)
-    elif down == 8 and across == 8 and m == 4:
-        transform_channels(8, 4, 8, 4, s, chunk, images, first, last, x, rows, packed, line, transformed)
-    elif down == 8 and across == 8:
-        transform_channels(8, 6, 8, 6, s, chunk, images, first, last, x, rows, packed, line, transformed)
-    elif down == 5 and across == 5:
-        transform_channels(5, 3, 5, 3, s, chunk, images, first, last, x, rows, packed, line, transformed)
-    elif down == 5:
-        transform_channels(5, 3, 1, 1, s, chunk, images, first, last, x, rows, packed, line, transformed)
-    elif across == 5:
-        transform_channels(1, 1, 5, 3, s, chunk, images, first, last, x, rows, packed, line, transformed)
-    elif down == 7 and across == 7:
-        transform_channels(7, 4, 7, 4, s, chunk, images, first, last, x, rows, packed, line, transformed)
-    elif down == 7:
-        transform_channels(7, 4, 1, 1, s, chunk, images, first, last, x, rows, packed, line, transformed)
-    elif across == 7:
-        transform_channels(1, 1, 7, 4, s, chunk, images, first, last, x, rows, packed, line, transformed)
-    elif down == 6:
-        transform_channels(6, 4, 1, 1, s, chunk, images, first, last, x, rows, packed, line, transformed)
-    elif down == 8 and s.tile_rows == 4:
-        transform_channels(8, 4, 1, 1, s, chunk, images, first, last, x, rows, packed, line, transformed)
-    elif down == 8:
-        transform_channels(8, 2, 1, 1, s, chunk, images, first, last, x, rows, packed, line, transformed)
-    elif across == 6:
-        transform_channels(1, 1, 6, 4, s, chunk, images, first, last, x, rows, packed, line, transformed)
     elif m == 4:
-        transform_channels(1, 1, 8, 4, s, chunk, images, first, last, x, rows, packed, line, transformed)
+        transform_along(8, 4, s, chunk, images, first, last, x, rows, packed, line, transformed)
+    elif m == 6:
+        transform_channels(8, 6, 8, 6, s, chunk, images, first, last, x, rows, packed, line, transformed)
+    elif s.points_down == 8:
+        transform_channels(8, 2, 1, 1, s, chunk, images, first, last, x, rows, packed, line, transformed)
     else:
         transform_channels(1, 1, 8, 2, s, chunk, images, first, last, x, rows, packed, line, transformed)

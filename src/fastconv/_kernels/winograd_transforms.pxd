@@ -96,7 +96,7 @@ cdef inline void input_transform(const int points, vec* d, const int stride) noe
 cdef inline void input_of_blocks(const int points, vec* d, const int stride) noexcept nogil:
     """The same, where five points are those of three outputs of three taps, not of a stride."""
     if points == 5:
-        input_at_5_points_of_blocks(d, stride)
+        input_at_5_points_of_stride_1(d, stride)
     else:
         input_transform(points, d, stride)
 
@@ -108,7 +108,7 @@ cdef inline void output_transform(const int points, const int outputs, vec* p, c
     elif points == 8:
         output_of_8_points(p, stride, outputs)
     elif points == 5 and outputs == 3:
-        output_of_5_points_of_blocks(p, stride)
+        output_of_5_points_of_stride_1(p, stride, outputs)
     elif points == 5:
         output_of_5_points(p, stride)
     elif points == 7:
@@ -173,7 +173,7 @@ cdef inline void input_at_5_points(vec* d, const int stride) noexcept nogil:
     d[4 * stride] = vsub(d[4 * stride], d0)
 
 
-cdef inline void input_at_5_points_of_blocks(vec* d, const int stride) noexcept nogil:
+cdef inline void input_at_5_points_of_stride_1(vec* d, const int stride) noexcept nogil:
     """At ±1/2, ±5/4 and infinity."""
     cdef vec d0 = d[0]
     cdef vec d1 = d[stride]
@@ -243,15 +243,19 @@ cdef inline void output_of_5_points(vec* p, const int stride) noexcept nogil:
     p[0] = vadd(even, p[2 * stride])
 
 
-cdef inline void output_of_5_points_of_blocks(vec* p, const int stride) noexcept nogil:
-    """Three outputs."""
+cdef inline void output_of_5_points_of_stride_1(vec* p, const int stride, const int outputs) noexcept nogil:
+    """Three outputs or four, the last of which has what is at infinity."""
     cdef vec low_even = vadd(p[0], p[stride])
     cdef vec low_odd = vsub(p[0], p[stride])
     cdef vec high_even = vadd(p[2 * stride], p[3 * stride])
     cdef vec high_odd = vsub(p[2 * stride], p[3 * stride])
     p[0] = vadd(low_even, high_even)
     p[stride] = vmuladd(vmul(vset1(0.5), low_odd), vset1(1.25), high_odd)
-    p[2 * stride] = vmuladd(vmuladd(p[4 * stride], vset1(0.25), low_even), vset1(1.5625), high_even)
+    if outputs == 3:
+        p[2 * stride] = vmuladd(vmuladd(p[4 * stride], vset1(0.25), low_even), vset1(1.5625), high_even)
+    else:
+        p[2 * stride] = vmuladd(vmul(vset1(0.25), low_even), vset1(1.5625), high_even)
+        p[3 * stride] = vmuladd(vmuladd(p[4 * stride], vset1(0.125), low_odd), vset1(1.953125), high_odd)
 
 
 cdef inline void output_of_7_points(vec* p, const int stride) noexcept nogil:

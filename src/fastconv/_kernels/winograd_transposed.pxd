@@ -11,13 +11,11 @@ from libc.string cimport memset
 
 from fastconv._kernels.chunk cimport Chunk, ConvSizes
 from fastconv._kernels.packing cimport real
-from fastconv._kernels.tile cimport LANES, vadd, vec, vload, vmuladd, vset1, vstore
+from fastconv._kernels.tile cimport LANES, vadd, vec, vload, vstore
 from fastconv._kernels.winograd_channels cimport Ring, turn_rows
-from fastconv._kernels.winograd_transforms cimport WinogradSizes
-
-cdef extern from "simd.h" nogil:
-    vec vsub(vec, vec)
-    vec vmul(vec, vec)
+from fastconv._kernels.winograd_transforms cimport (
+    WinogradSizes, input_at_5_points_of_stride_1, output_of_5_points_of_stride_1,
+)  # fmt: skip
 
 cdef enum:
     PHASE = 4               # outputs
@@ -33,32 +31,17 @@ cdef enum Layout:           # of the points of an axis: `ops/winograd_forms.py` 
 
 cdef inline void input_of_phase(const int points, const vec* d, vec* v) noexcept nogil:
     """Values to points."""
-    cdef vec even, odd
     cdef int i
-    if points == PHASE:
-        for i in range(PHASE):
-            v[i] = d[i]
-        return
-    even = vmul(vset1(0.5), vmuladd(d[2], vset1(-1.5625), d[0]))
-    odd = vmuladd(d[3], vset1(-1.5625), d[1])
-    v[0], v[1] = vadd(odd, even), vsub(odd, even)
-    even = vmul(vset1(1.25), vmuladd(d[2], vset1(-0.25), d[0]))
-    odd = vmuladd(d[3], vset1(-0.25), d[1])
-    v[2], v[3] = vadd(odd, even), vsub(odd, even)
-    v[4] = vmuladd(vmuladd(d[4], vset1(-1.8125), d[2]), vset1(0.390625), d[0])
+    for i in range(points):
+        v[i] = d[i]
+    if points == PHASE_POINTS:
+        input_at_5_points_of_stride_1(v, 1)
 
 
 cdef inline void output_of_phase(const int points, vec* p) noexcept nogil:
     """Products at the points to PHASE outputs, in their place."""
-    cdef vec low_even, low_odd, high_even, high_odd
-    if points == PHASE:
-        return
-    low_even, low_odd = vadd(p[0], p[1]), vsub(p[0], p[1])
-    high_even, high_odd = vadd(p[2], p[3]), vsub(p[2], p[3])
-    p[0] = vadd(low_even, high_even)
-    p[1] = vmuladd(vmul(vset1(0.5), low_odd), vset1(1.25), high_odd)
-    p[2] = vmuladd(vmul(vset1(0.25), low_even), vset1(1.5625), high_even)
-    p[3] = vmuladd(vmuladd(p[4], vset1(0.125), low_odd), vset1(1.953125), high_odd)
+    if points == PHASE_POINTS:
+        output_of_5_points_of_stride_1(p, 1, PHASE)
 
 
 cdef inline void rows_of_phase(
