@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fastconv import config
-from fastconv.ops.conv import conv_nest
+from fastconv.ops.conv_kernel import conv_nest
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.direct import FilterLanes, PixelLanes, PointwiseLanes
 from fastconv.ops.elementwise import ACTIVATIONS, elementwise

@@ -9,8 +9,9 @@ from tolerance import assert_within, conv_tolerance
 
 from fastconv import config, machine, reference
 from fastconv.errors import ArgumentError
-from fastconv.ops import direct
-from fastconv.ops.conv import CONV, conv_nest, conv_plan
+from fastconv.ops import direct, filter_lanes
+from fastconv.ops.conv import CONV, conv_plan
+from fastconv.ops.conv_kernel import conv_nest
 from fastconv.ops.conv_spec import conv_spec
 
 # Those with errors of their own have files of their own: test_winograd.py, test_conv_fft.py; few images are below.
@@ -259,7 +260,7 @@ def test_taps_that_a_tile_keeps(output, kernel, dilation, stride, before, size, 
         for tap in np.arange(kernel) * dilation:
             kept += len(part) * bool(part[-1] + tap >= 0 and part[0] + tap < size)
     axis = SimpleNamespace(output=output, kernel=kernel, dilation=dilation, stride=stride, before=before, input=size)
-    assert direct._share_of_taps.__wrapped__(axis, tile) == pytest.approx(kept / (kernel * output), rel=1e-12)
+    assert filter_lanes._share_of_taps.__wrapped__(axis, tile) == pytest.approx(kept / (kernel * output), rel=1e-12)
 
 
 TAP_CASES = [
@@ -285,7 +286,7 @@ def test_trimmed_tap_after_tap_or_row_after_row(isa, dtype, case, rng, monkeypat
     expected = reference.conv(x, w, b, **geometry)
     results = set()
     for by_taps in (False, True):
-        monkeypatch.setattr(direct, "_trims_by_taps", lambda nest, by_taps=by_taps: by_taps)
+        monkeypatch.setattr(filter_lanes, "_trims_by_taps", lambda nest, by_taps=by_taps: by_taps)
         assert (direct.FilterLanes.tap_block(nest, True) > 0) == by_taps
         for threads in (1, 3):
             with config.threads(threads):

@@ -9,7 +9,7 @@ from tolerance import assert_within, conv_tolerance
 
 from fastconv import config, reference
 from fastconv.nn import functional as F
-from fastconv.ops.conv import conv_nest
+from fastconv.ops.conv_kernel import conv_nest
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.direct import PixelLanes
 

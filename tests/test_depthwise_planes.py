@@ -8,7 +8,7 @@ from protected import run_protected
 from tolerance import assert_within, conv_tolerance
 
 from fastconv import config, reference
-from fastconv.ops.conv import conv_nest
+from fastconv.ops.conv_kernel import conv_nest
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.direct import direct_loops
 from fastconv.ops.pixel_lanes import PlaneLanes, fits_planes
@@ -172,7 +172,7 @@ def test_small_maps_take_planes_and_large_ones_do_not(rng):
 
 PROTECTED = """
 from fastconv import reference
-from fastconv.ops.conv import conv_nest
+from fastconv.ops.conv_kernel import conv_nest
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.pixel_lanes import PlaneLanes
 

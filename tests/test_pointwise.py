@@ -8,7 +8,7 @@ from protected import run_protected
 from tolerance import assert_within, conv_tolerance
 
 from fastconv import config, reference
-from fastconv.ops.conv import conv_nest
+from fastconv.ops.conv_kernel import conv_nest
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.direct import FilterLanes, PointwiseLanes, direct_loops, is_pointwise
 
@@ -130,7 +130,7 @@ def test_channels_last_is_not_pointwise(rng):
 
 
 PROTECTED = """
-from fastconv.ops.conv import conv_nest
+from fastconv.ops.conv_kernel import conv_nest
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.direct import FilterLanes, PointwiseLanes
 

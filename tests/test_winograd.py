@@ -9,7 +9,8 @@ from fastconv import _kernels, config, reference
 from fastconv.errors import ArgumentError
 from fastconv.geometry import Window
 from fastconv.nn import functional as F
-from fastconv.ops.conv import CONV, conv_nest, conv_plan
+from fastconv.ops.conv import CONV, conv_plan
+from fastconv.ops.conv_kernel import conv_nest
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.winograd import WinogradLoops
 from fastconv.ops.winograd_error import LARGE_CHANNELS, MOST_CHANNELS, winograd_error, winograd_errors, winograd_forms

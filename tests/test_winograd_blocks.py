@@ -61,7 +61,7 @@ def spec_of(x, w, padding, groups=2):
 @pytest.fixture(params=BLOCK_TAPS)
 def tiles(request, monkeypatch):
     """Both forms for every case, whatever the bound says of its channels: so many outputs, and taps of a block."""
-    for module in ("conv", "winograd_tiling"):
+    for module in ("conv_winograd", "winograd_tiling"):
         monkeypatch.setattr(
             f"fastconv.ops.{module}.winograd_forms",
             lambda kernel, channels, large=False: block_forms(kernel, request.param),

@@ -7,7 +7,7 @@ from tolerance import wider
 from fastconv import config, reference
 from fastconv.geometry import Window
 from fastconv.nn import functional as F
-from fastconv.ops.conv import conv_nest
+from fastconv.ops.conv_kernel import conv_nest
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.winograd_error import winograd_errors, winograd_forms
 from fastconv.ops.winograd_tiling import Tiling

@@ -9,7 +9,7 @@ from tolerance import wider
 
 from fastconv import _kernels, config, reference
 from fastconv.geometry import Window
-from fastconv.ops.conv import LoopsPlan, conv_nest
+from fastconv.ops.conv_kernel import LoopsPlan, conv_nest
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.winograd_error import winograd_errors
 from fastconv.ops.winograd_forms import SMALL_FORMS

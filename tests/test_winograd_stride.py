@@ -7,7 +7,8 @@ from tolerance import wider
 from fastconv import _kernels, config, machine, reference
 from fastconv.errors import ArgumentError
 from fastconv.nn import functional as F
-from fastconv.ops.conv import CONV, conv_nest, conv_plan
+from fastconv.ops.conv import CONV, conv_plan
+from fastconv.ops.conv_kernel import conv_nest
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.winograd_error import winograd_error
 from fastconv.ops.winograd_forms import SMALL_FORMS, STRIDED_FORMS

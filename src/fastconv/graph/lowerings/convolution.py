@@ -13,7 +13,8 @@ from fastconv.graph.lowerings.arithmetic import arithmetic
 from fastconv.graph.memory import Tensor
 from fastconv.graph.passes.affine import scaled
 from fastconv.ops.arguments import settled
-from fastconv.ops.conv import CONV, as_linear, conv_nest, trimmed_loops
+from fastconv.ops.conv import CONV, as_linear, trimmed_loops
+from fastconv.ops.conv_kernel import conv_nest
 from fastconv.ops.conv_spec import conv_spec
 from fastconv.ops.conv_transpose import CONV_TRANSPOSE, covers_output, parts_of
 from fastconv.ops.conv_transpose_spec import ConvTransposeSpec
